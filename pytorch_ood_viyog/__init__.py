@@ -1,0 +1,11 @@
+"""
+Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (OOD) inputs by the
+raw output of a model's first convolutional layer. Scores are larger for ADV.
+"""
+
+from .metrics import ViyogMetrics, viyog_metrics
+from .tv import ViyogTV
+from .viyog import Viyog
+
+__all__ = ["Viyog", "ViyogMetrics", "ViyogTV", "viyog_metrics"]
+__version__ = "0.1.0"

@@ -1,0 +1,171 @@
+"""
+What the detectors accept: batches, labels and feature maps, with errors that say what came.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "check_finite",
+    "check_input",
+    "check_maps",
+    "check_number",
+    "full_precision",
+    "id_mask",
+    "split_batch",
+]
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """
+    :param name: name of the argument, for the message
+    :param value: what was given for it
+    :param low: smallest value allowed
+    :param high: largest value allowed
+    :return: ``value`` as a float
+    :raises TypeError: if it is not a number
+    :raises ValueError: if it is not finite, or out of range
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name} must be finite and in [{low:g}, {high:g}], got {value}.")
+    return float(value)
+
+
+def split_batch(batch: Any) -> tuple[Tensor, Any]:
+    """
+    :param batch: what a loader yields: a tensor, ``(x,)``, ``(x, y)`` or ``(x, y, ...)``
+    :return: inputs and labels, labels ``None`` where the batch has none
+    :raises TypeError: for anything else
+    """
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
+        return batch[0], batch[1] if len(batch) > 1 else None
+    inner = f" of {[type(i).__name__ for i in batch]}" if isinstance(batch, (tuple, list)) else ""
+    raise TypeError(
+        f"A loader must yield tensors, (x, y) or (x, y, ...) with a tensor x, got "
+        f"{type(batch).__name__}{inner}. Wrap the loader so that it yields one of these."
+    )
+
+
+def id_mask(y: Any, maps: Tensor, name: str = "y") -> Tensor | None:
+    """
+    :param y: one label per sample (tensor, array or list), or ``None``
+    :param maps: the samples that the labels belong to, first dimension :math:`B`
+    :param name: name of the labels in error messages
+    :return: boolean mask of the ID samples (label :math:`\\geq 0`) on the device of ``maps``;
+        ``None`` if all samples are ID
+    :raises TypeError: if the labels are not numbers
+    :raises ValueError: if there is not exactly one label per sample
+    """
+    if y is None:
+        return None
+    try:
+        labels = torch.as_tensor(y)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must hold one number per sample, got {type(y).__name__}. Pass a tensor of "
+            f"class labels (OOD < 0), or leave the labels out."
+        ) from error
+    if labels.shape != maps.shape[:1]:
+        raise ValueError(
+            f"{name} must hold one label per sample: got labels of shape {tuple(labels.shape)} "
+            f"for samples of shape {tuple(maps.shape)}."
+        )
+    if labels.dtype.is_complex:
+        raise TypeError(f"{name} must be real numbers, got {labels.dtype}.")
+    known = labels >= 0
+    return None if bool(known.all()) else known.to(maps.device)
+
+
+def check_input(x: Any) -> Tensor:
+    """
+    :param x: batch of model inputs
+    :return: ``x``
+    :raises TypeError: if it is not a tensor
+    :raises ValueError: if it has no batch dimension
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"x must be a tensor of model inputs, got {type(x).__name__}. Convert it by "
+            f"torch.as_tensor(x)."
+        )
+    if x.dim() < 2:
+        raise ValueError(
+            f"x must be a batch of model inputs, got shape {tuple(x.shape)}. Add the batch "
+            f"dimension by x.unsqueeze(0)."
+        )
+    return x
+
+
+def check_maps(maps: Any, channels: int | None = None) -> Tensor:
+    """
+    :param maps: feature maps of the first layer, :math:`B \\times C \\times *S` with one to three
+        spatial dimensions
+    :param channels: number of channels that the detector was fitted on, if it was
+    :return: ``maps``
+    :raises TypeError: if ``maps`` is not a tensor of floats
+    :raises ValueError: if the rank or the number of channels is wrong, or there are no positions
+    """
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"Feature maps must be a tensor, got {type(maps).__name__}.")
+    shape = tuple(maps.shape)
+    if not maps.is_floating_point():
+        raise TypeError(
+            f"Feature maps must be floating point, got {maps.dtype} of shape {shape}. Pass the "
+            f"raw output of the first convolution."
+        )
+    if maps.dim() not in (3, 4, 5):
+        raise ValueError(
+            f"Feature maps must have the shape (B, C, *S) with one to three spatial dimensions, "
+            f"got shape {shape}."
+        )
+    if maps.shape[1:].numel() == 0:
+        raise ValueError(f"Feature maps must have channels and positions, got shape {shape}.")
+    if channels is not None and maps.shape[1] != channels:
+        raise ValueError(
+            f"Feature maps must have the {channels} channels that the detector was fitted on, "
+            f"shape (B, {channels}, *S), got shape {shape}."
+        )
+    return maps
+
+
+def full_precision(maps: Tensor) -> Tensor:
+    """
+    :param maps: tensor of any float type
+    :return: ``maps``, as float32 if it has fewer bits than that
+    """
+    return maps.float() if torch.finfo(maps.dtype).bits < 32 else maps
+
+
+def check_finite(name: str, values: Tensor, *derived: Tensor) -> None:
+    """
+    Refuse NaN and inf, at the price of one look at the extremes and one wait for the device.
+
+    :param name: what ``values`` are, for the message
+    :param values: tensor whose first dimension counts samples
+    :param derived: tensors computed from ``values``, same first dimension, checked along
+    :raises ValueError: naming the samples that are not finite
+    """
+    if values.shape[0] == 0:
+        return
+    extremes = [_extremes(tensor) for tensor in (values, *derived)]
+    good = torch.stack([torch.isfinite(x) for pair in extremes for x in pair]).all(dim=0)
+    if bool(good.all()):
+        return
+    bad = (~good).nonzero().flatten().tolist()
+    shown = ", ".join(map(str, bad[:20])) + (f" and {len(bad) - 20} more" if len(bad) > 20 else "")
+    raise ValueError(
+        f"{name} of shape {tuple(values.shape)} must be finite, but there is NaN or inf in, or "
+        f"in the feature maps of, the samples {shown}. Remove these samples."
+    )
+
+
+def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = torch.aminmax(values.reshape(values.shape[0], -1), dim=1)
+    return low, high

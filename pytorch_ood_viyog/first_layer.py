@@ -1,0 +1,208 @@
+"""
+Find the first convolution that executes, run the model only that far, and read it there.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+from torch.nn import Conv1d, Conv2d, Conv3d, Module
+from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
+
+from .guest import as_found, unwrap
+
+__all__ = ["CONVOLUTIONS", "FirstLayer", "LayerCall", "convolutions"]
+
+T = TypeVar("T")
+
+CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
+
+# torch numbers its hook handles without a lock: two threads that register at the same moment
+# may get the same number, and one hook would be lost
+_REGISTER_LOCK = threading.Lock()
+
+
+class _LayerReached(BaseException):
+    """Ends a forward pass; no ``Exception``, so that the model's own handlers let it through."""
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """The moment before a layer runs: the layer and the tensor that it is about to take."""
+
+    #: the layer, usually a convolution
+    layer: Module
+    #: its input, shape :math:`B \\times C_{in} \\times *S_{in}`
+    input: Tensor
+
+    def maps(self) -> Tensor:
+        """
+        Run the layer without the user's hooks.
+
+        :return: raw feature maps of shape :math:`B \\times C \\times *S`, before batch norm and
+            activation, in memory of their own that no in-place operation of the model reaches
+        """
+        maps: Tensor = self.layer.forward(self.input)
+        return maps
+
+
+def convolutions(model: Module) -> dict[str, Module]:
+    """
+    :param model: the unwrapped model
+    :return: dotted names and modules of all ``Conv1d``, ``Conv2d`` and ``Conv3d`` (and
+        subclasses), in the order of registration
+    """
+    return {name: m for name, m in model.named_modules() if isinstance(m, CONVOLUTIONS)}
+
+
+class FirstLayer:
+    """
+    The layer of a model that the detectors read: by default the first convolution to *execute*,
+    which need not be the first that is registered, or a layer that the user names.
+
+    The model runs up to that layer only. A hook that lives for one call, and acts for the calling
+    thread alone, hands the layer's input to the reader and ends the forward pass.
+    """
+
+    def __init__(self, model: Module, layer: str | Module | None = None):
+        """
+        :param model: model to read, also wrapped in ``DataParallel``, ``DistributedDataParallel``
+            or ``torch.compile``
+        :param layer: dotted name of the layer, or the module itself. Default is the first
+            convolution that executes.
+        :raises RuntimeError: if no layer is named and the model has no convolution
+        :raises ValueError: if the named layer is not part of the model
+        """
+        self.model = model
+        #: dotted name of the layer; ``None`` until a forward pass has found it
+        self.name: str | None = None
+        if layer is not None:
+            self.name = _find(unwrap(model), layer)
+        elif not convolutions(unwrap(model)):
+            raise RuntimeError(
+                f"No convolution found: {type(unwrap(model)).__name__} has no Conv1d, Conv2d or "
+                f"Conv3d module. Name the layer to read by layer='...'."
+            )
+
+    def run(self, x: Tensor, read: Callable[[LayerCall], T]) -> T:
+        """
+        Run the model on ``x`` up to the layer and read it there.
+
+        :param x: batch of model inputs
+        :param read: called once, with the layer and its input, inside the forward pass (so that
+            autocast and the like apply as they do for the layer)
+        :return: what ``read`` returns
+        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
+            were never initialised
+        """
+        model = unwrap(self.model)
+        candidates = self._candidates(model)
+        stop = _StopAtLayer(candidates, read)
+        with as_found(model), stop:
+            model(x)
+        if not stop.outcome:
+            raise RuntimeError(self._never_ran(model))
+        name, value, error = stop.outcome[0]
+        if error is not None:
+            raise error
+        self.name = name
+        result: T = value
+        return result
+
+    def _candidates(self, model: Module) -> dict[str, Module]:
+        if any(is_lazy(parameter) for parameter in model.parameters()):
+            raise RuntimeError(
+                f"{type(model).__name__} has lazy parameters that are not initialised yet. Run "
+                f"the model once on a batch first."
+            )
+        if self.name is None:
+            return convolutions(model)
+        return {self.name: model.get_submodule(self.name)}
+
+    def _never_ran(self, model: Module) -> str:
+        looked_for = f"Layer {self.name!r}" if self.name else "A convolution"
+        return (
+            f"{looked_for} never runs in the forward pass of {type(model).__name__}. "
+            f"{_known_convolutions(model)}"
+        )
+
+
+class _StopAtLayer:
+    """Hooks on all candidates, for one forward pass of one thread; the first to run is read."""
+
+    def __init__(self, candidates: dict[str, Module], read: Callable[[LayerCall], Any]):
+        self.candidates = candidates
+        self.read = read
+        self.thread = threading.get_ident()
+        self.handles: list[RemovableHandle] = []
+        #: name of the layer that ran, and what the reader returned or raised
+        self.outcome: list[tuple[str, Any, Exception | None]] = []
+
+    def __enter__(self) -> None:
+        with _REGISTER_LOCK:
+            for name, module in self.candidates.items():
+                hook = self._hook(name)
+                self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        for handle in self.handles:
+            handle.remove()
+        return kind is not None and issubclass(kind, _LayerReached)
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def stop(layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if threading.get_ident() != self.thread or self.outcome:
+                return
+            try:
+                self.outcome.append((name, self.read(_call(name, layer, args, kwargs)), None))
+            except Exception as error:  # kept: the model's own handlers must not swallow it
+                self.outcome.append((name, None, error))
+            raise _LayerReached
+
+        return stop
+
+
+def _call(name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall:
+    inputs = (*args, *kwargs.values())
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+        raise TypeError(
+            f"Layer {name!r} must take one tensor, got {[type(i).__name__ for i in inputs]}. "
+            f"Name a convolution by layer='...'."
+        )
+    if isinstance(layer, CONVOLUTIONS) and inputs[0].dim() != layer.weight.dim():
+        # torch would take an unbatched input and the channels would pass for samples
+        raise ValueError(
+            f"Layer {name!r} must be given a batch of {layer.weight.dim()} dimensions, got shape "
+            f"{tuple(inputs[0].shape)}. Add the batch dimension by x.unsqueeze(0)."
+        )
+    return LayerCall(layer, inputs[0])
+
+
+def _find(model: Module, layer: str | Module) -> str:
+    """Dotted name of ``layer``, given by name (wrappers' prefixes allowed) or as the module."""
+    names: dict[str, Module] = {name: module for name, module in model.named_modules() if name}
+    if isinstance(layer, Module):
+        inner = unwrap(layer)
+        for name, module in names.items():
+            if module is inner:
+                return name
+        wanted = f"the module {type(layer).__name__} given as layer"
+    else:
+        bare: str = layer
+        while bare.startswith(("module.", "_orig_mod.")) and bare not in names:
+            bare = bare.partition(".")[2]
+        if bare in names:
+            return bare
+        wanted = f"a layer named {layer!r}"
+    raise ValueError(
+        f"{type(model).__name__} does not contain {wanted}. {_known_convolutions(model)}"
+    )
+
+
+def _known_convolutions(model: Module) -> str:
+    names = list(convolutions(model))
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"Its convolutions are: {shown or 'none'}."

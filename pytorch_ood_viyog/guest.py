@@ -1,0 +1,93 @@
+"""
+Manners towards the user's model: unwrap it, run it in evaluation mode, and leave mode, hooks and
+random number generators as they were found, also after an exception.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch.nn import DataParallel, Module
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["as_found", "same_random_state", "unwrap"]
+
+# two threads must not switch modes of one model at once: the later one would restore the
+# evaluation mode it found while the earlier one was still at work
+_MODE_LOCK = threading.RLock()
+
+
+def unwrap(model: Module) -> Module:
+    """
+    Take the user's module out of ``DataParallel``, ``DistributedDataParallel`` and
+    ``torch.compile``, in any nesting.
+
+    :param model: model, wrapped or not
+    :return: the innermost wrapped module, or ``model`` itself
+    """
+    while True:
+        if isinstance(model, (DataParallel, DistributedDataParallel)):
+            model = model.module
+        elif isinstance(compiled := getattr(model, "_orig_mod", None), Module):
+            model = compiled
+        else:
+            return model
+
+
+@contextmanager
+def as_found(model: Module) -> Iterator[None]:
+    """
+    Run ``model`` in evaluation mode, eagerly and without gradients inside the block, and leave
+    the mode of every submodule and the random number generators as they were.
+
+    A model that is in evaluation mode already is not touched, so any number of threads can run
+    it at once. One that is in training mode is switched for the time of the block; threads that
+    come here meanwhile wait, threads that call the model elsewhere see the evaluation mode.
+
+    :param model: the unwrapped model
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_evaluation_mode(model))
+        stack.enter_context(same_random_state(model))
+        stack.enter_context(torch.no_grad())
+        if any(_is_compiled(module) for module in model.modules()):
+            # compiled submodules do not run hooks that came after their compilation
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def same_random_state(model: Module | None = None) -> Iterator[None]:
+    """
+    Give torch's random number generators (CPU, and the CUDA device of ``model``) back as found.
+
+    :param model: model whose device counts besides the CPU
+    """
+    parameter = None if model is None else next(model.parameters(), None)
+    on_cuda = parameter is not None and parameter.is_cuda
+    devices = [parameter.device] if parameter is not None and on_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def _evaluation_mode(model: Module) -> Iterator[None]:
+    with _MODE_LOCK:
+        training = [module for module in model.modules() if module.training]
+        if training:
+            # attributes, not eval(): some models override train() to keep parts frozen
+            try:
+                for module in training:
+                    module.training = False
+                yield
+            finally:
+                for module in training:
+                    module.training = True
+            return
+    yield
+
+
+def _is_compiled(module: Module) -> bool:
+    in_place = getattr(module, "_compiled_call_impl", None) is not None
+    return in_place or hasattr(module, "_orig_mod")
