@@ -2,27 +2,22 @@
 Find the first convolution that executes, run the model only that far, and read it there.
 """
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.nn import Conv1d, Conv2d, Conv3d, Module
 from torch.nn.parameter import is_lazy
-from torch.utils.hooks import RemovableHandle
 
-from .guest import as_found, unwrap
+from .guest import PassHooks, as_found, unwrap
 
 __all__ = ["CONVOLUTIONS", "FirstLayer", "LayerCall", "convolutions"]
 
 T = TypeVar("T")
 
 CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
-
-# torch numbers its hook handles without a lock: two threads that register at the same moment
-# may get the same number, and one hook would be lost
-_REGISTER_LOCK = threading.Lock()
 
 
 class _LayerReached(BaseException):
@@ -31,21 +26,24 @@ class _LayerReached(BaseException):
 
 @dataclass(frozen=True)
 class LayerCall:
-    """The moment before a layer runs: the layer and the tensor that it is about to take."""
+    """
+    The moment that a layer runs: the layer, the tensor that it takes and, where it has run
+    already, its output. Valid inside the reader only, before the model goes on.
+    """
 
     #: the layer, usually a convolution
     layer: Module
     #: its input, shape :math:`B \\times C_{in} \\times *S_{in}`
     input: Tensor
+    #: its raw output; ``None`` if the layer has not run yet
+    output: Tensor | None = None
 
     def maps(self) -> Tensor:
         """
-        Run the layer without the user's hooks.
-
-        :return: raw feature maps of shape :math:`B \\times C \\times *S`, before batch norm and
-            activation, in memory of their own that no in-place operation of the model reaches
+        :return: raw feature maps of shape :math:`B \\times C \\times *S`, before batch norm,
+            activation and the user's hooks; computed now if the layer has not run yet
         """
-        maps: Tensor = self.layer.forward(self.input)
+        maps: Tensor = self.layer.forward(self.input) if self.output is None else self.output
         return maps
 
 
@@ -99,18 +97,37 @@ class FirstLayer:
             were never initialised
         """
         model = unwrap(self.model)
-        candidates = self._candidates(model)
-        stop = _StopAtLayer(candidates, read)
-        with as_found(model), stop:
+        reader = _LayerReader(self._candidates(model), read, stop=True)
+        with as_found(model), reader:
             model(x)
-        if not stop.outcome:
+        result: T = self._outcome(model, reader)
+        return result
+
+    @contextmanager
+    def reading(self, read: Callable[[LayerCall], Any]) -> Iterator[None]:
+        """
+        Read the layer in a forward pass that the caller runs inside the block and that goes on
+        to its end, so that others can read further layers in it.
+
+        :param read: called once, with the layer, its input and its output, right after the layer
+            ran; if it raises, the forward pass ends there and the block raises that error
+        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
+            were never initialised
+        """
+        model = unwrap(self.model)
+        reader = _LayerReader(self._candidates(model), read, stop=False)
+        with reader:
+            yield
+        self._outcome(model, reader)
+
+    def _outcome(self, model: Module, reader: "_LayerReader") -> Any:
+        if not reader.outcome:
             raise RuntimeError(self._never_ran(model))
-        name, value, error = stop.outcome[0]
+        name, value, error = reader.outcome[0]
         if error is not None:
             raise error
         self.name = name
-        result: T = value
-        return result
+        return value
 
     def _candidates(self, model: Module) -> dict[str, Module]:
         if any(is_lazy(parameter) for parameter in model.parameters()):
@@ -130,42 +147,50 @@ class FirstLayer:
         )
 
 
-class _StopAtLayer:
+class _LayerReader:
     """Hooks on all candidates, for one forward pass of one thread; the first to run is read."""
 
-    def __init__(self, candidates: dict[str, Module], read: Callable[[LayerCall], Any]):
+    def __init__(
+        self, candidates: dict[str, Module], read: Callable[[LayerCall], Any], stop: bool
+    ):
         self.candidates = candidates
         self.read = read
-        self.thread = threading.get_ident()
-        self.handles: list[RemovableHandle] = []
+        #: whether the forward pass ends at the layer, before the layer itself runs
+        self.stop = stop
+        self.hooks = PassHooks()
         #: name of the layer that ran, and what the reader returned or raised
         self.outcome: list[tuple[str, Any, Exception | None]] = []
 
     def __enter__(self) -> None:
-        with _REGISTER_LOCK:
-            for name, module in self.candidates.items():
-                hook = self._hook(name)
-                self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        register = self.hooks.before if self.stop else self.hooks.after
+        for name, module in self.candidates.items():
+            register(module, self._hook(name))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        for handle in self.handles:
-            handle.remove()
+        self.hooks.__exit__()
         return kind is not None and issubclass(kind, _LayerReached)
 
     def _hook(self, name: str) -> Callable[..., None]:
-        def stop(layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if threading.get_ident() != self.thread or self.outcome:
+        def hook(
+            layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
+        ) -> None:
+            if self.outcome:
                 return
             try:
-                self.outcome.append((name, self.read(_call(name, layer, args, kwargs)), None))
+                call = _call(name, layer, args, kwargs, output)
+                self.outcome.append((name, self.read(call), None))
             except Exception as error:  # kept: the model's own handlers must not swallow it
                 self.outcome.append((name, None, error))
-            raise _LayerReached
+                raise _LayerReached from None
+            if self.stop:
+                raise _LayerReached
 
-        return stop
+        return hook
 
 
-def _call(name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LayerCall:
+def _call(
+    name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> LayerCall:
     inputs = (*args, *kwargs.values())
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
         raise TypeError(
@@ -178,7 +203,7 @@ def _call(name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any
             f"Layer {name!r} must be given a batch of {layer.weight.dim()} dimensions, got shape "
             f"{tuple(inputs[0].shape)}. Add the batch dimension by x.unsqueeze(0)."
         )
-    return LayerCall(layer, inputs[0])
+    return LayerCall(layer, inputs[0], output)
 
 
 def _find(model: Module, layer: str | Module) -> str:
