@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.nn import Conv1d, Conv2d, Conv3d, Module
 from torch.nn.parameter import is_lazy
@@ -178,7 +179,8 @@ class _LayerReader:
                 return
             try:
                 call = _call(name, layer, args, kwargs, output)
-                self.outcome.append((name, self.read(call), None))
+                with torch.no_grad():  # the model may have switched gradients on
+                    self.outcome.append((name, self.read(call), None))
             except Exception as error:  # kept: the model's own handlers must not swallow it
                 self.outcome.append((name, None, error))
                 raise _LayerReached from None

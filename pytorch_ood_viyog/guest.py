@@ -25,6 +25,34 @@ _MODE_LOCK = threading.RLock()
 _REGISTER_LOCK = threading.Lock()
 
 
+
+class _Eager:
+    """
+    Switches compiled code off while any thread is inside. torch has one stance for all threads:
+    if each restored what it had found, overlapping threads would leave the wrong one behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stance = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._stance.close()
+
+
+_EAGER = _Eager()
+
+
 def unwrap(model: Module) -> Module:
     """
     Take the user's module out of ``DataParallel``, ``DistributedDataParallel`` and
@@ -114,7 +142,7 @@ def as_found(model: Module) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         if any(_is_compiled(module) for module in model.modules()):
             # compiled submodules do not run hooks that came after their compilation
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_EAGER)
         yield
 
 

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from detectors import DETECTORS
+from networks import SmallNet, build
+from torch.utils.data import DataLoader, TensorDataset
+
+pytest.register_assert_rewrite("manners")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=DETECTORS)
+def make(request):
+    """Constructor of each detector in turn, called as ``make(model, layer=...)``."""
+    return DETECTORS[request.param]
+
+
+@pytest.fixture
+def model():
+    return build(SmallNet)
+
+
+@pytest.fixture
+def images():
+    """64 inputs with a different mean, contrast and spatial frequency each."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.rand(64, 3, 10, 10, generator=generator)
+    coarse = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
+    share, gain = torch.rand(2, 64, 1, 1, 1, generator=generator)
+    return (0.5 + gain) * (share * noise + (1 - share) * coarse)
+
+
+@pytest.fixture
+def loader(images):
+    labels = torch.arange(len(images)) % 5
+    return DataLoader(TensorDataset(images, labels), batch_size=16)
