@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from .guest import PassHooks, as_found, unwrap
 
-__all__ = ["CONVOLUTIONS", "FirstLayer", "LayerCall", "convolutions"]
+__all__ = ["CONVOLUTIONS", "FirstLayer", "LayerCall", "convolutions", "find_layer"]
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class FirstLayer:
         #: dotted name of the layer; ``None`` until a forward pass has found it
         self.name: str | None = None
         if layer is not None:
-            self.name = _find(unwrap(model), layer)
+            self.name = find_layer(unwrap(model), layer)
         elif not convolutions(unwrap(model)):
             raise RuntimeError(
                 f"No convolution found: {type(unwrap(model)).__name__} has no Conv1d, Conv2d or "
@@ -208,8 +208,13 @@ def _call(
     return LayerCall(layer, inputs[0], output)
 
 
-def _find(model: Module, layer: str | Module) -> str:
-    """Dotted name of ``layer``, given by name (wrappers' prefixes allowed) or as the module."""
+def find_layer(model: Module, layer: str | Module) -> str:
+    """
+    :param model: the unwrapped model
+    :param layer: name (wrappers' prefixes allowed) or module of a layer
+    :return: its dotted name
+    :raises ValueError: if the model does not contain it
+    """
     names: dict[str, Module] = {name: module for name, module in model.named_modules() if name}
     if isinstance(layer, Module):
         inner = unwrap(layer)

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
-__all__ = ["PassHooks", "as_found", "same_random_state", "unwrap"]
+__all__ = ["PassHooks", "as_found", "same_gradients", "same_random_state", "unwrap"]
 
 # two threads must not switch modes of one model at once: the later one would restore the
 # evaluation mode it found while the earlier one was still at work
@@ -23,7 +23,6 @@ _MODE_LOCK = threading.RLock()
 # torch numbers its hook handles without a lock: two threads that register at the same moment
 # may get the same number, and one hook would be lost
 _REGISTER_LOCK = threading.Lock()
-
 
 
 class _Eager:
@@ -158,6 +157,23 @@ def same_random_state(model: Module | None = None) -> Iterator[None]:
     devices = [parameter.device] if parameter is not None and on_cuda else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+@contextmanager
+def same_gradients(model: Module) -> Iterator[None]:
+    """
+    Give the gradients that the parameters hold back as found.
+
+    :param model: model that may be differentiated inside the block
+    """
+    found = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in found:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in found:
+            parameter.grad = gradient
 
 
 @contextmanager
