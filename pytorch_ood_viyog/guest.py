@@ -14,7 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
-__all__ = ["PassHooks", "as_found", "same_gradients", "same_random_state", "unwrap"]
+__all__ = [
+    "PassHooks",
+    "as_found",
+    "as_found_with_gradients",
+    "same_random_state",
+    "unwrap",
+]
 
 # two threads must not switch modes of one model at once: the later one would restore the
 # evaluation mode it found while the earlier one was still at work
@@ -160,17 +166,19 @@ def same_random_state(model: Module | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def same_gradients(model: Module) -> Iterator[None]:
+def as_found_with_gradients(model: Module) -> Iterator[None]:
     """
-    Give the gradients that the parameters hold back as found.
+    As :func:`as_found`, but with gradients inside the block; those that the parameters hold are
+    given back as found.
 
-    :param model: model that may be differentiated inside the block
+    :param model: the unwrapped model, which may be differentiated inside the block
     """
     found = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in found:
         parameter.grad = None
     try:
-        yield
+        with as_found(model), torch.enable_grad():
+            yield
     finally:
         for parameter, gradient in found:
             parameter.grad = gradient
