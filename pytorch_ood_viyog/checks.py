@@ -3,8 +3,10 @@ What the detectors accept: batches, labels and feature maps, with errors that sa
 """
 
 import math
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,11 +31,15 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     :raises TypeError: if it is not a number
     :raises ValueError: if it is not finite, or out of range
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
-    if not (math.isfinite(value) and low <= value <= high):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and low <= number <= high):
         raise ValueError(f"{name} must be finite and in [{low:g}, {high:g}], got {value}.")
-    return float(value)
+    return number
 
 
 def split_batch(batch: Any) -> tuple[Tensor, Any]:
