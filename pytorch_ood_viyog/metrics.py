@@ -135,6 +135,8 @@ def viyog_metrics(ood_scores: Scores, adv_scores: Scores) -> dict[str, float]:
 
 
 def _scores(name: str, scores: Scores) -> Tensor:
+    if isinstance(scores, np.ndarray):
+        scores = scores.copy()  # torch takes neither negative strides nor read-only memory
     try:
         values = torch.as_tensor(scores).detach().to("cpu", torch.float64).flatten()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -139,6 +139,7 @@ class ViyogTV(FirstLayerDetector):
     @band.setter
     def band(self, value: float) -> None:
         self._band = check_number("band", value, low=1e-9, high=1)
+        self._state = None  # the band is chosen anew when it is next needed
 
     @property
     def dead_threshold(self) -> float:
@@ -148,6 +149,7 @@ class ViyogTV(FirstLayerDetector):
     @dead_threshold.setter
     def dead_threshold(self, value: float) -> None:
         self._dead_threshold = check_number("dead_threshold", value, low=0)
+        self._state = None
 
     @property
     def channel_profile(self) -> Tensor | None:
