@@ -1,0 +1,68 @@
+"""
+The contract: all checks together, and the count of those that ran.
+"""
+
+from .description import DescriptionChecks, ReadinessChecks
+from .expect import checks_of, expect
+from .fitting import FittingChecks
+from .forms import CopyChecks, InputChecks
+from .load import LoadChecks
+from .manners import MannerChecks
+from .scoring import RepresentationChecks, ScoreChecks
+from .tuning import BenchmarkChecks, HyperparameterChecks
+
+__all__ = ["DetectorContract"]
+
+
+class DetectorContract(
+    # pytest runs the checks of base classes from the last to the first
+    LoadChecks,
+    BenchmarkChecks,
+    HyperparameterChecks,
+    InputChecks,
+    CopyChecks,
+    MannerChecks,
+    RepresentationChecks,
+    ScoreChecks,
+    FittingChecks,
+    ReadinessChecks,
+    DescriptionChecks,
+):
+    """
+    What every pytorch-ood detector has to do, as a class of tests for pytest. A subclass whose
+    name starts with ``Test`` gives two fixtures:
+
+    - ``detector``: a new, unfitted detector with a small model of its own, for each check
+    - ``loader``: yields at least two batches ``(x, y)`` of ID samples; also a list
+
+    and declares what the checks cannot know, see the attributes and methods of
+    :class:`~pytorch_ood_viyog.testing.declarations.Declarations`; at least ``anomaly(x)``.
+
+    .. code-block:: python
+
+        class TestMyDetector(DetectorContract):
+            @pytest.fixture
+            def detector(self):
+                return MyDetector(small_model())
+
+            @pytest.fixture
+            def loader(self):
+                return DataLoader(small_dataset(), batch_size=16)
+
+            def anomaly(self, x):
+                return 3 * torch.randn_like(x)
+
+    A check that fails for a known reason is listed in ``expected_failures``, by name and with the
+    reason. There is no skipping: each check runs for each detector, and ``test_every_check_ran``
+    fails if one did not. All tests of a subclass must run together and in order in one process
+    (with pytest-xdist: ``--dist loadscope``).
+    """
+
+    def test_every_check_ran(self) -> None:
+        """All checks ran, none was skipped, deselected or taken out."""
+        missing = sorted(set(checks_of(DetectorContract)) - type(self).executed)
+        expect(
+            not missing,
+            f"{len(missing)} of {len(checks_of(DetectorContract))} checks did not run: {missing}. "
+            f"Run the whole class; list known failures in expected_failures instead of skipping.",
+        )

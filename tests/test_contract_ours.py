@@ -1,0 +1,57 @@
+"""The contract on each of our detectors. A new detector joins by one line at the end."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from networks import SmallNet, build
+from torch import Tensor
+
+from pytorch_ood_viyog import Viyog, ViyogTV
+from pytorch_ood_viyog.testing import DetectorContract
+
+
+class Ours(DetectorContract):
+    """What our detectors share: they read ``SmallNet.stem``, whose last layer is a convolution."""
+
+    detector_class: ClassVar[type]
+
+    @pytest.fixture
+    def detector(self):
+        return self.detector_class(build(SmallNet))
+
+    @pytest.fixture
+    def loader(self):
+        images = torch.rand(40, 3, 10, 10, generator=torch.Generator().manual_seed(1))
+        images = torch.nn.functional.avg_pool2d(images, 3, stride=1, padding=1)
+        labels = torch.arange(len(images)) % 5
+        return list(zip(images.split(20), labels.split(20), strict=True))
+
+    def representation(self, detector, x):
+        with torch.no_grad():
+            return detector.model.stem(x)
+
+    def anomaly(self, x: Tensor) -> Tensor:
+        """An attack's signature: sign noise, here strong enough for five pixels' difference."""
+        generator = torch.Generator().manual_seed(2)
+        return x + 0.2 * torch.randn(x.shape, generator=generator).sign()
+
+    def other_id(self, x: Tensor) -> Tensor:
+        """Noise, mostly red, so that other channels are quiet."""
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(3))
+        return noise * torch.tensor([3.0, 0.1, 0.1]).view(3, 1, 1)
+
+
+class Quiet(Ours):
+    """The infinity norm takes inputs of less contrast for ADV, which noise does not have."""
+
+    def anomaly(self, x: Tensor) -> Tensor:
+        return 0.1 * x
+
+
+class TestViyog(Quiet):
+    detector_class = Viyog
+
+
+class TestViyogTV(Ours):
+    detector_class = ViyogTV
