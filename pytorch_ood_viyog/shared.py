@@ -142,9 +142,9 @@ class SharedForward:
         return self
 
     def _fit_separately(self, name: str, loader: Iterable[Any]) -> None:
-        with naming(name, self.detectors[name], "could not be fitted"):
-            with as_found_with_gradients(unwrap(self.model)):
-                self.detectors[name].fit(loader)
+        detector, alone = self.detectors[name], as_found_with_gradients(unwrap(self.model))
+        with naming(name, detector, "could not be fitted"), alone:
+            detector.fit(loader)
 
     def _gather(self, loader: Iterable[Any], trials: dict[str, Any], progress: bool) -> IdSamples:
         fed = [name for name in trials if name in self._fed]

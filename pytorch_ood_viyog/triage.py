@@ -1,0 +1,268 @@
+"""
+Triage: a verdict per sample, ID, OOD or ADV, with a bounded rate of false alarms.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_ood.api import Detector, RequiresFittingException
+from pytorch_ood.detector import EnergyBased
+from torch import Tensor
+from torch.nn import Module
+from typing_extensions import Self
+
+from .checks import check_number
+from .conformal import alarm_thresholds, conformal_p_values, smallest_calibration_set
+from .detector import FirstLayerDetector
+from .held_out import HeldOut
+from .triage_report import Verdict
+from .verdicts import VerdictGiver, first_inputs
+
+__all__ = ["Explanation", "Triage"]
+
+# enough for thresholds at a few percent, and little memory
+_MOST_HELD_OUT = 2000
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is behind the verdicts for a batch of :math:`B` samples."""
+
+    #: values of :class:`Verdict`, shape :math:`B`
+    verdicts: Tensor
+    #: signal -> scores of shape :math:`B`
+    scores: dict[str, Tensor]
+    #: signal -> score above which it raises an alarm
+    thresholds: dict[str, float]
+    #: signal -> conformal p-values of shape :math:`B`: the share of ID samples that score as high
+    p_values: dict[str, Tensor]
+
+    @property
+    def alarms(self) -> dict[str, Tensor]:
+        """Signal -> whether it raised an alarm, shape :math:`B`."""
+        return {name: scores > self.thresholds[name] for name, scores in self.scores.items()}
+
+    def __str__(self) -> str:
+        lines = []
+        for i, verdict in enumerate(self.verdicts.tolist()):
+            cells = [self._cell(name, i) for name in self.scores]
+            lines.append(f"{i:4d} {Verdict(verdict).name:<4} " + "; ".join(cells))
+        return "\n".join(lines)
+
+    def _cell(self, name: str, sample: int) -> str:
+        score, threshold = float(self.scores[name][sample]), self.thresholds[name]
+        sign = ">" if score > threshold else "<="
+        return f"{name} {score:.4g} {sign} {threshold:.4g} (p={self.p_values[name][sample]:.3f})"
+
+
+class Triage(VerdictGiver):
+    """
+    Turns detector scores into verdicts: answer (ID), abstain (OOD) or reject and alert (ADV).
+
+    An alarm is raised where the score of any *gate* or of the *router* is unusual for ID data,
+    above a threshold of its own. The router then decides: ADV if its own score is above its
+    threshold, OOD otherwise. The router opens the gate too, because gates on logits see few
+    attacks: these are made to look confident.
+
+    **Guarantee.** The thresholds are conformal: with :math:`n` ID calibration samples, a new ID
+    sample raises a false alarm with probability at most
+
+    .. math:: \\lfloor id\\_fpr \\cdot (n + 1) \\rfloor / (n + 1) \\leq id\\_fpr
+
+    for all signals together, whatever the detectors, see
+    :func:`~pytorch_ood_viyog.conformal.alarm_thresholds` for the rate given one calibration set.
+    It holds if new ID samples and calibration samples are exchangeable. It **breaks** if the
+    model was trained on the calibration images (it is more confident on them than on new ones,
+    and the false alarms exceed the rate), if a detector was fitted on them, or if the ID data
+    drift. Nothing is promised about how many OOD or ADV samples are found.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        triage = Triage(EnergyBased(None), ViyogTV(model), id_fpr=0.05)
+        triage.fit(train_loader, calibration_loader)
+        verdicts = triage.predict(images)
+        print(triage.explain(images))
+    """
+
+    def __init__(
+        self,
+        gate: Detector | Mapping[str, Detector] | None,
+        router: FirstLayerDetector,
+        *,
+        model: Module | None = None,
+        id_fpr: float = 0.05,
+        router_share: float = 0.5,
+        held_out: float = 0.2,
+        **shared: Any,
+    ):
+        """
+        :param gate: one detector, or several by name; ``None`` for :class:`EnergyBased`
+        :param router: first-layer detector that tells ADV from OOD
+        :param model: model; default is the one of the router or of a gate
+        :param id_fpr: rate of false alarms on ID data, all signals together
+        :param router_share: share of the false alarms that the router may raise; the gates share
+            the rest equally
+        :param held_out: share of the training data to calibrate on where no calibration data are
+            given, at most 2,000 samples
+        :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
+        :raises TypeError: if gate or router are no detectors of these kinds
+        :raises ValueError: if a number is out of range, or there is no model
+        """
+        if not isinstance(router, FirstLayerDetector):
+            raise TypeError(f"router must be a first-layer detector, got {type(router).__name__}.")
+        gates = _named(EnergyBased(None) if gate is None else gate)
+        self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
+        self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
+        self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
+        self.router = type(router).__name__
+        if self.router in gates:
+            raise ValueError(f"gate must not be named like the router, {self.router!r}.")
+        super().__init__(
+            _find_model(model, router, gates), gates | {self.router: router}, **shared
+        )
+        self._thresholds: dict[str, float] | None = None
+        self._calibration: dict[str, Tensor] = {}
+
+    def fit(
+        self,
+        train_loader: Iterable[Any],
+        calibration_loader: Iterable[Any] | None = None,
+        *,
+        progress: bool = True,
+    ) -> Self:
+        """
+        Fit those detectors that are not fitted yet, then set the thresholds. ID data only;
+        samples with label :math:`< 0` are left out.
+
+        :param train_loader: data to fit the detectors on, yields ``(x, y)``
+        :param calibration_loader: data to set the thresholds on, neither seen by the model in
+            training nor in ``train_loader``. Without it, a share of ``train_loader`` is held out
+            (all of it, if every detector is fitted), which keeps the guarantee only if the model
+            was not trained on it.
+        :param progress: show progress bars where a pass takes more than a second
+        :return: the fitted triage
+        :raises ValueError: if there are too few calibration samples for ``id_fpr``
+        """
+        x = first_inputs(train_loader, self.pipeline.model)
+        names = self.pipeline.unfitted(x)
+        if calibration_loader is not None:
+            self._fit_detectors(train_loader, names, progress)
+            return self._calibrate(calibration_loader, progress)
+        warnings.warn(
+            "Triage.fit without calibration_loader sets its thresholds on a part of train_loader. "
+            "If the model was trained on these images, false alarms will exceed id_fpr.",
+            stacklevel=2,
+        )
+        if not names:
+            return self._calibrate(train_loader, progress)
+        part = HeldOut(train_loader, self.held_out, _MOST_HELD_OUT)
+        self._fit_detectors(part, names, progress)
+        return self._calibrate(part.inputs, progress)
+
+    def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
+        table = self.pipeline.score(loader, progress=progress)
+        labels = table.get("labels")
+        known = slice(None) if labels is None else labels >= 0
+        scores = {name: table[name][known].double() for name in self.pipeline.detectors}
+        count, needed = (
+            len(scores[self.router]),
+            smallest_calibration_set(self.id_fpr, len(scores)),
+        )
+        if count < needed:
+            raise ValueError(
+                f"Calibration needs {needed} or more ID samples for id_fpr={self.id_fpr:g} and "
+                f"{len(scores)} detectors, got {count}."
+            )
+        thresholds = alarm_thresholds(scores, self.id_fpr, self.shares)
+        self._calibration = {name: values.sort().values for name, values in scores.items()}
+        self._thresholds = thresholds
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Signal -> share of the false alarms that it may raise."""
+        gates = [name for name in self.pipeline.detectors if name != self.router]
+        each = (1 - self.router_share) / len(gates)
+        return dict.fromkeys(gates, each) | {self.router: self.router_share}
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """
+        Signal -> score above which it raises an alarm.
+
+        :raises RequiresFittingException: before fitting
+        """
+        if self._thresholds is None:
+            raise RequiresFittingException("Triage has no thresholds yet. Call fit() first.")
+        return dict(self._thresholds)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
+        :raises RequiresFittingException: if this or a detector is not fitted
+        """
+        thresholds = self.thresholds
+        return self._decide(self.pipeline.predict(x), thresholds)
+
+    def explain(self, x: Tensor) -> Explanation:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: verdicts, and the scores, thresholds and p-values behind them
+        :raises RequiresFittingException: if this or a detector is not fitted
+        """
+        thresholds = self.thresholds
+        scores = self.pipeline.predict(x)
+        p_values = {
+            name: conformal_p_values(self._calibration[name], values.cpu())
+            for name, values in scores.items()
+        }
+        return Explanation(self._decide(scores, thresholds), scores, thresholds, p_values)
+
+    def _decide(self, scores: dict[str, Tensor], thresholds: dict[str, float]) -> Tensor:
+        alarms = {name: (v.double() > thresholds[name]).cpu() for name, v in scores.items()}
+        alarm = torch.stack(list(alarms.values())).any(dim=0)
+        verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
+        return torch.where(alarms[self.router], int(Verdict.ADV), verdicts)
+
+    def _rule_state(self) -> dict[str, Any]:
+        return {
+            "id_fpr": self.id_fpr,
+            "router_share": self.router_share,
+            "thresholds": self.thresholds,
+            "calibration": self._calibration,
+        }
+
+    def _load_rule(self, state: dict[str, Any]) -> None:
+        self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
+        self._calibration = dict(state["calibration"])
+        self._thresholds = dict(state["thresholds"])
+
+    def __repr__(self) -> str:
+        lines = [f"Triage(id_fpr={self.id_fpr:g}, router={self.router!r}"]
+        for name, share in self.shares.items():
+            limit = "not fitted" if self._thresholds is None else f"{self._thresholds[name]:.4g}"
+            detector = type(self.pipeline[name]).__name__
+            budget = share * self.id_fpr
+            lines.append(f"  {name}: {detector}, alarm above {limit}, budget {budget:.2%}")
+        return "\n".join(lines) + "\n)"
+
+
+def _named(gate: Detector | Mapping[str, Detector]) -> dict[str, Detector]:
+    if isinstance(gate, Mapping) and gate:
+        return dict(gate)
+    if isinstance(gate, Detector):
+        return {type(gate).__name__: gate}
+    raise TypeError(f"gate must be a detector or detectors by name, got {gate!r}.")
+
+
+def _find_model(model: Module | None, router: Detector, gates: Mapping[str, Detector]) -> Module:
+    for candidate in (model, *(getattr(d, "model", None) for d in (router, *gates.values()))):
+        if isinstance(candidate, Module):
+            return candidate
+    raise ValueError("There is no model: pass model=, or a router or gate that has one.")
