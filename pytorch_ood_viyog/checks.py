@@ -109,11 +109,11 @@ def check_input(x: Any) -> Tensor:
     return x
 
 
-def check_maps(maps: Any, channels: int | None = None) -> Tensor:
+def check_maps(maps: Any, layout: tuple[int, int] | None = None) -> Tensor:
     """
     :param maps: feature maps of the first layer, :math:`B \\times C \\times *S` with one to three
         spatial dimensions
-    :param channels: number of channels that the detector was fitted on, if it was
+    :param layout: numbers of channels and of dimensions that the detector was fitted on, if it was
     :return: ``maps``
     :raises TypeError: if ``maps`` is not a tensor of floats
     :raises ValueError: if the rank or the number of channels is wrong, or there are no positions
@@ -133,10 +133,11 @@ def check_maps(maps: Any, channels: int | None = None) -> Tensor:
         )
     if maps.shape[1:].numel() == 0:
         raise ValueError(f"Feature maps must have channels and positions, got shape {shape}.")
-    if channels is not None and maps.shape[1] != channels:
+    if layout is not None and (maps.shape[1], maps.dim()) != layout:
+        channels, axes = layout[0], layout[1] - 2
         raise ValueError(
-            f"Feature maps must have the {channels} channels that the detector was fitted on, "
-            f"shape (B, {channels}, *S), got shape {shape}."
+            f"Feature maps must have {channels} channels and {axes} spatial dimensions, shape "
+            f"(B, {channels}, *S), as those that the detector was fitted on, got shape {shape}."
         )
     return maps
 

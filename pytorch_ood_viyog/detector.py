@@ -19,7 +19,8 @@ from .guest import same_random_state
 
 __all__ = ["FirstLayerDetector", "Statistics", "accumulator_dtype"]
 
-#: sufficient statistics of ID feature maps, by name; ``count`` and ``channels`` always among them
+#: sufficient statistics of ID feature maps, by name; always among them ``count`` and
+#: ``layout``, the numbers of channels and of dimensions
 Statistics = dict[str, Tensor]
 
 # samples of pre-extracted maps that are taken at once, which bounds the memory of temporaries
@@ -76,7 +77,7 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         """
         Statistics of ID samples; ``inputs`` are the layer's inputs where they are known. The
-        entries ``count`` and ``channels`` are added by the caller.
+        entries ``count`` and ``layout`` are added by the caller.
         """
 
     def _merge(self, one: Statistics, other: Statistics) -> Statistics:
@@ -93,7 +94,7 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         """Scores at the layer; a detector that needs less than all maps overrides it."""
-        return self._score(check_maps(call.maps(), self._channels), state)
+        return self._score(check_maps(call.maps(), self._layout), state)
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
         :raises TypeError: as :meth:`fit_features`
         :raises ValueError: as :meth:`fit_features`; what was added before is kept
         """
-        statistics = self._add(self._statistics, self._measure_maps(maps, y, self._channels))
+        statistics = self._add(self._statistics, self._measure_maps(maps, y, self._layout))
         if statistics is not None:
             self._statistics, self._state = statistics, None  # concluded when first needed
         return self
@@ -168,8 +169,10 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
 
         return first_layer.run(x, read)
 
-    def _measure_maps(self, maps: Tensor, y: Any, channels: int | None) -> Statistics | None:
-        known = id_mask(y, check_maps(maps, channels))
+    def _measure_maps(
+        self, maps: Tensor, y: Any, layout: tuple[int, int] | None
+    ) -> Statistics | None:
+        known = id_mask(y, check_maps(maps, layout))
         maps = self._to_device(maps if known is None else maps[known])
         if maps.shape[0] == 0:
             return None
@@ -182,13 +185,13 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
     def _counted(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         statistics = self._measure(maps, inputs)
         statistics["count"] = torch.tensor(maps.shape[0], device=maps.device)
-        statistics["channels"] = torch.tensor(maps.shape[1], device=maps.device)
+        statistics["layout"] = torch.tensor([maps.shape[1], maps.dim()], device=maps.device)
         return statistics
 
     def _add(self, total: Statistics | None, batch: Statistics | None) -> Statistics | None:
         if total is None or batch is None:
             return batch if total is None else total
-        return self._merge(total, batch) | {"channels": total["channels"]}
+        return self._merge(total, batch) | {"layout": total["layout"]}
 
     def _assign(self, statistics: Statistics | None, source: str) -> Self:
         if statistics is None:
@@ -235,7 +238,7 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
             than the detector was fitted on
         """
         state = self._require_state()
-        scores = self._score(check_maps(feature_maps, self._channels), state)
+        scores = self._score(check_maps(feature_maps, self._layout), state)
         check_finite("Feature maps", feature_maps, scores)
         return scores
 
@@ -252,8 +255,11 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
         return None if self._first_layer is None else self._first_layer.name
 
     @property
-    def _channels(self) -> int | None:
-        return None if self._statistics is None else int(self._statistics["channels"])
+    def _layout(self) -> tuple[int, int] | None:
+        if self._statistics is None:
+            return None
+        channels, dimensions = self._statistics["layout"].tolist()
+        return channels, dimensions
 
     def set_hyperparameters(self, **kwargs: Any) -> Self:
         """

@@ -110,7 +110,7 @@ def test_inputs_are_batched_tensors():
 def test_maps_have_one_to_three_axes(shape):
     maps = torch.zeros(shape)
     assert check_maps(maps) is maps
-    assert check_maps(maps, channels=3) is maps
+    assert check_maps(maps, layout=(3, len(shape))) is maps
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 3), (1, 2, 3, 4, 5, 6)])
@@ -127,11 +127,12 @@ def test_maps_without_channels_or_positions(shape):
     assert str(shape) in str(caught.value)
 
 
-def test_maps_of_other_channels_name_both_shapes():
-    with pytest.raises(
-        ValueError, match=r"the 8 channels.*\(B, 8, \*S\).*got shape \(4, 3, 5, 5\)"
-    ):
-        check_maps(MAPS, channels=8)
+@pytest.mark.parametrize("layout", [(8, 4), (3, 3), (3, 5)])
+def test_maps_of_another_layout_name_both_shapes(layout):
+    channels, axes = layout[0], layout[1] - 2
+    message = rf"{channels} channels and {axes} .* \(B, {channels}, \*S\).*shape \(4, 3, 5, 5\)"
+    with pytest.raises(ValueError, match=message):
+        check_maps(MAPS, layout)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])

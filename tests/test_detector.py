@@ -1,0 +1,831 @@
+"""What all detectors share: API, streaming, invariances, bad input, manners. On each of them."""
+
+import math
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from manners import count_hooks, untouched
+from networks import (
+    Faulty,
+    InPlaceStem,
+    LateStem,
+    Lazy,
+    Signal,
+    SmallNet,
+    Unused,
+    UsedTwice,
+    Volume,
+    build,
+)
+from pytorch_ood.api import (
+    Detector,
+    DetectorInfo,
+    FeatureMapsDetector,
+    FeaturesDetector,
+    ModelNotSetException,
+    RequiresFittingException,
+    Task,
+)
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def first_maps(model, images):
+    """The first layer's raw maps of a SmallNet, computed by hand."""
+    with torch.no_grad():
+        return model.stem.conv(model.stem.norm(images))
+
+
+@pytest.fixture
+def fitted(make, model, loader):
+    return make(model).fit(loader)
+
+
+@pytest.fixture
+def scores(fitted, images):
+    return fitted(images)
+
+
+@pytest.fixture
+def from_maps(make, model):
+    """A new detector without model that knows the convolution."""
+    return lambda: make(None, layer=model.stem.conv)
+
+
+# -- API -------------------------------------------------------------------------------------
+
+
+def test_is_a_feature_maps_detector(make, model):
+    detector = make(model)
+    assert isinstance(detector, FeatureMapsDetector)
+    assert isinstance(detector, Detector)
+    # pytorch-ood would flatten the maps of these
+    assert not isinstance(detector, FeaturesDetector)
+    assert not hasattr(detector, "encoder")
+    assert detector.requires_fit is True
+
+
+def test_metadata(make, model):
+    info = make(model).info
+    assert isinstance(info, DetectorInfo)
+    assert info.ai_coded is True
+    assert info.tasks == {Task.CLASSIFICATION}
+    assert info.paper.title
+    assert info.paper.url.startswith("https://")
+
+
+def test_hyperparameter_space_holds_the_defaults(make, model):
+    detector = make(model)
+    assert detector.hyperparameter_space
+    for name, value in detector.get_hyperparameters().items():
+        assert value in detector.hyperparameter_space[name]
+
+
+def test_only_model_is_positional(make, model):
+    with pytest.raises(TypeError, match="positional"):
+        make(model, "stem.conv")
+
+
+def test_fit_returns_the_detector(make, model, images, loader):
+    detector = make(model)
+    maps = first_maps(model, images)
+    assert detector.fit(loader) is detector
+    assert detector.fit_features(maps) is detector
+    assert detector.fit_feature_maps(maps, torch.zeros(64)) is detector
+    assert detector.partial_fit_features(maps) is detector
+
+
+def test_scores_have_one_entry_a_sample(fitted, images):
+    scores = fitted(images)
+    assert scores.shape == (64,)
+    assert scores.is_floating_point()
+    assert bool(scores.isfinite().all())
+    assert not scores.requires_grad
+    assert scores.unique().numel() > 60
+    assert torch.equal(fitted.predict(images), scores)
+
+
+def test_model_and_maps_paths_agree(fitted, from_maps, model, images, scores):
+    maps = first_maps(model, images)
+    torch.testing.assert_close(fitted.predict_features(maps), scores)
+    torch.testing.assert_close(fitted.predict_feature_maps(maps), scores)
+    detector = from_maps().fit_features(maps)
+    torch.testing.assert_close(detector.predict_features(maps), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_both_name_pairs_fit_alike(from_maps, model, images):
+    maps, y = first_maps(model, images), torch.arange(64) % 5 - 1
+    one = from_maps().fit_features(maps, y).predict_features(maps)
+    other = from_maps().fit_feature_maps(maps, y).predict_feature_maps(maps)
+    keywords = from_maps().fit_features(maps=maps, y=y).predict_features(maps=maps)
+    assert torch.equal(one, other)
+    assert torch.equal(one, keywords)
+
+
+def test_layer_name(make, model, loader):
+    detector = make(model)
+    assert detector.layer_name is None
+    assert detector.fit(loader).layer_name == "stem.conv"
+    assert make(model, layer="body.2").layer_name == "body.2"
+    assert make(model, layer=model.body[2]).layer_name == "body.2"
+    assert make(None, layer=model.stem.conv).layer_name is None
+
+
+def test_repr(make, model, loader):
+    detector = make(model)
+    for name, value in detector.get_hyperparameters().items():
+        assert f"{name}={value!r}" in repr(detector)
+    assert repr(detector).startswith(f"{type(detector).__name__}(model=SmallNet, ")
+    assert "fitted=False" in repr(detector)
+    detector.fit(loader)
+    assert "layer='stem.conv'" in repr(detector)
+    assert "fitted=True" in repr(detector)
+    assert "model=None" in repr(make(None, layer=model.stem.conv))
+
+
+@pytest.mark.parametrize("layer", ["stem.conv", "module.stem.conv"])
+def test_named_layer_equals_the_one_found(make, model, loader, images, scores, layer):
+    assert torch.equal(make(model, layer=layer).fit(loader)(images), scores)
+    assert torch.equal(make(model, layer=model.stem.conv).fit(loader)(images), scores)
+
+
+def test_another_layer_gives_other_scores(make, model, loader, images, scores):
+    assert not torch.allclose(make(model, layer="body.2").fit(loader)(images), scores)
+
+
+def test_fitting_again_starts_anew(fitted, images, loader, scores):
+    fitted.fit([3 * images])
+    assert not torch.allclose(fitted(images), scores)
+    fitted.fit(loader)
+    assert torch.equal(fitted(images), scores)
+
+
+# -- streaming, batches, labels --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_batch_size_of_fit_does_not_matter(make, model, images, scores, size):
+    detector = make(model).fit(images.split(size))
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_order_of_samples_does_not_matter_to_fit(make, model, images, scores):
+    order = torch.randperm(64)
+    detector = make(model).fit(images[order].split(16))
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_score_does_not_depend_on_its_batch(fitted, images, scores, size):
+    split = torch.cat([fitted(part) for part in images.split(size)])
+    torch.testing.assert_close(split, scores, rtol=1e-5, atol=1e-7)
+    order = torch.randperm(64)
+    torch.testing.assert_close(fitted(images[order]), scores[order], rtol=1e-5, atol=1e-7)
+
+
+def test_partial_fit_equals_fit(from_maps, model, images):
+    maps, y = first_maps(model, images), torch.arange(64) % 3 - 1
+    expected = from_maps().fit_features(maps, y).predict_features(maps)
+    detector = from_maps()
+    for part, labels in zip(maps.split(10), y.split(10), strict=True):
+        detector.partial_fit_features(part, labels)
+        detector.predict_features(part)  # usable at any time
+    scores = detector.predict_features(maps)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_partial_fit_goes_on_after_fit(make, model, images, scores):
+    detector = make(model).fit([images[:40]])
+    detector.partial_fit_features(first_maps(model, images[40:]))
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_partial_fit_of_a_batch_without_id_samples_adds_nothing(fitted, model, images, scores):
+    fitted.partial_fit_features(100 * first_maps(model, images), -torch.ones(64))
+    assert torch.equal(fitted(images), scores)
+
+
+def test_more_maps_than_are_taken_at_once(from_maps):
+    maps = torch.randn(700, 12, 4, 4)
+    detector = from_maps()
+    for part in maps.split(100):
+        detector.partial_fit_features(part)
+    scores = from_maps().fit_features(maps).predict_features(maps)
+    torch.testing.assert_close(detector.predict_features(maps), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_samples_with_negative_labels_are_left_out_of_fit(make, model, images, scores):
+    x = torch.cat([images, 50 * images])
+    y = torch.cat([torch.zeros(64), -torch.ones(64)])
+    mixed = torch.randperm(128)
+    detector = make(model).fit(zip(x[mixed].split(32), y[mixed].split(32), strict=True))
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_bad_values_in_samples_that_are_left_out_do_not_matter(make, model, images, scores):
+    x = torch.cat([images, torch.full((1, 3, 10, 10), math.nan)])
+    detector = make(model).fit([(x, [0] * 64 + [-1])])
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        lambda x, y: x,
+        lambda x, y: (x,),
+        lambda x, y: (x, y),
+        lambda x, y: [x, y],
+        lambda x, y: (x, y.tolist()),
+        lambda x, y: (x, y.numpy()),
+        lambda x, y: (x, y, "a file name", {"meta": 1}),
+    ],
+)
+def test_what_a_loader_may_yield(make, model, images, scores, batch):
+    detector = make(model).fit([batch(images, torch.zeros(64, dtype=torch.int64))])
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_empty_batches_in_a_loader_are_harmless(make, model, images, scores):
+    detector = make(model).fit([images[:0], images, images[:0]])
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_fit_is_one_pass_and_keeps_no_batch(make, model, images):
+    alive, most = weakref.WeakSet(), []
+
+    class Batch:
+        """Stands for the memory of one batch: lives as long as its tensor does."""
+
+    def batches():
+        for part in images.repeat(5, 1, 1, 1).split(16):
+            batch, mark = part.clone(), Batch()
+            batch.mark = mark
+            alive.add(mark)
+            del mark
+            most.append(len(alive))
+            yield batch
+            del batch
+
+    make(model).fit(batches(), progress=False)
+    assert len(most) == 20
+    assert max(most) <= 3
+
+
+def test_state_does_not_grow_with_the_samples(make, model, images):
+    def size(detector):
+        tensors = [*detector._statistics.values(), *detector._state.values()]
+        return sum(tensor.numel() for tensor in tensors)
+
+    detector = make(model)
+    small = size(detector.fit([images[:32]]))
+    assert size(detector.fit([images, images, images, images])) == small
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_bar_can_be_turned_off(make, model, loader, images, scores, progress):
+    assert torch.equal(make(model).fit(loader, progress=progress)(images), scores)
+
+
+# -- types, formats, sizes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_maps_of_any_float_type_score_alike(from_maps, dtype):
+    maps = torch.randint(-8, 9, (40, 12, 6, 6)).float()  # exact in all of them
+    expected = from_maps().fit_features(maps).predict_features(maps)
+    scores = from_maps().fit_features(maps.to(dtype)).predict_features(maps.to(dtype))
+    assert scores.dtype in (torch.float32, torch.float64)
+    torch.testing.assert_close(scores.double(), expected.double(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_any_float_type(make, images, dtype):
+    model = build(SmallNet).to(dtype)
+    detector = make(model)
+    with untouched(model):
+        detector.fit([images.to(dtype)])
+        scores = detector(images.to(dtype))
+    assert scores.shape == (64,)
+    assert bool(scores.isfinite().all())
+
+
+def test_autocast_applies_to_the_layer(fitted, images, scores):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = fitted(images)
+    assert bool(low.isfinite().all())
+    assert not torch.equal(low, scores)
+
+
+def test_channels_last(make, model, images, scores):
+    maps = first_maps(model, images).contiguous(memory_format=torch.channels_last)
+    detector = make(model.to(memory_format=torch.channels_last))
+    x = images.contiguous(memory_format=torch.channels_last)
+    detector.fit([x])
+    torch.testing.assert_close(detector(x), scores, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(detector.predict_features(maps), scores, rtol=1e-4, atol=1e-6)
+
+
+def test_maps_that_are_views(from_maps, model, images):
+    maps = first_maps(model, images)
+    expected = from_maps().fit_features(maps).predict_features(maps)
+    view = maps.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0)
+    scores = from_maps().fit_features(view).predict_features(view)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    every_other = fitted_scores = from_maps().fit_features(maps).predict_features(maps[::2])
+    torch.testing.assert_close(every_other, expected[::2])
+    assert fitted_scores.shape == (32,)
+
+
+def test_maps_are_not_changed(from_maps, model, images):
+    maps = first_maps(model, images)
+    before = maps.clone()
+    from_maps().fit_features(maps).predict_features(maps)
+    assert torch.equal(maps, before)
+
+
+def test_batch_of_one(fitted, images, scores):
+    torch.testing.assert_close(fitted(images[:1]), scores[:1], rtol=1e-5, atol=1e-7)
+
+
+def test_empty_batch(fitted, model, images):
+    assert fitted(images[:0]).shape == (0,)
+    assert fitted.predict_features(first_maps(model, images)[:0]).shape == (0,)
+
+
+def test_other_image_sizes_than_fitted(fitted):
+    assert fitted(torch.rand(4, 3, 17, 9)).shape == (4,)
+
+
+def test_gradients_of_inputs_and_maps_are_not_needed(fitted, model, images, scores):
+    x = images.clone().requires_grad_()
+    assert not fitted(x).requires_grad
+    maps = model.stem.conv(images)
+    assert maps.requires_grad
+    assert not fitted.predict_features(maps).requires_grad
+    fitted.fit_features(maps)
+    assert not fitted(images).requires_grad
+
+
+def test_fitted_in_inference_mode_and_used_outside(make, model, images, scores):
+    with torch.inference_mode():
+        detector = make(model).fit([images[:40]])
+    detector.partial_fit_features(first_maps(model, images[40:]))
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    with torch.inference_mode():
+        torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "name"),
+    [
+        (InPlaceStem, (3, 9, 9), "conv"),
+        (UsedTwice, (3, 9, 9), "conv"),
+        (LateStem, (3, 9, 9), "stem"),
+        (Signal, (2, 40), "0"),
+        (Volume, (1, 7, 8, 9), "0"),
+    ],
+)
+def test_stems(make, network, shape, name):
+    model, x = build(network), torch.rand(24, *shape)
+    detector = make(model)
+    with untouched(model):
+        detector.fit([x[:16]])
+        scores = detector(x)
+    assert detector.layer_name == name
+    layer = model.get_submodule(name)
+    with torch.no_grad():
+        maps = layer(x)
+    torch.testing.assert_close(scores, detector.predict_features(maps))
+    assert scores.unique().numel() == 24
+
+
+def test_a_lazy_model_that_has_run_once(make, images):
+    model = Lazy().eval()
+    detector = make(model)
+    with pytest.raises(RuntimeError, match=r"lazy parameters.*Run the model once"):
+        detector.fit([images])
+    model(images)
+    assert detector.fit([images])(images).shape == (64,)
+    assert make(model).fit([images]).layer_name == "0"
+
+
+# -- wrapped models --------------------------------------------------------------------------
+
+
+def test_data_parallel(make, model, loader, images, scores):
+    wrapped = nn.DataParallel(model)
+    with untouched(wrapped):
+        assert torch.equal(make(wrapped).fit(loader)(images), scores)
+
+
+@pytest.fixture
+def process_group():
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_distributed_data_parallel(make, model, loader, images, scores, process_group):
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    with untouched(wrapped):
+        assert torch.equal(make(wrapped).fit(loader)(images), scores)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_compiled_model(make, model, loader, images, scores, warm):
+    compiled = torch.compile(model, backend="eager")
+    expected = compiled(images) if warm else model(images)
+    with untouched(model):
+        assert torch.equal(make(compiled).fit(loader)(images), scores)
+    assert torch.equal(compiled(images), expected)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_model_compiled_in_place(make, model, loader, images, scores, warm):
+    expected = model(images)
+    model.compile(backend="eager")
+    if warm:
+        model(images)
+    with untouched(model):
+        assert torch.equal(make(model).fit(loader)(images), scores)
+    assert torch.equal(model(images), expected)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_compiled_submodule(make, model, loader, images, scores, warm):
+    expected = model(images)
+    model.stem = torch.compile(model.stem, backend="eager")
+    if warm:
+        model(images)
+    with untouched(model):
+        assert torch.equal(make(model).fit(loader)(images), scores)
+    assert torch.equal(model(images), expected)
+
+
+# -- bad input -------------------------------------------------------------------------------
+
+
+def with_value(images, value, *samples):
+    x = images.clone()
+    for sample in samples:
+        x[sample, 0, 1, 1] = value
+    return x
+
+
+def zeros(*shape, **kwargs):
+    return torch.zeros(*shape, **kwargs)
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_features", "predict_feature_maps"])
+def test_predict_before_fit(make, model, images, call):
+    detector = make(model)
+    x = images if call == "predict" else first_maps(model, images)
+    with untouched(model), pytest.raises(RequiresFittingException):
+        getattr(detector, call)(x)
+
+
+def test_raw_input_without_a_model(make, model, images, loader):
+    detector = make(None, layer=model.stem.conv)
+    with pytest.raises(ModelNotSetException, match=r"has no model.*fit_features"):
+        detector.fit(loader)
+    with pytest.raises(ModelNotSetException, match=r"has no model.*predict_features"):
+        detector.predict(images)
+    detector.fit_features(first_maps(model, images))
+    with pytest.raises(ModelNotSetException):
+        detector(images)
+
+
+def test_no_convolution_in_the_model(make):
+    with pytest.raises(RuntimeError, match=r"No convolution found: Sequential.*layer="):
+        make(nn.Sequential(nn.Linear(3, 2)))
+
+
+@pytest.mark.parametrize("layer", ["stem.conf", nn.Conv2d(3, 12, 3)])
+def test_layer_that_does_not_exist(make, model, layer):
+    with pytest.raises(ValueError, match=r"SmallNet does not contain") as caught:
+        make(model, layer=layer)
+    assert "Its convolutions are: stem.conv, body.2." in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", [None, "spare"])
+def test_layer_that_never_runs(make, layer):
+    model, x = build(Unused), torch.rand(4, 3, 8, 8)
+    detector = make(model, layer=layer)
+    with untouched(model), pytest.raises(RuntimeError, match=r"never runs.*are: spare\."):
+        detector.fit([x])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((lambda x: x, None), TypeError, r"model must be a torch.nn.Module or None, got function"),
+        (("resnet18", None), TypeError, r"model must be .* got str"),
+        ((nn.Conv2d(3, 4, 3), 3), TypeError, r"layer must be a dotted name or a module, got int"),
+        ((None, "stem.conv"), ValueError, r"layer='stem.conv' needs a model"),
+    ],
+)
+def test_bad_constructor_arguments(make, arguments, error, message):
+    model, layer = arguments
+    with pytest.raises(error, match=message):
+        make(model, layer=layer)
+
+
+# what is given to fit, the error, and words of its message
+BAD_LOADERS = {
+    "empty": (lambda x: [], ValueError, "data_loader holds no ID samples"),
+    "empty batches": (lambda x: [x[:0]], ValueError, "data_loader holds no ID samples"),
+    "no ID": (lambda x: [(x, -torch.ones(64))], ValueError, "holds no ID samples.*< 0"),
+    "tensor": (lambda x: x, TypeError, "data_loader must yield batches, got a tensor"),
+    "dicts": (lambda x: [{"x": x}], TypeError, r"must yield tensors, \(x, y\).*got dict"),
+    "strings": (lambda x: ["x"], TypeError, "must yield tensors.*got str"),
+    "arrays": (lambda x: [x.numpy()], TypeError, "must yield tensors.*got ndarray"),
+    "numbers": (lambda x: [3.0], TypeError, "must yield tensors.*got float"),
+    "lists": (lambda x: [[[1.0], [2.0]]], TypeError, r"got list of \['list', 'list'\]"),
+    "NaN": (lambda x: [x, with_value(x, math.nan, 3, 9)], ValueError, "samples 3, 9"),
+    "inf": (lambda x: [x, with_value(x, math.inf, 5)], ValueError, "samples 5"),
+    "short labels": (lambda x: [(x, zeros(3))], ValueError, r"shape \(3,\).*\(64, 3, 10, 10\)"),
+    "columns": (lambda x: [(x, zeros(64, 1))], ValueError, r"\(64, 1\).*\(64, 3, 10, 10\)"),
+    "text labels": (lambda x: [(x, ["a"] * 64)], TypeError, "one number per sample"),
+    "vector": (lambda x: [x[0, 0, 0]], ValueError, r"\(10,\).*unsqueeze"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LOADERS)
+@pytest.mark.parametrize("training", [False, True])
+def test_bad_loaders(fitted, model, images, scores, case, training):
+    loader, error, message = BAD_LOADERS[case]
+    model.train(training)
+    loader = loader(images)
+    with untouched(model), pytest.raises(error, match=message):
+        fitted.fit(loader)
+    assert torch.equal(fitted(images), scores)  # the old state
+
+
+@pytest.mark.parametrize("case", BAD_LOADERS)
+def test_bad_loaders_leave_an_unfitted_detector_unfitted(make, model, images, case):
+    loader, error, _ = BAD_LOADERS[case]
+    detector = make(model)
+    with pytest.raises(error):
+        detector.fit(loader(images))
+    with pytest.raises(RequiresFittingException):
+        detector(images)
+
+
+BAD_INPUTS = {
+    "NaN": (lambda x: with_value(x, math.nan, 0, 63), ValueError, "samples 0, 63"),
+    "inf": (lambda x: with_value(x, -math.inf, 7), ValueError, "samples 7"),
+    "array": (lambda x: x.numpy(), TypeError, "x must be a tensor of model inputs, got ndarray"),
+    "batch": (lambda x: (x, 0), TypeError, "x must be a tensor of model inputs, got tuple"),
+    "None": (lambda x: None, TypeError, "x must be a tensor of model inputs, got NoneType"),
+    "vector": (lambda x: x[0, 0, 0], ValueError, r"\(10,\).*unsqueeze"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+@pytest.mark.parametrize("training", [False, True])
+def test_bad_inputs(fitted, model, images, scores, case, training):
+    x, error, message = BAD_INPUTS[case]
+    model.train(training)
+    x = x(images)
+    with untouched(model), pytest.raises(error, match=message):
+        fitted.predict(x)
+    assert torch.equal(fitted(images), scores)
+
+
+@pytest.mark.parametrize("call", ["fit", "predict"])
+def test_one_sample_without_batch_dimension(make, images, call):
+    model = build(InPlaceStem)
+    detector = make(model).fit([images])
+    x = [images[0]] if call == "fit" else images[0]
+    with untouched(model), pytest.raises(ValueError, match=r"\(3, 10, 10\).*unsqueeze"):
+        getattr(detector, call)(x)
+
+
+BAD_MAPS = {
+    "channels": (
+        lambda m: m[:, :7],
+        ValueError,
+        r"12 channels.*\(B, 12, \*S\).*\(64, 7, 10, 10\)",
+    ),
+    "more axes": (lambda m: m[:, :, None], ValueError, r"\(64, 12, 1, 10, 10\)"),
+    "fewer axes": (lambda m: m.flatten(2), ValueError, r"\(64, 12, 100\)"),
+    "no axes": (lambda m: m.mean(dim=(2, 3)), ValueError, r"\(B, C, \*S\).*\(64, 12\)"),
+    "too many axes": (lambda m: m[..., None, None], ValueError, r"\(64, 12, 10, 10, 1, 1\)"),
+    "no positions": (lambda m: m[..., :0], ValueError, r"positions.*\(64, 12, 10, 0\)"),
+    "integers": (lambda m: m.long(), TypeError, r"torch.int64 of shape \(64, 12, 10, 10\)"),
+    "complex": (lambda m: m + 0j, TypeError, "torch.complex64"),
+    "array": (lambda m: m.numpy(), TypeError, "must be a tensor, got ndarray"),
+    "NaN": (lambda m: with_value(m, math.nan, 2, 4), ValueError, "samples 2, 4"),
+    "inf": (lambda m: with_value(m, math.inf, 11), ValueError, "samples 11"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MAPS)
+@pytest.mark.parametrize("call", ["predict_features", "predict_feature_maps"])
+def test_bad_maps_in_predict(fitted, model, images, scores, call, case):
+    maps, error, message = BAD_MAPS[case]
+    with pytest.raises(error, match=message):
+        getattr(fitted, call)(maps(first_maps(model, images)))
+    assert torch.equal(fitted(images), scores)
+
+
+@pytest.mark.parametrize("case", BAD_MAPS)
+def test_bad_maps_in_partial_fit(fitted, model, images, scores, case):
+    maps, error, message = BAD_MAPS[case]
+    with pytest.raises(error, match=message):
+        fitted.partial_fit_features(maps(first_maps(model, images)))
+    assert torch.equal(fitted(images), scores)
+
+
+@pytest.mark.parametrize(
+    "case", ["no axes", "too many axes", "no positions", "integers", "array", "NaN", "inf"]
+)
+@pytest.mark.parametrize("call", ["fit_features", "fit_feature_maps"])
+def test_bad_maps_in_fit(fitted, model, images, scores, call, case):
+    maps, error, message = BAD_MAPS[case]
+    with pytest.raises(error, match=message):
+        getattr(fitted, call)(maps(first_maps(model, images)))
+    assert torch.equal(fitted(images), scores)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (zeros(63), ValueError, r"\(63,\).*\(64, 12, 10, 10\)"),
+        (-torch.ones(64), ValueError, "maps holds no ID samples"),
+        (["a"] * 64, TypeError, "one number per sample"),
+    ],
+)
+def test_bad_labels_with_maps(fitted, model, images, scores, labels, error, message):
+    with pytest.raises(error, match=message):
+        fitted.fit_features(first_maps(model, images), labels)
+    assert torch.equal(fitted(images), scores)
+
+
+def test_fit_on_no_maps(fitted, model, images, scores):
+    with pytest.raises(ValueError, match="maps holds no ID samples"):
+        fitted.fit_features(first_maps(model, images)[:0])
+    assert torch.equal(fitted(images), scores)
+
+
+def test_maps_of_a_model_whose_stem_was_exchanged(fitted, model, images):
+    model.stem.conv = nn.Conv2d(3, 5, 3)
+    with untouched(model), pytest.raises(ValueError, match=r"12 channels.*\(64, 5, 8, 8\)"):
+        fitted(images)
+
+
+def test_unknown_hyperparameters(fitted, images, scores):
+    before = fitted.get_hyperparameters()
+    known = next(iter(before))
+    other = fitted.hyperparameter_space[known][-2]
+    with pytest.raises(ValueError, match="Unknown hyperparameter 'depth'"):
+        fitted.set_hyperparameters(**{known: other, "depth": 3})
+    assert fitted.get_hyperparameters() == before
+    assert torch.equal(fitted(images), scores)
+
+
+# -- manners ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_is_left_as_found(make, model, loader, images, scores, training):
+    model.train(training)
+    model.body[0].train(not training)
+    detector = make(model)
+    loader = DataLoader(loader.dataset, batch_size=16, shuffle=True)
+    with untouched(model):
+        detector.fit(loader)
+        result = detector(images)
+    torch.testing.assert_close(result, scores, rtol=1e-4, atol=1e-6)
+    assert count_hooks(model) == 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_exceptions_of_the_model(make, images, training):
+    model = build(Faulty).train(training)
+    detector = make(model).fit([images])
+    expected = detector(images)
+    model.broken = True
+    with untouched(model), pytest.raises(ArithmeticError, match="user's model"):
+        detector(images)
+    with untouched(model), pytest.raises(ArithmeticError, match="user's model"):
+        detector.fit([2 * images])
+    model.broken = False
+    assert torch.equal(detector(images), expected)
+
+
+def test_exceptions_of_the_loader(fitted, model, images, scores):
+    def broken():
+        yield 2 * images
+        torch.rand(1)
+        raise ArithmeticError("raised by the user's loader")
+
+    model.train()
+    with untouched(model), pytest.raises(ArithmeticError, match="user's loader"):
+        fitted.fit(broken())
+    assert torch.equal(fitted(images), scores)
+
+
+def test_nothing_after_the_first_convolution_runs(make, model, loader, images):
+    ran = []
+    for name, module in model.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+    # nor can it run: it would fail
+    model.body = model.head = None
+    detector = make(model).fit(loader)
+    ran.clear()
+    detector(images)
+    assert ran == ["", "stem", "stem.norm", "stem.dropout", "stem.conv"]
+
+
+def test_another_threads_forward_pass_is_neither_stopped_nor_read(fitted, model, images, scores):
+    """Threads of both kinds hammer one model, with a switch between threads at every chance."""
+    others = torch.rand(5, 3, 12, 12) * 9
+    with torch.no_grad():
+        expected = model(others)
+    failures = []
+
+    def predict():
+        for _ in range(40):
+            if not torch.equal(fitted(images), scores):
+                failures.append("scores")
+
+    def forward():
+        with torch.no_grad():
+            for _ in range(80):
+                if not torch.equal(model(others), expected):
+                    failures.append("forward")
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        work = [predict, forward, predict, forward]
+        threads = [threading.Thread(target=guarded, args=(each,)) for each in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+    assert count_hooks(model) == 0
+
+
+def test_threads_that_predict_with_a_training_model_restore_it(fitted, model, images, scores):
+    model.train()
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.extend(fitted(images) for _ in range(20)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 80
+    assert all(torch.equal(result, scores) for result in results)
+    assert all(module.training for module in model.modules())
+    assert count_hooks(model) == 0
+
+
+def test_two_detectors_on_one_model(make, model, loader, images, scores):
+    one, other = make(model).fit(loader), make(model, layer="body.2").fit(loader)
+    before = other(images)
+    assert torch.equal(one(images), scores)
+    assert torch.equal(other(images), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda(make, model, loader, images, scores):
+    detector = make(model).fit(loader).to("cuda")
+    assert next(model.parameters()).is_cuda
+    torch.testing.assert_close(detector(images).cpu(), scores, rtol=1e-3, atol=1e-5)
+    detector.fit(loader)
+    with untouched(model):
+        torch.testing.assert_close(detector(images.cuda()).cpu(), scores, rtol=1e-3, atol=1e-5)
+    detector.to("cpu")
+    torch.testing.assert_close(detector(images), scores, rtol=1e-3, atol=1e-5)
+
+
+def test_labels_may_be_numpy_integers(make, model, images, scores):
+    y = np.arange(64, dtype=np.int16)
+    torch.testing.assert_close(make(model).fit([(images, y)])(images), scores)
+
+
+def test_a_dataset_of_tuples_through_a_loader(make, model, images, scores):
+    data = TensorDataset(images, torch.zeros(64), torch.arange(64))
+    detector = make(model).fit(DataLoader(data, batch_size=20))
+    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
