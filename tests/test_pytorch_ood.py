@@ -1,0 +1,173 @@
+"""The detectors inside pytorch-ood: grid search, benchmark, metrics; copies and devices."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from networks import Signal, build
+from pytorch_ood.benchmark import Benchmark
+from pytorch_ood.detector import EnergyBased, MaxSoftmax
+from pytorch_ood.metrics import OODMetrics
+from pytorch_ood.utils import GridSearch
+from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
+
+
+def labelled(x, label):
+    return TensorDataset(x, torch.full((len(x),), label))
+
+
+@pytest.fixture
+def adversarial(images):
+    return images + 0.3 * torch.randn(64, 3, 10, 10).sign()
+
+
+@pytest.fixture
+def validation(images, adversarial):
+    data = ConcatDataset([labelled(images, 1), labelled(adversarial, -1)])
+    return DataLoader(data, batch_size=50)
+
+
+@pytest.fixture
+def small_benchmark(images, adversarial):
+    class SmallBenchmark(Benchmark):
+        ood_names = ("noise", "bright")
+
+        def train_set(self):
+            return labelled(images, 0)
+
+        def test_sets(self, known=True, unknown=True):
+            ood = [adversarial, images + 2]
+            return [ConcatDataset([labelled(images, 3), labelled(x, -1)]) for x in ood]
+
+    return SmallBenchmark()
+
+
+def metrics_of(detector, loader):
+    metrics = OODMetrics()
+    for x, y in loader:
+        metrics.update(detector(x), y)
+    return metrics.compute()
+
+
+def test_ood_metrics(make, model, loader, validation):
+    values = metrics_of(make(model).fit(loader), validation)
+    assert set(values) == {"AUROC", "AUTC", "AUPR-IN", "AUPR-OUT", "FPR95TPR"}
+    assert all(0 <= value <= 1 for value in values.values())
+
+
+def test_grid_search(make, model, loader, validation):
+    detector = make(model)
+    search = GridSearch(detector, fit_loader=loader, val_loader=validation)
+    best = search.run()
+    size = 1
+    for values in type(detector).hyperparameter_space.values():
+        size *= len(values)
+    assert len(search.results_) == size
+    assert all(0 <= result["score"] <= 1 for result in search.results_)
+    assert search.best_score_ == max(result["score"] for result in search.results_)
+    assert detector.get_hyperparameters() == best
+    # the detector is left fitted and set to the best values
+    assert metrics_of(detector, validation)["AUROC"] == search.best_score_
+    again = make(model).set_hyperparameters(**best).fit(loader)
+    assert metrics_of(again, validation)["AUROC"] == search.best_score_
+
+
+def test_grid_search_in_a_space_of_ones_own(make, model, loader, validation):
+    detector = make(model)
+    name, values = next(iter(detector.hyperparameter_space.items()))
+    search = GridSearch(detector, loader, validation, hyperparameter_space={name: values[:1]})
+    assert search.run() == {name: values[0]}
+    assert detector.get_hyperparameters() == {name: values[0]}
+    assert name in repr(detector)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"batch_size": 30}])
+def test_benchmark_alone(make, model, loader, small_benchmark, validation, kwargs):
+    detector = make(model).fit(loader)
+    results = small_benchmark.evaluate(detector, loader_kwargs=kwargs)
+    assert [result["Dataset"] for result in results] == ["noise", "bright"]
+    expected = metrics_of(detector, validation)
+    assert results[0]["AUROC"] == pytest.approx(expected["AUROC"], abs=1e-3)
+
+
+def test_benchmark_beside_pytorch_ood_detectors(make, model, loader, small_benchmark, validation):
+    detector = make(model).fit(loader)
+    beside = [MaxSoftmax(model), detector, EnergyBased(model)]
+    results = small_benchmark.evaluate(beside, loader_kwargs={"batch_size": 30}, cache=True)
+    names = ["MaxSoftmax", type(detector).__name__, "EnergyBased"]
+    assert [result["Detector"] for result in results] == names * 2
+    assert results[1]["AUROC"] == pytest.approx(metrics_of(detector, validation)["AUROC"])
+    logits = torch.cat([model(x) for x, _ in validation])
+    labels = torch.cat([y for _, y in validation])
+    expected = OODMetrics().update(MaxSoftmax.score(logits), labels).compute()
+    assert results[0]["AUROC"] == pytest.approx(expected["AUROC"])
+
+
+DUPLICATES = {
+    "pickle": lambda detector: pickle.loads(pickle.dumps(detector)),
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("how", DUPLICATES)
+def test_copies_of_a_fitted_detector(make, model, loader, images, how):
+    detector = make(model).fit(loader)
+    scores = detector(images)
+    copied = DUPLICATES[how](detector)
+    assert torch.equal(copied(images), scores)
+    assert copied.layer_name == detector.layer_name
+    assert copied.model is not model
+    # the copy has a model and a state of its own
+    with torch.no_grad():
+        copied.model.stem.conv.weight.mul_(-3)
+    copied.fit([images + 1])
+    assert torch.equal(detector(images), scores)
+    assert not torch.allclose(copied(images), scores)
+
+
+@pytest.mark.parametrize("how", DUPLICATES)
+def test_copies_of_an_unfitted_detector(make, model, loader, images, how):
+    detector = make(model, layer=model.stem.conv)
+    copied = DUPLICATES[how](detector)
+    assert torch.equal(copied.fit(loader)(images), detector.fit(loader)(images))
+
+
+@pytest.mark.parametrize("how", DUPLICATES)
+def test_copies_without_a_model(make, model, how):
+    maps = torch.randn(30, 12, 5, 5)
+    detector = make(None, layer=model.stem.conv)
+    copied = DUPLICATES[how](detector).fit_features(maps)
+    scores = detector.fit_features(maps).predict_features(maps)
+    assert torch.equal(copied.predict_features(maps), scores)
+    assert torch.equal(DUPLICATES[how](detector).predict_features(maps), scores)
+
+
+def test_moving_to_a_device(make, model, loader, images):
+    detector = make(model)
+    assert detector.to("cpu") is detector
+    assert detector.device == torch.device("cpu")
+    scores = detector.fit(loader)(images)
+    assert torch.equal(detector.to(torch.device("cpu"))(images), scores)
+
+
+def test_the_device_is_that_of_the_model(make, loader):
+    # no CUDA needed: the meta device stands for another one
+    model = build(Signal)
+    detector = make(model)
+    detector.to("meta")
+    assert next(model.parameters()).is_meta
+    assert detector.device == torch.device("meta")
+
+
+def test_fitted_state_moves_along(make, model, loader):
+    detector = make(model).fit(loader).to("meta")
+    tensors = [*detector._statistics.values(), *detector._state.values()]
+    assert all(tensor.is_meta for tensor in tensors)
+
+
+def test_detectors_without_a_model_move_too(make, model):
+    maps = torch.randn(30, 12, 5, 5)
+    detector = make(None, layer=model.stem.conv).to("cpu").fit_features(maps)
+    scores = detector.predict_features(maps)
+    assert torch.equal(detector.to("cpu").predict_features(maps), scores)
