@@ -68,7 +68,7 @@ ATTACKS = {
     ),
     "cw": FoolboxAttack(
         foolbox.attacks.L2CarliniWagnerAttack(
-            binary_search_steps=4, steps=40, stepsize=0.01, confidence=0.5, initial_const=0.1
+            binary_search_steps=3, steps=30, stepsize=0.02, confidence=0.5, initial_const=0.3
         )
     ),
 }
