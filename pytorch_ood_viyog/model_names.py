@@ -1,0 +1,119 @@
+"""
+Classifiers by name for the command line: torchvision, timm, or a function of the user's own.
+"""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Normalized", "named_model"]
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Normalized(nn.Module):
+    """A classifier of images in [0, 1]: normalises per colour channel, then calls the model."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        """
+        :param model: classifier of normalised images
+        :param mean: mean per colour channel
+        :param std: standard deviation per colour channel
+        """
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        :param x: images in [0, 1], shape :math:`B \\times C \\times H \\times W`
+        :return: logits
+        """
+        logits: Tensor = self.model((x - self.mean) / self.std)
+        return logits
+
+
+def named_model(
+    name: str,
+    checkpoint: str | Path | None = None,
+    classes: int | None = None,
+    normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> nn.Module:
+    """
+    :param name: a name of torchvision or timm, or ``module:function`` for a function that returns
+        the model
+    :param checkpoint: file with the ``state_dict``; without it a named model is pretrained
+    :param classes: number of classes of a torchvision or timm model with a checkpoint
+    :param normalize: mean and standard deviation per colour channel; default are those of the
+        pretrained weights, and none for a model of your own
+    :return: classifier of images in [0, 1], in evaluation mode
+    :raises ValueError: if the name or the function does not exist, or weights do not fit
+    :raises FileNotFoundError: if the checkpoint does not exist
+    :raises RuntimeError: if pretrained weights cannot be had
+    """
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f"The checkpoint {checkpoint} does not exist.")
+    pretrained = checkpoint is None
+    if ":" in name:
+        model, default = _own(name), None
+    else:
+        model, default = _from_library(name, pretrained, classes)
+    if checkpoint is not None:
+        _load(model, Path(checkpoint))
+    normalize = normalize or default
+    return (Normalized(model, *normalize) if normalize else model).eval()
+
+
+def _own(name: str) -> nn.Module:
+    module, _, function = name.partition(":")
+    try:
+        model = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"The model {name!r} cannot be imported: {error}.") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name!r} must return a torch.nn.Module, got {type(model).__name__}.")
+    return model
+
+
+def _from_library(name: str, pretrained: bool, classes: int | None) -> tuple[nn.Module, Any]:
+    options = {} if classes is None else {"num_classes": classes}
+    torchvision, timm = _optional("torchvision.models"), _optional("timm")
+    try:
+        if torchvision is not None and name in torchvision.list_models():
+            weights = "DEFAULT" if pretrained else None
+            return torchvision.get_model(name, weights=weights, **options), _IMAGENET
+        if timm is not None and timm.is_model(name):
+            model = timm.create_model(name, pretrained=pretrained, **options)
+            return model, (model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+    except OSError as error:  # no network, no space
+        raise RuntimeError(f"The weights of {name} cannot be had: {error}.") from error
+    found = [n for n, module in (("torchvision", torchvision), ("timm", timm)) if module]
+    raise ValueError(
+        f"There is no model {name!r} in {' or '.join(found) or 'torchvision (not installed)'}. "
+        f"For a model of your own give module:function and a checkpoint."
+    )
+
+
+def _optional(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
+def _load(model: nn.Module, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{checkpoint} does not fit {type(model).__name__}: {error}") from error
