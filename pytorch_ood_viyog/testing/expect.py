@@ -145,8 +145,7 @@ def check(method: Check) -> Check:
 def checks_of(contract: type) -> list[str]:
     """
     :param contract: the contract or a subclass
-    :return: names of its checks, in order
+    :return: names of its checks, in order; also of those that a subclass has taken out
     """
-    return sorted(
-        name for name in dir(contract) if getattr(getattr(contract, name), "is_check", False)
-    )
+    members = [member for base in contract.__mro__ for member in vars(base).items()]
+    return sorted({name for name, value in members if getattr(value, "is_check", False)})

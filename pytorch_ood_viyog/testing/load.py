@@ -83,7 +83,7 @@ class LoadChecks(Declarations):
         expect(
             hooks_of(models) == hooks,
             f"No hook must stay on the model; {len(hooks_of(models)) - len(hooks)} are new after "
-            f"{_ROUNDS} rounds of predict, forward pass and exception",
+            f"rounds of predict, forward pass and exception",
         )
         expect(
             grown < _ROUNDS,
