@@ -35,7 +35,7 @@ def run(code: str) -> str:
 
 
 def lines(output: str) -> list[str]:
-    """Lines to compare; of an exception only its type, as versions of torch word it differently."""
+    """Lines to compare; of an exception only the type, as versions of torch word it their way."""
     return [re.sub(r"^(\w+Error): .*", r"\1", line) for line in output.splitlines()]
 
 
