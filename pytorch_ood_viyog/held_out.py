@@ -37,7 +37,10 @@ class HeldOut:
 
     def __iter__(self) -> Iterator[Any]:
         if self._passes:
-            raise RuntimeError("The samples are held out in one pass; a second would mix them.")
+            raise RuntimeError(
+                "The samples are held out in one pass; a second would mix them. "
+                "Pass a calibration_loader."
+            )
         self._passes += 1
         generator = torch.Generator().manual_seed(0)
         held = 0

@@ -4,8 +4,7 @@ Triage: a verdict per sample, ID, OOD or ADV, with a bounded rate of false alarm
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_ood.api import Detector, RequiresFittingException
@@ -14,70 +13,45 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from .calibration import FUSED, Calibration
 from .checks import check_number
-from .conformal import alarm_thresholds, conformal_p_values, smallest_calibration_set
 from .detector import FirstLayerDetector
+from .explanation import Explanation
 from .held_out import HeldOut
 from .triage_report import Verdict
 from .verdicts import VerdictGiver, first_inputs
 
-__all__ = ["Explanation", "Triage"]
+__all__ = ["Triage"]
 
 # enough for thresholds at a few percent, and little memory
 _MOST_HELD_OUT = 2000
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What is behind the verdicts for a batch of :math:`B` samples."""
-
-    #: values of :class:`Verdict`, shape :math:`B`
-    verdicts: Tensor
-    #: signal -> scores of shape :math:`B`
-    scores: dict[str, Tensor]
-    #: signal -> score above which it raises an alarm
-    thresholds: dict[str, float]
-    #: signal -> conformal p-values of shape :math:`B`: the share of ID samples that score as high
-    p_values: dict[str, Tensor]
-
-    @property
-    def alarms(self) -> dict[str, Tensor]:
-        """Signal -> whether it raised an alarm, shape :math:`B`."""
-        return {name: scores > self.thresholds[name] for name, scores in self.scores.items()}
-
-    def __str__(self) -> str:
-        lines = []
-        for i, verdict in enumerate(self.verdicts.tolist()):
-            cells = [self._cell(name, i) for name in self.scores]
-            lines.append(f"{i:4d} {Verdict(verdict).name:<4} " + "; ".join(cells))
-        return "\n".join(lines)
-
-    def _cell(self, name: str, sample: int) -> str:
-        score, threshold = float(self.scores[name][sample]), self.thresholds[name]
-        sign = ">" if score > threshold else "<="
-        return f"{name} {score:.4g} {sign} {threshold:.4g} (p={self.p_values[name][sample]:.3f})"
 
 
 class Triage(VerdictGiver):
     """
     Turns detector scores into verdicts: answer (ID), abstain (OOD) or reject and alert (ADV).
 
-    An alarm is raised where the score of any *gate* or of the *router* is unusual for ID data,
+    An alarm is raised where the score of the *gate* or of the *router* is unusual for ID data,
     above a threshold of its own. The router then decides: ADV if its own score is above its
     threshold, OOD otherwise. The router opens the gate too, because gates on logits see few
     attacks: these are made to look confident.
+
+    Several gates are fused to one score by default, see
+    :func:`~pytorch_ood_viyog.calibration.fused_score`. Gates that look at different
+    representations complement each other most.
 
     **Guarantee.** The thresholds are conformal: with :math:`n` ID calibration samples, a new ID
     sample raises a false alarm with probability at most
 
     .. math:: \\lfloor id\\_fpr \\cdot (n + 1) \\rfloor / (n + 1) \\leq id\\_fpr
 
-    for all signals together, whatever the detectors, see
+    for gate and router together, whatever the detectors, see
     :func:`~pytorch_ood_viyog.conformal.alarm_thresholds` for the rate given one calibration set.
     It holds if new ID samples and calibration samples are exchangeable. It **breaks** if the
     model was trained on the calibration images (it is more confident on them than on new ones,
     and the false alarms exceed the rate), if a detector was fitted on them, or if the ID data
-    drift. Nothing is promised about how many OOD or ADV samples are found.
+    drift. Where gates are fused, :math:`n` is 70 % of the calibration samples; the others place
+    the gates on a common scale. Nothing is promised about how many OOD or ADV samples are found.
 
     .. rubric:: Examples
 
@@ -97,6 +71,7 @@ class Triage(VerdictGiver):
         model: Module | None = None,
         id_fpr: float = 0.05,
         router_share: float = 0.5,
+        combine: Literal["fused", "any"] = "fused",
         held_out: float = 0.2,
         **shared: Any,
     ):
@@ -105,8 +80,9 @@ class Triage(VerdictGiver):
         :param router: first-layer detector that tells ADV from OOD
         :param model: model; default is the one of the router or of a gate
         :param id_fpr: rate of false alarms on ID data, all signals together
-        :param router_share: share of the false alarms that the router may raise; the gates share
-            the rest equally
+        :param router_share: share of the false alarms that the router may raise
+        :param combine: several gates raise one alarm together (``"fused"``), or each its own, with
+            equal shares of what the router leaves (``"any"``)
         :param held_out: share of the training data to calibrate on where no calibration data are
             given, at most 2,000 samples
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
@@ -119,14 +95,17 @@ class Triage(VerdictGiver):
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
+        if combine not in ("fused", "any"):
+            raise ValueError(f"combine must be 'fused' or 'any', got {combine!r}.")
+        self.combine = combine
         self.router = type(router).__name__
-        if self.router in gates:
-            raise ValueError(f"gate must not be named like the router, {self.router!r}.")
+        if taken := {self.router, FUSED} & set(gates):
+            raise ValueError(f"gate must not have the names of other signals, got {taken}.")
+        self.gates = list(gates)
         super().__init__(
             _find_model(model, router, gates), gates | {self.router: router}, **shared
         )
-        self._thresholds: dict[str, float] | None = None
-        self._calibration: dict[str, Tensor] = {}
+        self._calibration: Calibration | None = None
 
     def fit(
         self,
@@ -169,37 +148,28 @@ class Triage(VerdictGiver):
         labels = table.get("labels")
         known = slice(None) if labels is None else labels >= 0
         scores = {name: table[name][known].double() for name in self.pipeline.detectors}
-        count, needed = (
-            len(scores[self.router]),
-            smallest_calibration_set(self.id_fpr, len(scores)),
-        )
-        if count < needed:
-            raise ValueError(
-                f"Calibration needs {needed} or more ID samples for id_fpr={self.id_fpr:g} and "
-                f"{len(scores)} detectors, got {count}."
-            )
-        thresholds = alarm_thresholds(scores, self.id_fpr, self.shares)
-        self._calibration = {name: values.sort().values for name, values in scores.items()}
-        self._thresholds = thresholds
+        fused = self.gates if FUSED in self.shares else []
+        self._calibration = Calibration.of(scores, fused, self.shares, self.id_fpr)
         return self
 
     @property
     def shares(self) -> dict[str, float]:
         """Signal -> share of the false alarms that it may raise."""
-        gates = [name for name in self.pipeline.detectors if name != self.router]
-        each = (1 - self.router_share) / len(gates)
-        return dict.fromkeys(gates, each) | {self.router: self.router_share}
+        fused = self.combine == "fused" and len(self.gates) > 1
+        signals = [FUSED] if fused else self.gates
+        rest = (1 - self.router_share) / len(signals)
+        return dict.fromkeys(signals, rest) | {self.router: self.router_share}
 
     @property
-    def thresholds(self) -> dict[str, float]:
+    def calibration(self) -> Calibration:
         """
-        Signal -> score above which it raises an alarm.
+        Thresholds, and the ID calibration scores that they were set on.
 
         :raises RequiresFittingException: before fitting
         """
-        if self._thresholds is None:
+        if self._calibration is None:
             raise RequiresFittingException("Triage has no thresholds yet. Call fit() first.")
-        return dict(self._thresholds)
+        return self._calibration
 
     def predict(self, x: Tensor) -> Tensor:
         """
@@ -207,8 +177,8 @@ class Triage(VerdictGiver):
         :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
         :raises RequiresFittingException: if this or a detector is not fitted
         """
-        thresholds = self.thresholds
-        return self._decide(self.pipeline.predict(x), thresholds)
+        calibration = self.calibration
+        return self._decide(calibration.with_fused(self.pipeline.predict(x)), calibration)
 
     def explain(self, x: Tensor) -> Explanation:
         """
@@ -216,16 +186,17 @@ class Triage(VerdictGiver):
         :return: verdicts, and the scores, thresholds and p-values behind them
         :raises RequiresFittingException: if this or a detector is not fitted
         """
-        thresholds = self.thresholds
-        scores = self.pipeline.predict(x)
-        p_values = {
-            name: conformal_p_values(self._calibration[name], values.cpu())
-            for name, values in scores.items()
-        }
-        return Explanation(self._decide(scores, thresholds), scores, thresholds, p_values)
+        calibration = self.calibration
+        scores = calibration.with_fused(self.pipeline.predict(x))
+        return Explanation(
+            verdicts=self._decide(scores, calibration),
+            scores=scores,
+            p_values=calibration.p_values(scores),
+            thresholds=dict(calibration.thresholds),
+        )
 
-    def _decide(self, scores: dict[str, Tensor], thresholds: dict[str, float]) -> Tensor:
-        alarms = {name: (v.double() > thresholds[name]).cpu() for name, v in scores.items()}
+    def _decide(self, scores: dict[str, Tensor], calibration: Calibration) -> Tensor:
+        alarms = {name: scores[name] > limit for name, limit in calibration.thresholds.items()}
         alarm = torch.stack(list(alarms.values())).any(dim=0)
         verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
         return torch.where(alarms[self.router], int(Verdict.ADV), verdicts)
@@ -234,23 +205,22 @@ class Triage(VerdictGiver):
         return {
             "id_fpr": self.id_fpr,
             "router_share": self.router_share,
-            "thresholds": self.thresholds,
-            "calibration": self._calibration,
+            "combine": self.combine,
+            "calibration": self.calibration.state_dict(),
         }
 
     def _load_rule(self, state: dict[str, Any]) -> None:
         self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
-        self._calibration = dict(state["calibration"])
-        self._thresholds = dict(state["thresholds"])
+        self.combine = state["combine"]
+        self._calibration = Calibration(**state["calibration"])
 
     def __repr__(self) -> str:
-        lines = [f"Triage(id_fpr={self.id_fpr:g}, router={self.router!r}"]
+        lines = [f"Triage(id_fpr={self.id_fpr:g}, gates={self.gates}, router={self.router!r}"]
         for name, share in self.shares.items():
-            limit = "not fitted" if self._thresholds is None else f"{self._thresholds[name]:.4g}"
-            detector = type(self.pipeline[name]).__name__
-            budget = share * self.id_fpr
-            lines.append(f"  {name}: {detector}, alarm above {limit}, budget {budget:.2%}")
-        return "\n".join(lines) + "\n)"
+            budget = f"  {name}: {share * self.id_fpr:.2%} of ID may raise an alarm"
+            limits = {} if self._calibration is None else self._calibration.thresholds
+            lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
+        return "\n".join([*lines, f"  fitted={self._calibration is not None}\n)"])
 
 
 def _named(gate: Detector | Mapping[str, Detector]) -> dict[str, Detector]:
