@@ -21,10 +21,19 @@ from pytorch_ood.api import (
 from torch import Tensor
 from torch.nn import Module
 
+from .detector import FirstLayerDetector
+from .first_layer import LayerCall, find_layer
 from .guest import as_found, unwrap
 from .representations import Representations, SharedPass
 
-__all__ = ["Intake", "check_own_representation", "intake", "naming", "trial_copy"]
+__all__ = [
+    "Intake",
+    "check_own_representation",
+    "give_layer",
+    "intake",
+    "naming",
+    "trial_copy",
+]
 
 # a batch of two may differ from a larger one in the last bits, another layer differs by far more
 _SAME = 1e-3
@@ -100,6 +109,22 @@ def intake(name: str, detector: Detector, has_feature_maps: bool) -> Intake:
         f"{label} cannot be fed from a shared forward pass: {reason}. Let it run by itself with "
         f"separate=[{name!r}], at the price of its own passes."
     )
+
+
+def give_layer(detector: FirstLayerDetector, call: LayerCall) -> None:
+    """
+    Tell a first-layer detector which layer it is fed from; some need its weights.
+
+    :param detector: detector that has not run the model by itself yet
+    :param call: the layer in the shared pass
+    """
+    if detector._first_layer is not None:
+        if detector._first_layer.name is None:
+            detector._first_layer.name = find_layer(
+                unwrap(detector._first_layer.model), call.layer
+            )
+    elif detector.layer is None:
+        detector.layer = call.layer
 
 
 def trial_copy(detector: Detector) -> Detector:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .checks import check_finite, check_maps
 from .detector import FirstLayerDetector, Statistics
+from .feeding import give_layer
 from .first_layer import LayerCall
 from .representations import ReadFirstLayer, Representations
 
@@ -25,8 +26,7 @@ class IdSamples:
     def __init__(self, wanted: Collection[str], first_layer: Mapping[str, FirstLayerDetector]):
         """
         :param wanted: names of fields of :class:`Representations` to collect
-        :param first_layer: first-layer detectors by name; those without a model and a layer are
-            given the layer, as some need its weights
+        :param first_layer: first-layer detectors by name
         """
         self._first_layer = first_layer
         self._parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
@@ -44,8 +44,7 @@ class IdSamples:
             maps = check_maps(call.maps())
             check_finite("Input", x, maps)
             for name, detector in self._first_layer.items():
-                if detector.model is None and detector.layer is None:
-                    detector.layer = call.layer
+                give_layer(detector, call)
                 batch = detector._counted(maps, call.input)
                 self.statistics[name] = detector._add(self.statistics[name], batch)
 

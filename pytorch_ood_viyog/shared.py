@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from .checks import check_finite, check_input, id_mask
 from .detector import FirstLayerDetector
-from .feeding import Intake, check_own_representation, intake, naming, trial_copy
+from .feeding import Intake, check_own_representation, give_layer, intake, naming, trial_copy
 from .first_layer import LayerCall
 from .guest import as_found_with_gradients, same_random_state, unwrap
 from .id_samples import IdSamples
@@ -182,6 +182,7 @@ class SharedForward:
 
         def read(call: LayerCall) -> None:
             for name, detector in self._first_layer.items():
+                give_layer(detector, call)
                 scores[name] = detector._score_call(call, states[name])
 
         seen = self._pass.run(x, wanted, read if states else None)
