@@ -67,7 +67,7 @@ def id_mask(y: Any, maps: Tensor, name: str = "y") -> Tensor | None:
     :return: boolean mask of the ID samples (label :math:`\\geq 0`) on the device of ``maps``;
         ``None`` if all samples are ID
     :raises TypeError: if the labels are not numbers
-    :raises ValueError: if there is not exactly one label per sample
+    :raises ValueError: if there is not exactly one label per sample, or one is NaN
     """
     if y is None:
         return None
@@ -86,6 +86,8 @@ def id_mask(y: Any, maps: Tensor, name: str = "y") -> Tensor | None:
     if labels.dtype.is_complex:
         raise TypeError(f"{name} must be real numbers, got {labels.dtype}.")
     known = labels >= 0
+    if not bool((known | (labels < 0)).all()):
+        raise ValueError(f"{name} must not contain NaN. Label OOD samples -1 and ID samples 0.")
     return None if bool(known.all()) else known.to(maps.device)
 
 
