@@ -4,8 +4,9 @@ raw output of a model's first convolutional layer. Scores are larger for ADV.
 """
 
 from .metrics import ViyogMetrics, viyog_metrics
+from .residue import ViyogResidue
 from .tv import ViyogTV
 from .viyog import Viyog
 
-__all__ = ["Viyog", "ViyogMetrics", "ViyogTV", "viyog_metrics"]
+__all__ = ["Viyog", "ViyogMetrics", "ViyogResidue", "ViyogTV", "viyog_metrics"]
 __version__ = "0.1.0"

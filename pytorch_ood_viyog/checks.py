@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "check_count",
     "check_finite",
     "check_input",
     "check_maps",
@@ -150,6 +151,24 @@ def full_precision(maps: Tensor) -> Tensor:
     :return: ``maps``, as float32 if it has fewer bits than that
     """
     return maps.float() if torch.finfo(maps.dtype).bits < 32 else maps
+
+
+def check_count(name: str, value: Any, low: int) -> int:
+    """
+    :param name: name of the argument, for the message
+    :param value: what was given for it
+    :param low: smallest value allowed
+    :return: ``value``
+    :raises TypeError: if it is not an integer
+    :raises ValueError: if it is too small
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"{name} must be an integer, got {value!r} of type {type(value).__name__}."
+        )
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}.")
+    return value
 
 
 def check_finite(name: str, values: Tensor, *derived: Tensor) -> None:

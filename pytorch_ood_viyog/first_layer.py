@@ -98,11 +98,20 @@ class FirstLayer:
             were never initialised
         """
         model = unwrap(self.model)
-        reader = _LayerReader(self._candidates(model), read, stop=True)
+        reader = _LayerReader(self, self._candidates(model), read, stop=True)
         with as_found(model), reader:
             model(x)
         result: T = self._outcome(model, reader)
         return result
+
+    def layer(self) -> Module:
+        """
+        :return: the layer that is read
+        :raises RuntimeError: if no layer was named and no forward pass has found one yet
+        """
+        if self.name is None:
+            raise RuntimeError("The first convolution is not known before a forward pass.")
+        return unwrap(self.model).get_submodule(self.name)
 
     @contextmanager
     def reading(self, read: Callable[[LayerCall], Any]) -> Iterator[None]:
@@ -116,7 +125,7 @@ class FirstLayer:
             were never initialised
         """
         model = unwrap(self.model)
-        reader = _LayerReader(self._candidates(model), read, stop=False)
+        reader = _LayerReader(self, self._candidates(model), read, stop=False)
         with reader:
             yield
         self._outcome(model, reader)
@@ -124,10 +133,9 @@ class FirstLayer:
     def _outcome(self, model: Module, reader: "_LayerReader") -> Any:
         if not reader.outcome:
             raise RuntimeError(self._never_ran(model))
-        name, value, error = reader.outcome[0]
+        value, error = reader.outcome[0]
         if error is not None:
             raise error
-        self.name = name
         return value
 
     def _candidates(self, model: Module) -> dict[str, Module]:
@@ -152,15 +160,21 @@ class _LayerReader:
     """Hooks on all candidates, for one forward pass of one thread; the first to run is read."""
 
     def __init__(
-        self, candidates: dict[str, Module], read: Callable[[LayerCall], Any], stop: bool
+        self,
+        owner: FirstLayer,
+        candidates: dict[str, Module],
+        read: Callable[[LayerCall], Any],
+        stop: bool,
     ):
+        #: told the name of the layer before it is read
+        self.owner = owner
         self.candidates = candidates
         self.read = read
         #: whether the forward pass ends at the layer, before the layer itself runs
         self.stop = stop
         self.hooks = PassHooks()
-        #: name of the layer that ran, and what the reader returned or raised
-        self.outcome: list[tuple[str, Any, Exception | None]] = []
+        #: what the reader returned or raised
+        self.outcome: list[tuple[Any, Exception | None]] = []
 
     def __enter__(self) -> None:
         register = self.hooks.before if self.stop else self.hooks.after
@@ -177,12 +191,13 @@ class _LayerReader:
         ) -> None:
             if self.outcome:
                 return
+            self.owner.name = name
             try:
                 call = _call(name, layer, args, kwargs, output)
                 with torch.no_grad():  # the model may have switched gradients on
-                    self.outcome.append((name, self.read(call), None))
+                    self.outcome.append((self.read(call), None))
             except Exception as error:  # kept: the model's own handlers must not swallow it
-                self.outcome.append((name, None, error))
+                self.outcome.append((None, error))
                 raise _LayerReached from None
             if self.stop:
                 raise _LayerReached

@@ -1,0 +1,63 @@
+"""
+Gaussian hypotheses about a feature vector: what in-distribution data show, what they show with a
+residue on top, and anything else.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["log_likelihoods", "shrunk_whitening"]
+
+
+def shrunk_whitening(centred: Tensor, shrinkage: float, floor: float = 1e-4) -> Tensor:
+    """
+    Whitening :math:`L^{-1}` of the shrunk covariance :math:`S = L L^\\top`,
+
+    .. math::
+        S = (1 - \\alpha) \\hat S + \\alpha\\, \\mathrm{diag}(\\hat S) + floor \\cdot I
+
+    :param centred: feature vectors minus the mean of their group, :math:`N \\times F`
+    :param shrinkage: :math:`\\alpha` in [0, 1]
+    :param floor: variance that every feature has at least
+    :return: :math:`L^{-1}`, :math:`F \\times F`
+    """
+    covariance = centred.T @ centred / len(centred)
+    diagonal = covariance.diagonal().diag()
+    identity = torch.eye(len(covariance), dtype=centred.dtype, device=centred.device)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * diagonal + floor * identity
+    root = torch.linalg.cholesky(shrunk)
+    whitening: Tensor = torch.linalg.solve_triangular(root, identity, upper=False)
+    return whitening
+
+
+def log_likelihoods(
+    features: Tensor, means: Tensor, whitening: Tensor, levels: int, kappa: float
+) -> Tensor:
+    """
+    Log-likelihoods, up to one constant, of the three hypotheses.
+
+    - *ID*: :math:`\\mathcal{N}(\\mu_0, S)`
+    - *ADV*: the mean over the residue levels of :math:`\\mathcal{N}(\\mu_l, S)`
+    - *OOD*, anything else: the mean over the same centres, ID's too, of
+      :math:`\\mathcal{N}(\\mu, \\kappa S)`, and over the levels beyond the budget of
+      :math:`\\mathcal{N}(\\mu_l, S)`
+
+    :param features: :math:`B \\times F`
+    :param means: centres, one a row: ID, the residue levels, the levels beyond the budget
+    :param whitening: :math:`L^{-1}` of :math:`S`, :math:`F \\times F`
+    :param levels: number of residue levels
+    :param kappa: :math:`\\kappa > 1`
+    :return: :math:`B \\times 3` in the order ID, OOD, ADV
+    """
+    deviations = (features[:, None] - means) @ whitening.T
+    tight = -deviations.square().sum(dim=2) / 2
+    near = tight[:, : levels + 1]
+    wide = near / kappa - features.shape[1] / 2 * math.log(kappa)
+    anything = torch.cat([wide, tight[:, levels + 1 :]], dim=1)
+    return torch.stack([tight[:, 0], _log_mean(anything), _log_mean(near[:, 1:])], dim=1)
+
+
+def _log_mean(logs: Tensor) -> Tensor:
+    return logs.logsumexp(dim=1) - math.log(logs.shape[1])

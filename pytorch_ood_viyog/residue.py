@@ -1,0 +1,392 @@
+"""
+ViyogResidue: the noise floor in directions that natural images leave empty.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pytorch_ood.api import DetectorInfo, Task
+from torch import Tensor
+from torch.nn import Module
+
+from .checks import (
+    check_count,
+    check_finite,
+    check_input,
+    check_maps,
+    check_number,
+    full_precision,
+)
+from .detector import FirstLayerDetector, Statistics
+from .first_layer import LayerCall
+from .hypotheses import log_likelihoods, shrunk_whitening
+from .noise_response import Convolution, Windows, as_convolution
+from .residue_reader import Reader, fit_reader, pooled_features, white_responses
+from .residue_statistics import dynamic_range, measure, merge
+from .viyog import PAPER
+
+__all__ = ["ViyogResidue"]
+
+# strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
+_BEYOND = (4, 8, 16)
+# samples at once
+_CHUNK = 32
+# median of the square of a standard normal variable
+_NORMAL_MEDIAN = 0.4549
+
+
+class ViyogResidue(FirstLayerDetector):
+    """
+    The detector to recommend: the noise floor of an image, read in directions of the first
+    convolution's maps that natural images leave nearly empty.
+
+    A gradient attack adds a perturbation :math:`\\delta` to the image. The first convolution is
+    linear, so it adds exactly :math:`W * \\delta` to the raw maps :math:`a`. Natural images, ID or
+    OOD, leave some directions of channel space nearly empty (fine detail and differences between
+    colours); a perturbation fills them everywhere, flat regions included.
+
+    1. *Directions*, quietest first, by :math:`\\Sigma u = \\lambda N u` with the ID covariance
+       :math:`\\Sigma` of the maps and their response :math:`N = W W^\top` to white noise: once
+       among the channels at a position, once in the window of three positions along each axis
+       around it. Responses :math:`z = u^\top (a - \\mathbb{E}_{ID}\\, a)` are in units of the
+       input's dynamic range.
+    2. *Features* per direction: logarithms of the 10 % quantile, the median and the mean of
+       :math:`z^2` over space.
+    3. *Residues*. For ID samples also the features of :math:`a + W * \\delta` with
+       :math:`\\delta = \\epsilon \\cdot` random signs; exact, without any attack or OOD data.
+    4. *Hypotheses* :math:`H` about the features :math:`f`, Gaussian with one shrunk covariance
+       :math:`S`: **ID** with mean :math:`\\mu_0`; **ADV**, the residues' means; **OOD**, anything
+       else: the same means with covariance :math:`\\kappa S`, and residues beyond the budget (4,
+       8 and 16 times the largest :math:`\\epsilon`), which is what noise images look like.
+
+    .. math::
+        s(x) = \frac{\\mathrm{arsinh}\\, o(f) - m}{d}, \\qquad
+        o(f) = \\ln p(f | ADV) - \\ln [p(f | ID) + p(f | OOD)]
+
+    with the mean :math:`m` and standard deviation :math:`d` over ID.
+
+    **Sign.** Larger scores speak for ADV; what looks like ID, or like neither ID nor ID with a
+    bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1.
+
+    **When to use.** To tell attacks of a bounded strength from natural images that are new to the
+    model. It does not know intent: sensor noise as strong as an attack scores as one. Nor does it
+    withstand an attacker who optimises against it. The README has the numbers for both.
+
+    Fitting needs one pass and constant memory: everything is concluded from ``sample_size`` ID
+    images, chosen by their content, so that neither order nor batches matter. All of them must
+    have one size.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        detector = ViyogResidue(model)
+        detector.fit(train_loader)
+        scores = detector(images)
+        levels = detector.noise_floor(images)   # about 5/255
+
+    :see: new in this package; the idea of reading the first layer is from Singh et al., *Viyog:
+        Separating Adversarial and Out-of-Distribution*, CODES+ISSS 2026 / IEEE TCAD
+    """
+
+    info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
+
+    #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
+    hyperparameter_space: ClassVar[dict[str, list[object]]] = {
+        "directions": [16, 24, 32],
+        "kappa": [1.5, 2.0, 3.0],
+        "shrinkage": [None, 0.01, 0.1],
+    }
+
+    def __init__(
+        self,
+        model: Module | None,
+        *,
+        layer: str | Module | None = None,
+        eps: Sequence[float] = (1 / 255, 2 / 255, 4 / 255, 8 / 255),
+        input_range: float | Sequence[float] | None = None,
+        directions: int = 24,
+        kappa: float = 2.0,
+        shrinkage: float | None = None,
+        sample_size: int = 256,
+        seed: int = 0,
+    ):
+        r"""
+        :param model: model whose first convolution is read; ``None`` to use feature maps only,
+            then the convolution is needed as ``layer``
+        :param layer: convolution to read instead, as dotted name or module
+        :param eps: strengths of the residues that count as ADV, as fractions of the input's
+            dynamic range
+        :param input_range: dynamic range of the convolution's input, one number or one per
+            channel. Default: read from the data during ``fit``; when fitting to maps alone, from
+            the inputs that the convolution's least-squares inverse gives.
+        :param directions: number of directions of each of the two kinds
+        :param kappa: how much wider than ID and ADV anything else is, :math:`\kappa > 1`
+        :param shrinkage: share of the covariance that is shrunk to its diagonal, in [0, 1].
+            Default: :math:`F / (F + 16 N)` for :math:`F` features and :math:`N` samples, 3 % at
+            the default settings
+        :param sample_size: number of ID images that the state is concluded from; fewer, but at
+            least 64, where their maps would take more than 128 MiB
+        :param seed: seed of the residues' signs and of the choice of ID images
+        :raises TypeError: if an argument has the wrong type
+        :raises ValueError: if a number is out of range, or ``layer`` not found
+        :raises RuntimeError: if the model has no convolution and no layer is named
+        """
+        super().__init__(model, layer=layer)
+        self.eps = _strengths(eps)
+        self.input_range = _range(input_range)
+        self.directions = directions
+        self.kappa = kappa
+        self.shrinkage = shrinkage
+        self.sample_size = check_count("sample_size", sample_size, low=2)
+        self.seed = check_count("seed", seed, low=0)
+
+    @property
+    def directions(self) -> int:
+        """Number of directions of each kind."""
+        return self._directions
+
+    @directions.setter
+    def directions(self, value: int) -> None:
+        self._directions = check_count("directions", value, low=1)
+
+    @property
+    def kappa(self) -> float:
+        """How much wider than ID and ADV anything else is."""
+        return self._kappa
+
+    @kappa.setter
+    def kappa(self, value: float) -> None:
+        self._kappa = check_number("kappa", value, low=1.0)
+
+    @property
+    def shrinkage(self) -> float | None:
+        """Share of the covariance that is shrunk to its diagonal; ``None``: by the data's size."""
+        return self._shrinkage
+
+    @shrinkage.setter
+    def shrinkage(self, value: float | None) -> None:
+        given = None if value is None else check_number("shrinkage", value, low=0.0, high=1.0)
+        self._shrinkage = given
+
+    # -- what a user can look at --------------------------------------------------------------
+
+    @property
+    def noise_directions(self) -> Tensor | None:
+        """
+        The local directions :math:`u`, quietest first, as rows: :math:`M \times C`. The first
+        ``directions`` of them are read; all take part in the search for :attr:`window_directions`.
+        """
+        return self._fitted("local")
+
+    @property
+    def window_directions(self) -> Tensor | None:
+        """
+        Directions in a window, :math:`R \times M \times 3 \times \\dots`, as weights of the
+        responses of :attr:`noise_directions` at its positions.
+        """
+        return self._fitted("window")
+
+    @property
+    def eigenvalues(self) -> Tensor | None:
+        r"""
+        :math:`\lambda` of the directions that are read, local ones first, shape :math:`2R`:
+        natural energy per unit of noise gain, in units of the squared dynamic range.
+        """
+        return self._fitted("energies")
+
+    @property
+    def means(self) -> Tensor | None:
+        """
+        Centres of the hypotheses, one a row: ID, ID with each residue of ``eps``, ID with
+        residues beyond the budget. Columns: 10 % quantiles, medians and means of all directions.
+        """
+        return self._fitted("means")
+
+    @property
+    def covariance(self) -> Tensor | None:
+        """The shrunk covariance :math:`S` of the features."""
+        whitening = self._fitted("whitening")
+        return None if whitening is None else torch.linalg.inv(whitening.T @ whitening)
+
+    @property
+    def dynamic_range(self) -> Tensor | None:
+        """Dynamic range of each channel of the convolution's input, as read or as given."""
+        return self._fitted("scale")
+
+    def _fitted(self, name: str) -> Tensor | None:
+        return None if self._statistics is None else self._require_state()[name]
+
+    # -- fit --------------------------------------------------------------------------------
+
+    def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
+        return measure(self._convolution(), maps, inputs, self.sample_size, self.seed)
+
+    def _merge(self, one: Statistics, other: Statistics) -> Statistics:
+        return merge(one, other, self.sample_size)
+
+    def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
+        conv = self._convolution()
+        windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
+        scale = dynamic_range(conv, statistics, self.input_range)
+        maps = statistics["sample"]
+        reader = fit_reader(conv, maps, windows, scale, self.directions)
+        clean = torch.cat([reader.from_maps(part, windows) for part in torch.split(maps, _CHUNK)])
+        residue = white_responses(
+            reader,
+            windows.input_stride(conv),
+            windows.count(tuple(maps.shape[2:])),
+            len(maps),
+            scale,
+            torch.Generator().manual_seed(self.seed),
+        )
+        beyond = [max(self.eps) * factor for factor in _BEYOND]
+        groups = [pooled_features(clean + e * residue) for e in (0.0, *self.eps, *beyond)]
+        means = torch.stack([group.mean(dim=0) for group in groups])
+        near = len(self.eps) + 1
+        centred = torch.cat([groups[i] - means[i] for i in range(near)])
+        features = means.shape[1]
+        usual = features / (features + 16 * len(maps))
+        shrinkage = usual if self.shrinkage is None else self.shrinkage
+        whitening = shrunk_whitening(centred, shrinkage)
+        state = vars(reader) | {"scale": scale, "means": means, "whitening": whitening}
+        evidence = _evidence(self._hypotheses(groups[0], state))
+        spread = evidence.std(correction=0)
+        return state | {
+            "centre": evidence.mean(),
+            "spread": torch.where(spread > 0, spread, torch.ones_like(spread)),
+        }
+
+    def _convolution(self) -> Convolution:
+        if isinstance(self.layer, Module):
+            return as_convolution(self.layer)
+        if self._first_layer is not None and self._first_layer.name is not None:
+            return as_convolution(self._first_layer.layer())
+        raise RuntimeError(
+            "ViyogResidue needs the weights of the convolution that made the feature maps. Pass "
+            "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
+        )
+
+    # -- predict ----------------------------------------------------------------------------
+
+    def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return self._standardised(self._features(maps, state), state)
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return self._standardised(self._call_features(call, state), state)
+
+    def _standardised(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
+        evidence = _evidence(self._hypotheses(features, state))
+        return (evidence - state["centre"]) / state["spread"]
+
+    def _hypotheses(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return log_likelihoods(
+            features, state["means"], state["whitening"], len(self.eps), self.kappa
+        )
+
+    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
+        packed = full_precision(windows.pack(maps))
+        return pooled_features(_reader(state).from_maps(packed, windows))
+
+    def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return self._features(check_maps(call.maps(), self._layout), state)
+
+    # -- readings beside the score ------------------------------------------------------------
+
+    def log_likelihoods(self, x: Tensor) -> Tensor:
+        """
+        The reading behind the score: log-likelihoods of ID, OOD and ADV, up to one constant.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: float64 of shape :math:`B \times 3`, in the order ID, OOD, ADV
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        state = self._require_state()
+        return self._hypotheses(self._input_features(x), state)
+
+    def log_likelihoods_features(self, maps: Tensor) -> Tensor:
+        """
+        :param maps: first-layer feature maps, as for :meth:`predict_features`
+        :return: what :meth:`log_likelihoods` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict_features`
+        """
+        state = self._require_state()
+        return self._hypotheses(self._maps_features(maps), state)
+
+    def noise_floor(self, x: Tensor) -> Tensor:
+        r"""
+        Estimated strength of the perturbation of each sample, beyond what ID images show: the
+        median over the local directions of
+
+        .. math::
+            \sqrt{\max(0,\ \mathrm{median}(z^2) - \mathrm{median}_{ID}(z^2))\, /\, 0.4549}
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: strengths of shape :math:`B`, as fractions of the input's dynamic range, like
+            ``eps``: 5/255 for a residue of 5 grey levels in 255
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._floor(self._input_features(x))
+
+    def noise_floor_features(self, maps: Tensor) -> Tensor:
+        """
+        :param maps: first-layer feature maps, as for :meth:`predict_features`
+        :return: what :meth:`noise_floor` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict_features`
+        """
+        return self._floor(self._maps_features(maps))
+
+    def _floor(self, features: Tensor) -> Tensor:
+        state = self._require_state()
+        total = len(state["energies"])
+        medians = slice(total, total + total // 2)  # second third of the features, local half
+        natural = state["means"][0, medians].exp()
+        excess = features[:, medians].exp() - natural
+        return (excess.median(dim=1).values.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+
+    @torch.no_grad()
+    def _input_features(self, x: Tensor) -> Tensor:
+        first_layer, state = self._require_first_layer(), self._require_state()
+        x = self._to_device(check_input(x))
+        features = first_layer.run(x, lambda call: self._call_features(call, state))
+        check_finite("Input", x, features)
+        return features
+
+    @torch.no_grad()
+    def _maps_features(self, maps: Tensor) -> Tensor:
+        state = self._require_state()
+        maps = self._to_device(check_maps(maps, self._layout))
+        features = self._features(maps, state)
+        check_finite("Feature maps", maps, features)
+        return features
+
+
+def _strengths(eps: Sequence[float]) -> tuple[float, ...]:
+    strengths = tuple(check_number("eps", value, low=1e-9, high=1.0) for value in eps)
+    if not strengths or list(strengths) != sorted(set(strengths)):
+        raise ValueError(f"eps must be ascending fractions of the dynamic range, got {eps}.")
+    return strengths
+
+
+def _range(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
+    if value is None or isinstance(value, (int, float)):
+        return None if value is None else check_number("input_range", value, low=1e-30)
+    return tuple(check_number("input_range", width, low=1e-30) for width in value)
+
+
+def _reader(state: dict[str, Tensor]) -> Reader:
+    return Reader(**{name: state[name] for name in Reader.__dataclass_fields__})
+
+
+def _evidence(hypotheses: Tensor) -> Tensor:
+    """Log-odds of ADV against ID or OOD, beyond one or two on a logarithmic scale."""
+    odds = hypotheses[:, 2] - torch.logaddexp(hypotheses[:, 0], hypotheses[:, 1])
+    return odds.asinh()
