@@ -14,6 +14,9 @@ from .first_layer import FirstLayer
 
 __all__ = ["detector_state", "load_detector_state"]
 
+# what belongs to whoever builds the detector, or is found anew
+_NOT_STATE = (Module, FirstLayer, Detector, torch.device)
+
 
 def detector_state(name: str, detector: Detector) -> dict[str, Any]:
     """
@@ -27,7 +30,7 @@ def detector_state(name: str, detector: Detector) -> dict[str, Any]:
     """
     state = {}
     for attribute, value in vars(detector).items():
-        if isinstance(value, (Module, FirstLayer, torch.device)) or callable(value):
+        if isinstance(value, _NOT_STATE) or callable(value):
             continue
         if not _is_plain(value):
             raise TypeError(

@@ -181,8 +181,9 @@ class SharedForward:
         states = {name: self._state(name) for name in self._first_layer}
 
         def read(call: LayerCall) -> None:
-            for name, detector in self._first_layer.items():
+            for detector in self._first_layer.values():
                 give_layer(detector, call)
+            for name, detector in self._first_layer.items():
                 scores[name] = detector._score_call(call, states[name])
 
         seen = self._pass.run(x, wanted, read if states else None)
