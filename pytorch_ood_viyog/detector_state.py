@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_ood.api import Detector
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, ParameterDict
 
 from .first_layer import FirstLayer
 
@@ -30,7 +30,8 @@ def detector_state(name: str, detector: Detector) -> dict[str, Any]:
     """
     state = {}
     for attribute, value in vars(detector).items():
-        if isinstance(value, _NOT_STATE) or callable(value):
+        fitted_module = isinstance(value, ParameterDict)  # KLMatching's
+        if not fitted_module and (isinstance(value, _NOT_STATE) or callable(value)):
             continue
         if not _is_plain(value):
             raise TypeError(

@@ -120,12 +120,12 @@ def first_inputs(loader: Iterable[Any], model: Module) -> Tensor:
     :return: the inputs of the first batch
     :raises ValueError: if the loader can be read once only, or is empty
     """
-    if iter(loader) is loader:
-        raise ValueError(
-            f"train_loader must be readable more than once, got {type(loader).__name__}. Pass a "
-            f"DataLoader or a list of batches."
-        )
     with same_random_state(model):
+        if iter(loader) is loader:
+            raise ValueError(
+                f"train_loader must be readable more than once, got {type(loader).__name__}. Pass "
+                f"a DataLoader or a list of batches."
+            )
         for x, _ in batches(loader, "look", False):
             return x
     raise ValueError("train_loader is empty.")
