@@ -11,14 +11,29 @@ import torch
 from torch import Tensor
 
 from .conformal import alarm_thresholds, conformal_p_values, smallest_calibration_set
+from .triage_report import Verdict
 
-__all__ = ["FUSED", "Calibration", "fused_score"]
+__all__ = ["FUSED", "Calibration", "budget_shares", "fused_score"]
 
 #: name of the signal that several gates give together
 FUSED = "gates"
 
 # share of the calibration samples that only place the gates on a common scale
 _REFERENCE_SHARE = 0.3
+
+
+def budget_shares(
+    gates: Sequence[str], router: str, router_share: float, fused: bool
+) -> dict[str, float]:
+    """
+    :param gates: names of the gates
+    :param router: name of the router
+    :param router_share: share of the false alarms that the router may raise
+    :param fused: whether the gates are fused to one signal
+    :return: signal -> share of the false alarms that it may raise
+    """
+    signals = [FUSED] if fused else gates
+    return dict.fromkeys(signals, (1 - router_share) / len(signals)) | {router: router_share}
 
 
 def fused_score(reference: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> Tensor:
@@ -98,6 +113,17 @@ class Calibration:
         if self.reference:
             table[FUSED] = fused_score(self.reference, table)
         return table
+
+    def verdicts(self, scores: Mapping[str, Tensor], router: str) -> Tensor:
+        """
+        :param scores: what :meth:`with_fused` gave
+        :param router: signal whose alarm means ADV; any other alarm means OOD
+        :return: values of :class:`Verdict`, shape :math:`B`
+        """
+        alarms = {name: scores[name] > limit for name, limit in self.thresholds.items()}
+        alarm = torch.stack(list(alarms.values())).any(dim=0)
+        verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
+        return torch.where(alarms[router], int(Verdict.ADV), verdicts)
 
     def p_values(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """

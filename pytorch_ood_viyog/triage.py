@@ -6,19 +6,17 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import torch
 from pytorch_ood.api import Detector, RequiresFittingException
 from pytorch_ood.detector import EnergyBased
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from .calibration import FUSED, Calibration
+from .calibration import FUSED, Calibration, budget_shares
 from .checks import check_number
 from .detector import FirstLayerDetector
 from .explanation import Explanation
 from .held_out import HeldOut
-from .triage_report import Verdict
 from .verdicts import VerdictGiver, first_inputs
 
 __all__ = ["Triage"]
@@ -148,17 +146,18 @@ class Triage(VerdictGiver):
         labels = table.get("labels")
         known = slice(None) if labels is None else labels >= 0
         scores = {name: table[name][known].double() for name in self.pipeline.detectors}
-        fused = self.gates if FUSED in self.shares else []
+        fused = self.gates if self._fuses else []
         self._calibration = Calibration.of(scores, fused, self.shares, self.id_fpr)
         return self
 
     @property
     def shares(self) -> dict[str, float]:
         """Signal -> share of the false alarms that it may raise."""
-        fused = self.combine == "fused" and len(self.gates) > 1
-        signals = [FUSED] if fused else self.gates
-        rest = (1 - self.router_share) / len(signals)
-        return dict.fromkeys(signals, rest) | {self.router: self.router_share}
+        return budget_shares(self.gates, self.router, self.router_share, self._fuses)
+
+    @property
+    def _fuses(self) -> bool:
+        return self.combine == "fused" and len(self.gates) > 1
 
     @property
     def calibration(self) -> Calibration:
@@ -178,7 +177,8 @@ class Triage(VerdictGiver):
         :raises RequiresFittingException: if this or a detector is not fitted
         """
         calibration = self.calibration
-        return self._decide(calibration.with_fused(self.pipeline.predict(x)), calibration)
+        scores = calibration.with_fused(self.pipeline.predict(x))
+        return calibration.verdicts(scores, self.router)
 
     def explain(self, x: Tensor) -> Explanation:
         """
@@ -189,17 +189,11 @@ class Triage(VerdictGiver):
         calibration = self.calibration
         scores = calibration.with_fused(self.pipeline.predict(x))
         return Explanation(
-            verdicts=self._decide(scores, calibration),
+            verdicts=calibration.verdicts(scores, self.router),
             scores=scores,
             p_values=calibration.p_values(scores),
             thresholds=dict(calibration.thresholds),
         )
-
-    def _decide(self, scores: dict[str, Tensor], calibration: Calibration) -> Tensor:
-        alarms = {name: scores[name] > limit for name, limit in calibration.thresholds.items()}
-        alarm = torch.stack(list(alarms.values())).any(dim=0)
-        verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
-        return torch.where(alarms[self.router], int(Verdict.ADV), verdicts)
 
     def _rule_state(self) -> dict[str, Any]:
         return {

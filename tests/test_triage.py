@@ -124,7 +124,7 @@ def test_false_alarms_are_bounded_over_calibration_sets(network, combine):
             for part in (order[:120], order[120:1120])
         )
         calibration = Calibration.of(known, fused, triage.shares, triage.id_fpr)
-        verdicts = triage._decide(calibration.with_fused(new), calibration)
+        verdicts = calibration.verdicts(calibration.with_fused(new), triage.router)
         rates.append((verdicts != Verdict.ID).double().mean())
     rates = torch.stack(rates)
     placed = 84 if fused else 120

@@ -1,0 +1,68 @@
+"""The ID hypothesis as a gate."""
+
+import pytest
+import torch
+from networks import SmallNet, build
+from pytorch_ood.api import RequiresFittingException
+from pytorch_ood.detector import EnergyBased
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytorch_ood_viyog import ViyogResidue, ViyogTV
+from pytorch_ood_viyog.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.shared import SharedForward
+from pytorch_ood_viyog.triage import Triage
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.avg_pool2d(torch.rand(160, 3, 14, 14, generator=generator), 3, 1)
+    return DataLoader(TensorDataset(x, torch.arange(160) % 5), batch_size=40)
+
+
+def test_the_score_is_the_unlikeness_of_id(data):
+    residue = ViyogResidue(build(SmallNet)).fit(data)
+    x = torch.rand(5, 3, 12, 12)
+    expected = -residue.log_likelihoods(x)[:, 0]
+    outlier = ResidueOutlier(residue)
+    torch.testing.assert_close(outlier.predict(x), expected)
+    maps = residue.model.stem(x).detach()
+    torch.testing.assert_close(outlier.predict_features(maps), expected)
+
+
+def test_noise_is_more_unlike_id_than_id_is(data):
+    outlier = ResidueOutlier(ViyogResidue(build(SmallNet)).fit(data))
+    x = torch.cat([x for x, _ in data])
+    assert outlier.predict(torch.rand(40, 3, 12, 12)).min() > outlier.predict(x).max()
+
+
+def test_it_follows_the_other_detectors_fit(data):
+    residue = ViyogResidue(None)
+    detectors = {"outlier": ResidueOutlier(residue), "residue": residue}
+    pipeline = SharedForward(build(SmallNet), detectors)
+    x = torch.rand(5, 3, 12, 12)
+    with pytest.raises(RequiresFittingException, match="'outlier'"):
+        pipeline.predict(x)
+    own = ViyogResidue(build(SmallNet)).fit(data)
+    scores = pipeline.fit(data).predict(x)
+    torch.testing.assert_close(scores["outlier"], -own.log_likelihoods(x)[:, 0])
+    with pytest.raises(NotImplementedError, match="fit the ViyogResidue"):
+        detectors["outlier"].fit_features(torch.rand(9, 12, 12, 12))
+
+
+def test_as_a_gate_of_triage(data, tmp_path):
+    def make():
+        router = ViyogResidue(build(SmallNet))
+        gates = {"energy": EnergyBased(None), "first layer": ResidueOutlier(router)}
+        return Triage(gates, router, id_fpr=0.1)
+
+    triage = make().fit(data, data)
+    torch.save(triage.state_dict(), tmp_path / "triage.pt")
+    other = make().load_state_dict(torch.load(tmp_path / "triage.pt", weights_only=True))
+    x = torch.cat([torch.rand(9, 3, 12, 12), next(iter(data))[0]])
+    assert torch.equal(other.predict(x), triage.predict(x))
+
+
+def test_only_residue_has_hypotheses():
+    with pytest.raises(TypeError, match="must be a ViyogResidue, got ViyogTV"):
+        ResidueOutlier(ViyogTV(None))
