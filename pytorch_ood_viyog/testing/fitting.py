@@ -85,11 +85,16 @@ class FittingChecks(Declarations):
         name = self.representation_name(detector)
         if name is None or not detector.requires_fit:
             return
+        how = f"fit_{name}"
+        self._fit_represented(detector, batches, how)
+        wanted = self.scores(detector, x)
+        self._fit_represented(detector, polluted, f"{how} with OOD labels (below 0)")
+        self._compare_polluted(detector, x, wanted, how)
+
+    def _fit_represented(self, detector: Any, batches: Batches, what: str) -> None:
+        x, y = all_samples(batches)
         torch.manual_seed(0)
-        every_x, every_y = all_samples(polluted)
-        fit = self.use(detector, "fit", self.representation(detector, every_x), every_y)
-        attempt(f"fit_{name} with OOD labels (below 0)", fit)
-        self._compare_polluted(detector, x, wanted, f"fit_{name}")
+        attempt(what, self.use(detector, "fit", self.representation(detector, x), y))
 
     def _compare_polluted(self, detector: Any, x: Tensor, wanted: Tensor, how: str) -> None:
         scores = self.scores(detector, x)
