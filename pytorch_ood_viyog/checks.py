@@ -14,6 +14,7 @@ __all__ = [
     "check_count",
     "check_finite",
     "check_input",
+    "check_layout",
     "check_maps",
     "check_number",
     "full_precision",
@@ -87,9 +88,11 @@ def id_mask(y: Any, maps: Tensor, name: str = "y") -> Tensor | None:
     if labels.dtype.is_complex:
         raise TypeError(f"{name} must be real numbers, got {labels.dtype}.")
     known = labels >= 0
+    if bool(known.all()):
+        return None
     if not bool((known | (labels < 0)).all()):
         raise ValueError(f"{name} must not contain NaN. Label OOD samples -1 and ID samples 0.")
-    return None if bool(known.all()) else known.to(maps.device)
+    return known.to(maps.device)
 
 
 def check_input(x: Any) -> Tensor:
@@ -136,13 +139,22 @@ def check_maps(maps: Any, layout: tuple[int, int] | None = None) -> Tensor:
         )
     if maps.shape[1:].numel() == 0:
         raise ValueError(f"Feature maps must have channels and positions, got shape {shape}.")
-    if layout is not None and (maps.shape[1], maps.dim()) != layout:
+    check_layout(shape, layout)
+    return maps
+
+
+def check_layout(shape: tuple[int, ...], layout: tuple[int, int] | None) -> None:
+    """
+    :param shape: shape of feature maps, :math:`B \\times C \\times *S`
+    :param layout: numbers of channels and of dimensions that the detector was fitted on, if it was
+    :raises ValueError: if the shape has others
+    """
+    if layout is not None and (shape[1], len(shape)) != layout:
         channels, axes = layout[0], layout[1] - 2
         raise ValueError(
             f"Feature maps must have {channels} channels and {axes} spatial dimensions, shape "
             f"(B, {channels}, *S), as those that the detector was fitted on, got shape {shape}."
         )
-    return maps
 
 
 def full_precision(maps: Tensor) -> Tensor:
@@ -173,16 +185,16 @@ def check_count(name: str, value: Any, low: int) -> int:
 
 def check_finite(name: str, values: Tensor, *derived: Tensor) -> None:
     """
-    Refuse NaN and inf, at the price of one look at the extremes and one wait for the device.
+    Refuse NaN and inf, at the price of one sum and one wait for the device.
 
     :param name: what ``values`` are, for the message
     :param values: tensor whose first dimension counts samples
     :param derived: tensors computed from ``values``, same first dimension, checked along
     :raises ValueError: naming the samples that are not finite
     """
-    if values.shape[0] == 0:
+    if values.shape[0] == 0 or _finite_sum(values, *derived):
         return
-    extremes = [_extremes(tensor) for tensor in (values, *derived)]
+    extremes = [_extremes(tensor) for tensor in (values, *derived)]  # the sum may have overflown
     good = torch.stack([torch.isfinite(x) for pair in extremes for x in pair]).all(dim=0)
     if bool(good.all()):
         return
@@ -192,6 +204,16 @@ def check_finite(name: str, values: Tensor, *derived: Tensor) -> None:
         f"{name} of shape {tuple(values.shape)} must be finite, but there is NaN or inf in, or "
         f"in the feature maps of, the samples {shown}. Remove these samples."
     )
+
+
+def _finite_sum(*tensors: Tensor) -> bool:
+    sums = [tensor.sum(dtype=_sum_dtype(tensor)) for tensor in tensors]
+    return math.isfinite(sum(sums[1:], sums[0]).item())
+
+
+def _sum_dtype(tensor: Tensor) -> torch.dtype:
+    wide = not tensor.is_floating_point() or tensor.dtype.itemsize < 4
+    return torch.float32 if wide else tensor.dtype
 
 
 def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,41 +1,20 @@
 """
-The base of all first-layer detectors: fit, predict and state. A detector adds its mathematics.
+The base of all first-layer detectors: what their scores mean and how they are asked for.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
-from pytorch_ood.api import FeatureMapsDetector, ModelNotSetException, RequiresFittingException
 from torch import Tensor
-from torch.nn import Module
-from tqdm import tqdm
-from typing_extensions import Self
 
-from .checks import check_finite, check_input, check_maps, id_mask, split_batch
-from .first_layer import FirstLayer, LayerCall
-from .guest import same_random_state
+from .checks import check_finite, check_input, check_maps
+from .first_layer import LayerCall
+from .fitting import FittedOnMaps, Statistics, accumulator_dtype
 
 __all__ = ["FirstLayerDetector", "Statistics", "accumulator_dtype"]
 
-#: sufficient statistics of ID feature maps, by name; always among them ``count`` and
-#: ``layout``, the numbers of channels and of dimensions
-Statistics = dict[str, Tensor]
 
-# samples of pre-extracted maps that are taken at once, which bounds the memory of temporaries
-_CHUNK = 256
-
-
-def accumulator_dtype(device: torch.device) -> torch.dtype:
-    """
-    :param device: device that sums are kept on
-    :return: float64, or float32 where the device has none (Apple's MPS)
-    """
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
+class FirstLayerDetector(FittedOnMaps):
     """
     Base class of detectors that read the raw output :math:`a` of the first convolution, shape
     :math:`B \\times C \\times *S` with one to three spatial dimensions.
@@ -49,44 +28,7 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
     checks, and both pairs of names (``*_features`` and ``*_feature_maps``).
     """
 
-    requires_fit = True
-
-    def __init__(self, model: Module | None, *, layer: str | Module | None = None):
-        """
-        :param model: model whose first convolution is read; ``None`` to use feature maps only
-        :param layer: layer to read instead, as dotted name or module
-        :raises TypeError: if ``model`` is not a module, or ``layer`` neither name nor module
-        :raises ValueError: if the model does not contain ``layer``, or a name comes without model
-        :raises RuntimeError: if the model has no convolution and no layer is named
-        """
-        if model is not None and not isinstance(model, Module):
-            raise TypeError(f"model must be a torch.nn.Module or None, got {type(model).__name__}")
-        if layer is not None and not isinstance(layer, (str, Module)):
-            raise TypeError(f"layer must be a dotted name or a module, got {type(layer).__name__}")
-        if model is None and isinstance(layer, str):
-            raise ValueError(f"layer={layer!r} needs a model to be looked up in. Pass the module.")
-        self.model = model  # first: pytorch-ood reads the device off the first attribute with one
-        self.layer = layer
-        self._first_layer = None if model is None else FirstLayer(model, layer)
-        self._statistics: Statistics | None = None
-        self._state: dict[str, Tensor] | None = None
-
     # -- what a detector adds ---------------------------------------------------------------
-
-    @abstractmethod
-    def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        """
-        Statistics of ID samples; ``inputs`` are the layer's inputs where they are known. The
-        entries ``count`` and ``layout`` are added by the caller.
-        """
-
-    def _merge(self, one: Statistics, other: Statistics) -> Statistics:
-        """Statistics of both sets of samples together: sums, unless a detector overrides it."""
-        return {name: one[name] + other[name].to(one[name].device) for name in one}
-
-    @abstractmethod
-    def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
-        """Fitted state from the statistics of all samples."""
 
     @abstractmethod
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -95,113 +37,6 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         """Scores at the layer; a detector that needs less than all maps overrides it."""
         return self._score(check_maps(call.maps(), self._layout), state)
-
-    # -- fit --------------------------------------------------------------------------------
-
-    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
-        """
-        Fit to ID data in one pass; the model runs only up to the first convolution.
-
-        :param data_loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``; samples with label
-            :math:`< 0` are left out
-        :param progress: show a progress bar where the pass takes more than a second
-        :return: the fitted detector
-        :raises ModelNotSetException: if the detector has no model
-        :raises TypeError: if the loader yields something else
-        :raises ValueError: if there are no ID samples, or NaN or inf among them; the detector
-            then keeps its old state
-        """
-        first_layer = self._require_first_layer()
-        if isinstance(data_loader, Tensor):
-            raise TypeError("data_loader must yield batches, got a tensor. Use a DataLoader.")
-        statistics: Statistics | None = None
-        with same_random_state(self.model):
-            for x, y in _batches(data_loader, progress):
-                statistics = self._add(statistics, self._measure_input(first_layer, x, y))
-        return self._assign(statistics, "data_loader")
-
-    @torch.no_grad()
-    def fit_features(self, maps: Tensor, y: Any = None) -> Self:
-        """
-        Fit to first-layer feature maps that were extracted beforehand.
-
-        :param maps: raw outputs of the first convolution for ID samples, shape
-            :math:`N \\times C \\times *S`
-        :param y: labels of shape :math:`N`; samples with label :math:`< 0` are left out
-        :return: the fitted detector
-        :raises TypeError: if the maps are not floating point
-        :raises ValueError: if shapes do not fit, there are no ID samples, or NaN or inf among
-            them; the detector then keeps its old state
-        """
-        return self._assign(self._measure_maps(maps, y, None), "maps")
-
-    def fit_feature_maps(self, feature_maps: Tensor, y: Any = None) -> Self:
-        """pytorch-ood's name for :meth:`fit_features`."""
-        return self.fit_features(feature_maps, y)
-
-    @torch.no_grad()
-    def partial_fit_features(self, maps: Tensor, y: Any = None) -> Self:
-        """
-        Add a batch of feature maps to those the detector was fitted on so far. ``fit`` and
-        ``fit_features`` start anew.
-
-        :param maps: as for :meth:`fit_features`
-        :param y: as for :meth:`fit_features`; a batch without ID samples adds nothing
-        :return: the detector
-        :raises TypeError: as :meth:`fit_features`
-        :raises ValueError: as :meth:`fit_features`; what was added before is kept
-        """
-        statistics = self._add(self._statistics, self._measure_maps(maps, y, self._layout))
-        if statistics is not None:
-            self._statistics, self._state = statistics, None  # concluded when first needed
-        return self
-
-    def _measure_input(self, first_layer: FirstLayer, x: Tensor, y: Any) -> Statistics | None:
-        known = id_mask(y, x)
-        x = self._to_device(x if known is None else x[known])
-        if x.shape[0] == 0:
-            return None
-
-        def read(call: LayerCall) -> Statistics:
-            maps = check_maps(call.maps())
-            check_finite("Input", x, maps)
-            return self._counted(maps, call.input)
-
-        return first_layer.run(x, read)
-
-    def _measure_maps(
-        self, maps: Tensor, y: Any, layout: tuple[int, int] | None
-    ) -> Statistics | None:
-        known = id_mask(y, check_maps(maps, layout))
-        maps = self._to_device(maps if known is None else maps[known])
-        if maps.shape[0] == 0:
-            return None
-        check_finite("Feature maps", maps)
-        statistics: Statistics | None = None
-        for chunk in torch.split(maps, _CHUNK):
-            statistics = self._add(statistics, self._counted(chunk, None))
-        return statistics
-
-    def _counted(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        statistics = self._measure(maps, inputs)
-        statistics["count"] = torch.tensor(maps.shape[0], device=maps.device)
-        statistics["layout"] = torch.tensor([maps.shape[1], maps.dim()], device=maps.device)
-        return statistics
-
-    def _add(self, total: Statistics | None, batch: Statistics | None) -> Statistics | None:
-        if total is None or batch is None:
-            return batch if total is None else total
-        return self._merge(total, batch) | {"layout": total["layout"]}
-
-    def _assign(self, statistics: Statistics | None, source: str) -> Self:
-        if statistics is None:
-            raise ValueError(
-                f"{source} holds no ID samples: it is empty, or all labels are < 0. "
-                f"{type(self).__name__} needs ID data to fit."
-            )
-        state = self._conclude(statistics)
-        self._statistics, self._state = statistics, state
-        return self
 
     # -- predict ----------------------------------------------------------------------------
 
@@ -247,68 +82,8 @@ class FirstLayerDetector(FeatureMapsDetector):  # type: ignore[misc]
         scores: Tensor = self.predict_feature_maps(maps)
         return scores
 
-    # -- state ------------------------------------------------------------------------------
-
-    @property
-    def layer_name(self) -> str | None:
-        """Dotted name of the layer that is read; ``None`` before the first pass has found it."""
-        return None if self._first_layer is None else self._first_layer.name
-
-    @property
-    def _layout(self) -> tuple[int, int] | None:
-        if self._statistics is None:
-            return None
-        channels, dimensions = self._statistics["layout"].tolist()
-        return channels, dimensions
-
-    def set_hyperparameters(self, **kwargs: Any) -> Self:
-        """
-        Set hyper-parameters by name, with the checks of the constructor. A fitted detector stays
-        fitted: its state is concluded anew from the statistics of its ID data.
-
-        :param kwargs: values by name
-        :return: the detector
-        :raises ValueError: if a name is unknown or a value out of range; nothing is set then
-        """
-        before = {name: getattr(self, name) for name in kwargs if hasattr(self, name)}
-        try:
-            super().set_hyperparameters(**kwargs)
-        except Exception:
-            for name, value in before.items():
-                setattr(self, name, value)
-            raise
-        self._state = None
-        return self
-
     def __repr__(self) -> str:
         model = "None" if self.model is None else type(self.model).__name__
         settings = {"layer": self.layer_name or self.layer, **self.get_hyperparameters()}
         shown = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        fitted = self._statistics is not None
-        return f"{type(self).__name__}(model={model}, {shown}, fitted={fitted})"
-
-    def _require_first_layer(self) -> FirstLayer:
-        if self._first_layer is None:
-            raise ModelNotSetException(
-                f"{type(self).__name__} has no model. Pass one to the constructor, or use "
-                f"fit_features() and predict_features() on first-layer maps."
-            )
-        return self._first_layer
-
-    def _require_state(self) -> dict[str, Tensor]:
-        if self._state is None:
-            if self._statistics is None:
-                raise RequiresFittingException
-            self._state = self._conclude(self._statistics)
-        return self._state
-
-    def _to_device(self, x: Tensor) -> Tensor:
-        device = self.device
-        return x if device is None else x.to(device)
-
-
-def _batches(loader: Iterable[Any], progress: bool) -> Iterator[tuple[Tensor, Any]]:
-    bar = tqdm(loader, desc="fit", leave=False, delay=1, disable=None if progress else True)
-    for batch in bar:
-        x, y = split_batch(batch)
-        yield check_input(x), y
+        return f"{type(self).__name__}(model={model}, {shown}, fitted={self._is_fitted})"

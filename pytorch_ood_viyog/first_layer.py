@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Conv1d, Conv2d, Conv3d, Module
 from torch.nn.parameter import is_lazy
 
-from .guest import PassHooks, as_found, unwrap
+from .guest import PassHooks, as_found, modules_of, unwrap
 
 __all__ = ["CONVOLUTIONS", "FirstLayer", "LayerCall", "convolutions", "find_layer"]
 
@@ -139,7 +139,7 @@ class FirstLayer:
         return value
 
     def _candidates(self, model: Module) -> dict[str, Module]:
-        if any(is_lazy(parameter) for parameter in model.parameters()):
+        if any(_is_lazy(module) for module in modules_of(model)):
             raise RuntimeError(
                 f"{type(model).__name__} has lazy parameters that are not initialised yet. Run "
                 f"the model once on a batch first."
@@ -203,6 +203,10 @@ class _LayerReader:
                 raise _LayerReached
 
         return hook
+
+
+def _is_lazy(module: Module) -> bool:
+    return any(p is not None and is_lazy(p) for p in module._parameters.values())
 
 
 def _call(

@@ -18,6 +18,7 @@ __all__ = [
     "PassHooks",
     "as_found",
     "as_found_with_gradients",
+    "modules_of",
     "same_random_state",
     "unwrap",
 ]
@@ -73,6 +74,21 @@ def unwrap(model: Module) -> Module:
             model = compiled
         else:
             return model
+
+
+def modules_of(model: Module) -> list[Module]:
+    """
+    :param model: the unwrapped model
+    :return: what ``model.modules()`` yields, in another order and in a fifth of the time, which
+        counts for single samples
+    """
+    found, seen = [model], {model}
+    for module in found:  # grows meanwhile
+        for child in module._modules.values():
+            if child is not None and child not in seen:
+                seen.add(child)
+                found.append(child)
+    return found
 
 
 class PassHooks:
@@ -142,10 +158,11 @@ def as_found(model: Module) -> Iterator[None]:
     :param model: the unwrapped model
     """
     with ExitStack() as stack:
-        stack.enter_context(_evaluation_mode(model))
+        modules = modules_of(model)
+        stack.enter_context(_evaluation_mode(modules))
         stack.enter_context(same_random_state(model))
         stack.enter_context(torch.no_grad())
-        if any(_is_compiled(module) for module in model.modules()):
+        if any(_is_compiled(module) for module in modules):
             # compiled submodules do not run hooks that came after their compilation
             stack.enter_context(_EAGER)
         yield
@@ -185,9 +202,9 @@ def as_found_with_gradients(model: Module) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluation_mode(model: Module) -> Iterator[None]:
+def _evaluation_mode(modules: list[Module]) -> Iterator[None]:
     with _MODE_LOCK:
-        training = [module for module in model.modules() if module.training]
+        training = [module for module in modules if module.training]
         if training:
             # attributes, not eval(): some models override train() to keep parts frozen
             try:
@@ -202,5 +219,5 @@ def _evaluation_mode(model: Module) -> Iterator[None]:
 
 
 def _is_compiled(module: Module) -> bool:
-    in_place = getattr(module, "_compiled_call_impl", None) is not None
-    return in_place or hasattr(module, "_orig_mod")
+    # not hasattr: that is slow where the answer is no, as it is for nearly all modules
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

@@ -14,6 +14,7 @@ from .checks import (
     check_count,
     check_finite,
     check_input,
+    check_layout,
     check_maps,
     check_number,
     full_precision,
@@ -22,6 +23,7 @@ from .detector import FirstLayerDetector, Statistics
 from .first_layer import LayerCall
 from .hypotheses import log_likelihoods, shrunk_whitening
 from .noise_response import Convolution, Windows, as_convolution
+from .plain_convolution import exact_maps, maps_shape, plain_convolution, without_autocast
 from .residue_reader import Reader, fit_reader, pooled_features, white_responses
 from .residue_statistics import dynamic_range, measure, merge
 from .viyog import PAPER
@@ -216,17 +218,24 @@ class ViyogResidue(FirstLayerDetector):
         return self._fitted("scale")
 
     def _fitted(self, name: str) -> Tensor | None:
-        return None if self._statistics is None else self._require_state()[name]
+        return self._require_state()[name] if self._is_fitted else None
 
     # -- fit --------------------------------------------------------------------------------
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        return measure(self._convolution(), maps, inputs, self.sample_size, self.seed)
+        conv = self._convolution()
+        if inputs is not None:  # rounding to half precision would count as noise
+            maps = exact_maps(LayerCall(conv, inputs, maps))
+        return measure(conv, maps, inputs, self.sample_size, self.seed)
 
     def _merge(self, one: Statistics, other: Statistics) -> Statistics:
         return merge(one, other, self.sample_size)
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
+        with without_autocast(statistics["sample"].device):
+            return self._concluded(statistics)
+
+    def _concluded(self, statistics: Statistics) -> dict[str, Tensor]:
         conv = self._convolution()
         windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
         scale = dynamic_range(conv, statistics, self.input_range)
@@ -288,10 +297,31 @@ class ViyogResidue(FirstLayerDetector):
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
         packed = full_precision(windows.pack(maps))
-        return pooled_features(_reader(state).from_maps(packed, windows))
+        with without_autocast(maps.device):
+            return pooled_features(_reader(state).from_maps(packed, windows))
 
     def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return self._features(check_maps(call.maps(), self._layout), state)
+        features = self._input_features_of(call, state)
+        if features is None:
+            features = self._features(check_maps(exact_maps(call), self._layout), state)
+        return features
+
+    def _input_features_of(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor | None:
+        """From the layer's input, without its maps; ``None`` where the padding is in the way."""
+        conv = plain_convolution(call)
+        if conv is None:
+            return None
+        shape = maps_shape(conv, call.input)
+        check_layout(shape, self._layout)
+        windows = Windows.of(conv, shape[2:])
+        field = windows.field(conv, call.input, shape[2:])
+        if field is None:
+            return None
+        with without_autocast(field.device):
+            responses = _reader(state).from_input(
+                full_precision(field), windows.input_stride(conv)
+            )
+            return pooled_features(responses)
 
     # -- readings beside the score ------------------------------------------------------------
 

@@ -9,8 +9,10 @@ from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
 
-from .checks import check_number, full_precision
+from .checks import check_layout, check_number, full_precision
 from .detector import FirstLayerDetector, Statistics, accumulator_dtype
+from .first_layer import LayerCall
+from .plain_convolution import maps_of_channels, maps_shape, plain_convolution
 from .viyog import PAPER
 
 __all__ = ["ViyogTV", "dormant_band", "mean_magnitude", "total_variation"]
@@ -154,12 +156,12 @@ class ViyogTV(FirstLayerDetector):
     @property
     def channel_profile(self) -> Tensor | None:
         """Mean ID magnitude per channel, shape :math:`C`, float64; ``None`` before fitting."""
-        return None if self._statistics is None else self._require_state()["profile"]
+        return self._require_state()["profile"] if self._is_fitted else None
 
     @property
     def dormant_channels(self) -> Tensor | None:
         """Indices of the dormant band, quietest first; ``None`` before fitting."""
-        return None if self._statistics is None else self._require_state()["dormant"]
+        return self._require_state()["dormant"] if self._is_fitted else None
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         magnitude = mean_magnitude(maps).to(accumulator_dtype(maps.device))
@@ -173,5 +175,15 @@ class ViyogTV(FirstLayerDetector):
         }
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        band = maps.index_select(1, state["dormant"].to(maps.device))
+        return self._roughness(maps.index_select(1, state["dormant"].to(maps.device)))
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        conv = plain_convolution(call)
+        if call.output is not None or conv is None or conv.groups > 1:
+            return super()._score_call(call, state)
+        check_layout(maps_shape(conv, call.input), self._layout)
+        channels = state["dormant"].to(call.input.device)
+        return self._roughness(maps_of_channels(conv, call.input, channels))
+
+    def _roughness(self, band: Tensor) -> Tensor:
         return total_variation(band).mean(dim=1)

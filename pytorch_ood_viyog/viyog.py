@@ -37,7 +37,9 @@ def infinity_norm(maps: Tensor) -> Tensor:
     :param maps: feature maps :math:`a` of shape :math:`B \\times C \\times *S`
     :return: :math:`n(x) = \\max |a|` of shape :math:`B`, in the accumulator's precision
     """
-    norms: Tensor = torch.linalg.vector_norm(maps, torch.inf, dim=tuple(range(1, maps.dim())))
+    # several times faster on a CPU than torch.linalg.vector_norm, and as that without a copy
+    axes = tuple(range(1, maps.dim()))
+    norms = torch.maximum(maps.amax(dim=axes), -maps.amin(dim=axes))
     return norms.to(accumulator_dtype(maps.device))
 
 
@@ -162,9 +164,7 @@ class Viyog(FirstLayerDetector):
     @property
     def baseline(self) -> float | None:
         """Mean ID norm :math:`b`, in the units of the feature maps; ``None`` before fitting."""
-        if self._statistics is None:
-            return None
-        return float(self._require_state()["baseline"])
+        return float(self._require_state()["baseline"]) if self._is_fitted else None
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         return {"norm_sum": infinity_norm(maps).sum()}

@@ -1,0 +1,108 @@
+"""
+What the weights of a plain convolution allow without running all of it: single filters, the shape
+of its output, and full precision where the model computes with less.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import Conv1d, Conv2d, Conv3d
+
+from .checks import full_precision
+from .first_layer import CONVOLUTIONS, LayerCall
+from .noise_response import Convolution
+
+__all__ = [
+    "exact_maps",
+    "maps_of_channels",
+    "maps_shape",
+    "plain_convolution",
+    "without_autocast",
+]
+
+_FORWARDS = (Conv1d.forward, Conv2d.forward, Conv3d.forward)
+_OPERATIONS = (Conv1d._conv_forward, Conv2d._conv_forward, Conv3d._conv_forward)
+
+
+def plain_convolution(call: LayerCall) -> Convolution | None:
+    """
+    :param call: the moment that a layer runs
+    :return: the layer, if weight and bias tell all that it does to this input; ``None`` if it is
+        no convolution, computes in its own way, or would refuse the input
+    """
+    layer, inputs = call.layer, call.input
+    if not isinstance(layer, CONVOLUTIONS) or "forward" in vars(layer):
+        return None
+    kind = type(layer)
+    if kind.forward not in _FORWARDS or kind._conv_forward not in _OPERATIONS:
+        return None
+    same_type = inputs.dtype == layer.weight.dtype
+    if not inputs.is_floating_point() or not (same_type or _autocast(inputs.device)):
+        return None
+    return layer if inputs.shape[1] == layer.in_channels else None
+
+
+def maps_shape(conv: Convolution, inputs: Tensor) -> tuple[int, ...]:
+    """
+    :param conv: the convolution
+    :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
+    :return: shape of its maps, :math:`B \\times C \\times *S`, which are not computed
+    """
+    sizes = inputs.shape[2:]
+    if conv.padding == "same":
+        return (len(inputs), conv.out_channels, *sizes)
+    padding = [0] * len(sizes) if conv.padding == "valid" else [int(p) for p in conv.padding]
+    reaches = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    spatial = [
+        (sizes[i] + 2 * padding[i] - reaches[i]) // conv.stride[i] + 1 for i in range(len(sizes))
+    ]
+    return (len(inputs), conv.out_channels, *spatial)
+
+
+def maps_of_channels(conv: Convolution, inputs: Tensor, channels: Tensor) -> Tensor:
+    """
+    :param conv: the convolution, without groups
+    :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
+    :param channels: indices of :math:`D` channels
+    :return: raw maps of these channels, :math:`B \\times D \\times *S`; no others are computed
+    """
+    bias = None if conv.bias is None else conv.bias[channels]
+    maps: Tensor = conv._conv_forward(inputs, conv.weight[channels], bias)
+    return maps
+
+
+def exact_maps(call: LayerCall) -> Tensor:
+    """
+    :param call: the moment that a layer runs
+    :return: its raw maps in float32 or better, from the layer's input where the model itself
+        computes the maps in less (half-precision weights, autocast)
+    """
+    conv = plain_convolution(call)
+    if conv is None or not (_autocast(call.input.device) or call.input.dtype.itemsize < 4):
+        return call.maps()
+    bias = None if conv.bias is None else full_precision(conv.bias)
+    with without_autocast(call.input.device):
+        inputs, weight = full_precision(call.input), full_precision(conv.weight)
+        maps: Tensor = conv._conv_forward(inputs, weight, bias)
+        return maps
+
+
+@contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
+    """
+    Compute at the precision of the operands inside the block.
+
+    :param device: device of the operands
+    """
+    if not _autocast(device):
+        yield
+        return
+    with torch.autocast(device.type, enabled=False):
+        yield
+
+
+def _autocast(device: torch.device) -> bool:
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
