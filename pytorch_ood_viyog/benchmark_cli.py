@@ -4,7 +4,8 @@ The benchmark from the command line: ``python -m pytorch_ood_viyog.benchmark --h
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from .benchmark_data import first_images
 from .image_files import load_images
 from .model_names import named_model
 from .named_attacks import ATTACK_NAMES, named_attack
+from .residue import ViyogResidue
 from .results import TASKS, mean_auroc
 from .tv import ViyogTV
 from .viyog import Viyog
@@ -24,7 +26,11 @@ from .viyog import Viyog
 __all__ = ["FIRST_LAYER", "main"]
 
 #: the detectors of this package that read the first layer, by name
-FIRST_LAYER: dict[str, type[Viyog] | type[ViyogTV]] = {"Viyog": Viyog, "ViyogTV": ViyogTV}
+FIRST_LAYER: dict[str, Callable[[Module], Detector]] = {
+    "Viyog": partial(Viyog, bounded=False),  # the same ranks as bounded, but scores to look at
+    "ViyogTV": ViyogTV,
+    "ViyogResidue": ViyogResidue,
+}
 
 _DESCRIPTION = """\
 Measure how well detectors tell in-distribution, out-of-distribution and adversarial images of a

@@ -103,13 +103,22 @@ class LayerAdaptive(StructuredDetector):  # type: ignore[misc]
         """
         self.model = model
         self.layers = None if layers is None else list(layers)
-        self.nu = check_number("nu", nu, low=1e-6, high=1)
+        self.nu = nu
         self.max_samples = int(check_number("max_samples", max_samples, low=10))
         self.seed = seed
         self._outputs: LayerOutputs | None = None
         if model is not None:
             self._outputs = LayerOutputs(model, layers, (*CONVOLUTIONS, Linear))
         self._machines: list[OneClassLayer] | None = None
+
+    @property
+    def nu(self) -> float:
+        """Upper bound of the share of ID samples that an SVM leaves outside."""
+        return self._nu
+
+    @nu.setter
+    def nu(self, value: float) -> None:
+        self._nu = check_number("nu", value, low=1e-6, high=1)
 
     def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
         """

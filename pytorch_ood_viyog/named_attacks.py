@@ -29,11 +29,11 @@ def named_attack(name: str) -> FoolboxAttack:
             "Attacks by name need foolbox: pip install 'pytorch-ood-viyog[examples]'"
         ) from error
     if name == "deepfool":
-        return FoolboxAttack(attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.2))
+        return FoolboxAttack(attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.3))
     if name == "cw":
         return FoolboxAttack(
             attacks.L2CarliniWagnerAttack(
-                binary_search_steps=4, steps=40, stepsize=0.01, confidence=0.5, initial_const=0.1
+                binary_search_steps=3, steps=30, stepsize=0.02, confidence=0.5, initial_const=0.3
             )
         )
     match = re.fullmatch(r"(fgsm|pgd|bim)(\d+)", name)

@@ -2,6 +2,8 @@
 One-class SVM of one layer's features, its kernel width chosen without outliers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +78,10 @@ class OneClassLayer:
         scaler = StandardScaler().fit(features[kept])
         train, test = scaler.transform(features[kept]), scaler.transform(features[held_out])
         outside = pseudo_outliers(test)
-        machines = [
-            OneClassSVM(nu=nu, gamma=width / features.shape[1]).fit(train) for width in _WIDTHS
-        ]
+        with _numpy_as_found():
+            machines = [
+                OneClassSVM(nu=nu, gamma=width / features.shape[1]).fit(train) for width in _WIDTHS
+            ]
         best = int(np.argmin([_balanced_error(svm, test, outside) for svm in machines]))
         scores = -machines[best].decision_function(test)
         deviation = max(float(scores.std()), 1e-12)
@@ -90,8 +93,20 @@ class OneClassLayer:
         :return: scores of shape :math:`B`, larger for anomalies; unseen ID samples have mean 0
             and standard deviation 1
         """
+        if len(features) == 0:
+            return np.empty(0)
         raw: Array = -self.svm.decision_function(self.scaler.transform(features))
         return (raw - self.mean) / self.deviation
+
+
+@contextmanager
+def _numpy_as_found() -> Iterator[None]:
+    """scikit-learn draws a seed, which one-class SVMs do not use, from numpy's global state."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _balanced_error(machine: Any, inside: Array, outside: Array) -> float:

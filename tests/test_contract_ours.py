@@ -79,12 +79,6 @@ class TestViyogResidue(Ours):
 
 class TestLayerAdaptive(Ours):
     detector_class = LayerAdaptive
-    expected_failures: ClassVar = {
-        "test_06_model_is_untouched_in_evaluation_mode": "to be fixed: fit draws numpy's numbers",
-        "test_06_model_is_untouched_in_training_mode": "to be fixed: fit draws numpy's numbers",
-        "test_07_empty_batch": "to be fixed: the scaler refuses it",
-        "test_08_bad_values_raise": "to be fixed: nu is a plain attribute",
-    }
 
     def representation(self, detector, x):
         model = detector.model
