@@ -11,7 +11,7 @@ from networks import SmallNet, build
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pytorch_ood_viyog import Viyog
+from pytorch_ood_viyog import Viyog, ViyogResidue
 
 GOOD = (torch.rand(8, 3, 10, 10, generator=torch.Generator().manual_seed(5)), torch.zeros(8))
 
@@ -92,11 +92,17 @@ def test_broken_loader(fitted, model, unchanged, fault):
     unchanged()
 
 
-def test_loader_of_changing_sizes(make, model):
-    """Not a fault: images of several sizes are one distribution to a convolution."""
+def test_loader_of_changing_sizes(make, model, images):
+    """Images of several sizes are one distribution to a convolution, or are refused clearly."""
     sizes = [torch.rand(4, 3, size, size + 2) for size in (6, 11, 8)]
-    scores = make(model).fit(sizes)(sizes[0])
-    assert scores.isfinite().all()
+    detector = make(model).fit([GOOD])
+    if not isinstance(detector, ViyogResidue):
+        assert detector.fit(sizes)(sizes[0]).isfinite().all()
+        return
+    before = detector(images)
+    with pytest.raises(ValueError, match="one size"):
+        detector.fit(sizes)
+    assert torch.equal(detector(images), before)
 
 
 def test_loader_that_ends_early(make, model, images):
