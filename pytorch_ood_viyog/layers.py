@@ -2,7 +2,7 @@
 layer_scan: which layer of a network tells two populations apart.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,14 +12,23 @@ from torch.nn import Module
 from tqdm import tqdm
 
 from .checks import check_finite, check_input, split_batch
+from .first_layer import CONVOLUTIONS
 from .guest import unwrap
 from .layer_outputs import LayerOutputs
+from .residue import ViyogResidue
 from .tv import total_variation
 from .viyog import infinity_norm
 
 __all__ = ["LAYER_STATISTICS", "energy", "layer_scan"]
 
-LayerStatistic = Callable[[Tensor], Tensor]
+#: from the name of a layer and its output to one number per sample, or ``None`` if it has none
+LayerStatistic = Callable[[str, Tensor], Tensor | None]
+
+#: what :func:`layer_scan` can measure
+LAYER_STATISTICS = ("energy", "linf", "tv", "residue")
+
+# ID samples that the directions of a layer are found from, which bounds the memory
+_RESIDUE_SAMPLES = 64
 
 
 def energy(output: Tensor) -> Tensor:
@@ -30,16 +39,8 @@ def energy(output: Tensor) -> Tensor:
     return -torch.logsumexp(output.flatten(1).double(), dim=1)
 
 
-def _mean_total_variation(output: Tensor) -> Tensor:
-    return total_variation(output).mean(dim=1).double()
-
-
-#: statistic -> its function from the output of a layer to one number per sample
-LAYER_STATISTICS: Mapping[str, LayerStatistic] = {
-    "energy": energy,
-    "linf": infinity_norm,
-    "tv": _mean_total_variation,
-}
+def _mean_total_variation(output: Tensor) -> Tensor | None:
+    return total_variation(output).mean(dim=1).double() if output.dim() > 2 else None
 
 
 def layer_scan(
@@ -49,6 +50,7 @@ def layer_scan(
     statistic: str = "energy",
     *,
     layers: Sequence[str] | None = None,
+    fit_loader: Iterable[Any] | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """
@@ -58,9 +60,11 @@ def layer_scan(
     - ``"linf"``: :math:`\\max |a|`
     - ``"tv"``: total variation (:func:`~pytorch_ood_viyog.tv.total_variation`), mean over
       channels; only layers with feature maps
+    - ``"residue"``: the score of :class:`~pytorch_ood_viyog.residue.ViyogResidue` at the layer;
+      only convolutions, and fitted to ID data first
 
-    Nothing is fitted, so any two populations can be compared: ID and OOD, OOD and ADV. One
-    forward pass serves all layers, and of their outputs one number per sample is kept.
+    Any two populations can be compared: ID and OOD, OOD and ADV. One forward pass serves all
+    layers, and of their outputs one number per sample is kept.
 
     .. rubric:: Examples
 
@@ -75,32 +79,64 @@ def layer_scan(
     :param loader_b: population B
     :param statistic: one of ``LAYER_STATISTICS``
     :param layers: dotted names; default is all convolutions, linear layers and batch norms
+    :param fit_loader: ID data for ``"residue"``, one more pass; the others need none
     :param progress: show progress bars
     :return: one row per layer that ran, in the order of execution: ``Index``, ``Layer``,
         ``Kind``, ``Statistic``, ``AUROC`` (the share of pairs in which B has the larger value, so
         below 0.5 A has), ``Folded`` (:math:`\\max(AUROC, 1 - AUROC)`), ``BeatsLast`` (whether
         ``Folded`` is larger than that of the last layer), and the numbers of samples ``A``, ``B``
-    :raises ValueError: if the statistic is unknown, a population is empty, a value is not finite,
-        or the statistic applies to none of the layers
+    :raises ValueError: if the statistic is unknown, or applies to none of the layers, a
+        population is empty, a value is not finite, or ``fit_loader`` is missing or not needed
     :see Paper: Guglielmo and Masana, `Leveraging Intermediate Representations for Better
         Out-of-Distribution Detection (LIR) <https://arxiv.org/abs/2502.12849>`__, who compare
         layers by their energy
     """
     if statistic not in LAYER_STATISTICS:
-        raise ValueError(f"statistic must be one of {list(LAYER_STATISTICS)}, got {statistic!r}.")
+        raise ValueError(f"statistic must be one of {LAYER_STATISTICS}, got {statistic!r}.")
+    if (statistic == "residue") != (fit_loader is not None):
+        raise ValueError("fit_loader is needed for 'residue', and for nothing else.")
     outputs = LayerOutputs(model, layers)
-    measure = LAYER_STATISTICS[statistic]
-    values = [
-        _measure(outputs, measure, statistic, loader, name, progress)
-        for name, loader in (("loader_a", loader_a), ("loader_b", loader_b))
-    ]
+    measure = _statistic(statistic, outputs, fit_loader, progress)
+    of_a = _measure(outputs, measure, statistic, loader_a, "loader_a", progress)
+    of_b = _measure(outputs, measure, statistic, loader_b, "loader_b", progress)
     rows = [
-        _row(model, i, layer, statistic, *(v[layer] for v in values))
-        for i, layer in enumerate(values[0])
+        _row(model, i, layer, statistic, values, of_b[layer])
+        for i, (layer, values) in enumerate(of_a.items())
     ]
     for row in rows:
         row["BeatsLast"] = row["Folded"] > rows[-1]["Folded"]
     return rows
+
+
+def _statistic(
+    name: str, outputs: LayerOutputs, fit_loader: Iterable[Any] | None, progress: bool
+) -> LayerStatistic:
+    if fit_loader is not None:
+        detectors = _fit_residues(outputs, fit_loader, progress)
+        return lambda layer, output: (
+            detectors[layer].predict_features(output) if layer in detectors else None
+        )
+    plain = {"energy": energy, "linf": infinity_norm, "tv": _mean_total_variation}[name]
+    return lambda layer, output: plain(output)
+
+
+def _fit_residues(
+    outputs: LayerOutputs, loader: Iterable[Any], progress: bool
+) -> dict[str, ViyogResidue]:
+    modules = {name: unwrap(outputs.model).get_submodule(name) for name in outputs.layers}
+    detectors = {
+        name: ViyogResidue(None, layer=module, sample_size=_RESIDUE_SAMPLES)
+        for name, module in modules.items()
+        if isinstance(module, CONVOLUTIONS)
+    }
+
+    def fit(layer: str, output: Tensor) -> None:
+        if layer in detectors:
+            detectors[layer].partial_fit_features(output)
+
+    for x in _inputs(outputs, loader, "fit_loader", progress):
+        outputs.run(x, fit)
+    return detectors
 
 
 def _measure(
@@ -112,22 +148,23 @@ def _measure(
     progress: bool,
 ) -> dict[str, Tensor]:
     """Layer -> statistic of all samples, shape (N,), in the order of execution."""
-    needs_maps = statistic == "tv"
-
-    def read(layer: str, output: Tensor) -> Tensor | None:
-        return None if needs_maps and output.dim() < 3 else measure(output).cpu()
-
     parts: dict[str, list[Tensor]] = {}
-    device = next((p.device for p in outputs.model.parameters()), torch.device("cpu"))
-    for batch in tqdm(loader, desc=name, leave=False, delay=1, disable=not progress):
-        x = check_input(split_batch(batch)[0]).to(device)
-        for layer, values in outputs.run(x, read).items():
+    for x in _inputs(outputs, loader, name, progress):
+        for layer, values in outputs.run(x, measure).items():
             if values is not None:
                 check_finite(f"{statistic} of layer {layer!r}", values)
-                parts.setdefault(layer, []).append(values)
+                parts.setdefault(layer, []).append(values.cpu())
     if not parts:
         raise ValueError(f"{name} is empty, or {statistic!r} applies to none of the layers.")
     return {layer: torch.cat(part) for layer, part in parts.items()}
+
+
+def _inputs(
+    outputs: LayerOutputs, loader: Iterable[Any], name: str, progress: bool
+) -> Iterator[Tensor]:
+    device = next((p.device for p in outputs.model.parameters()), torch.device("cpu"))
+    for batch in tqdm(loader, desc=name, leave=False, delay=1, disable=not progress):
+        yield check_input(split_batch(batch)[0]).to(device)
 
 
 def _row(
