@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from .attacks import AdversarialExamples, Attack, AttackSize, craft
 from .benchmark_data import EightBit, Relabelled, Stored, as_dataset, first_images
+from .guest import same_random_state
 from .results import Row, Scores, save_tables, task_rows
 from .scoring import Scorer, named_detectors
 from .viyog import PAPER
@@ -38,9 +39,8 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
     attack starts from the ID test images that the model classifies correctly, and counts only
     where the rounded image is misclassified; see :func:`~pytorch_ood_viyog.attacks.craft`.
 
-    As a ``pytorch_ood.benchmark.Benchmark``, :meth:`train_set` gives the data to fit detectors
-    on, and :meth:`test_sets` one data set for every OOD set and every attack, in the order of
-    ``ood_names``, in which the anomalies have the label -1.
+    As a ``pytorch_ood.benchmark.Benchmark`` it has a data set for every OOD set and every attack,
+    in the order of ``ood_names``, in which the anomalies have the label -1.
 
     .. rubric:: Examples
 
@@ -99,9 +99,8 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         #: names of OOD sets and attacks, in the order of :meth:`test_sets`
         self.ood_names = [*self.ood, *self.attacks]
         self.id_test = EightBit("id_test", as_dataset("id_test", id_test))
-        self.id_train = (
-            None if id_train is None else EightBit("id_train", as_dataset("id_train", id_train))
-        )
+        train = None if id_train is None else as_dataset("id_train", id_train)
+        self.id_train = None if train is None else EightBit("id_train", train)
         self.attacked = attacked
         self.cache = cache
         self.batch_size = batch_size
@@ -154,12 +153,10 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
 
     def _attack(self, name: str) -> tuple[Stored, AttackSize]:
         if name not in self._adversarial:
-            x, y = first_images(self.id_test, self.attacked)
             found: AdversarialExamples = craft(
                 self.model,
                 self.attacks[name],
-                x,
-                y,
+                *first_images(self.id_test, self.attacked),
                 name=name,
                 batch_size=self.batch_size,
                 cache=self.cache,
@@ -190,11 +187,10 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         :param loader_kwargs: keyword arguments for :class:`torch.utils.data.DataLoader`
         :param device: device to move model and detectors to; default is where the model is
         :param fit: fit the detectors to :meth:`train_set` first
-        :return: a dictionary for every detector, task, OOD set and attack with the fields
-            ``Detector``, ``Task``, ``Dataset`` (OOD set), ``Attack``, numbers of samples,
-            ``AUROC``, ``AUPR-IN``, ``AUPR-OUT``, ``FPR95TPR`` and ``AUTC`` as pytorch-ood has
-            them (OUT is the positive class), each with the ends of its interval, size of the
-            attack, ``SecondsPerImage`` of the detector by itself, ``FitSeconds`` and ``Error``
+        :return: a dictionary for every detector, task, OOD set and attack: ``Detector``, ``Task``,
+            ``Dataset`` (OOD set), ``Attack``, numbers of samples, metrics as pytorch-ood names
+            them (OUT is the positive class) with the ends of their intervals, size of the attack,
+            ``SecondsPerImage`` of the detector by itself, ``FitSeconds`` and ``Error``
         :raises TypeError: if there is something else than detectors
         :raises ValueError: if there are no detectors
         """
@@ -202,14 +198,15 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         if device is not None:
             self.model.to(device)
         options = {"batch_size": self.batch_size, **(loader_kwargs or {})}
-        scorer = Scorer(self.model, named, seed=self.seed, progress=self.progress)
-        if fit:
-            scorer.fit(DataLoader(self.train_set(), **options))
-        scorer.time(first_images(self.id_test, self.batch_size)[0])
-        for name in ["ID", *self.ood_names]:
-            images = self._images(name)
-            if len(images):  # type: ignore[arg-type]
-                scorer.score(name, DataLoader(images, **options))
+        with same_random_state(self.model):
+            scorer = Scorer(self.model, named, seed=self.seed, progress=self.progress)
+            if fit:
+                scorer.fit(DataLoader(self.train_set(), **options))
+            scorer.time(first_images(self.id_test, self.batch_size)[0])
+            for name in ["ID", *self.ood_names]:
+                images = self._images(name)
+                if len(images):  # type: ignore[arg-type]
+                    scorer.score(name, DataLoader(images, **options))
         self.scores = scorer.scores
         self.rows = task_rows(
             scorer.scores,

@@ -2,7 +2,6 @@
 Images of the benchmark as data sets: rounded to 8 bit, relabelled, kept small in memory.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from .attacks import round_to_8_bit
+from .guest import same_random_state
 
 __all__ = ["EightBit", "Relabelled", "Stored", "as_dataset", "first_images"]
 
@@ -118,11 +118,8 @@ def first_images(dataset: Dataset[Sample], count: int | None) -> tuple[Tensor, T
     :return: images (N, ...) and labels (N,)
     """
     length = len(dataset)  # type: ignore[arg-type]
-    part = Subset(dataset, _range(length if count is None else min(count, length)))
-    batches: Iterator[tuple[Tensor, Tensor]] = iter(DataLoader(part, batch_size=100))
+    part = Subset(dataset, range(length if count is None else min(count, length)))
+    with same_random_state():  # a loader draws a seed
+        batches: list[tuple[Tensor, Tensor]] = list(DataLoader(part, batch_size=100))
     images, labels = zip(*batches, strict=True)
     return torch.cat(images), torch.cat(labels)
-
-
-def _range(count: int) -> Sequence[int]:
-    return range(count)
