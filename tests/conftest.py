@@ -1,6 +1,8 @@
+import functools
+
 import pytest
 import torch
-from detectors import DETECTORS
+from detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
 from networks import SmallNet, build
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -18,9 +20,21 @@ def _seed():
 
 
 @pytest.fixture(params=DETECTORS)
-def make(request):
+def detector_name(request):
+    return request.param
+
+
+@pytest.fixture
+def make(detector_name):
     """Constructor of each detector in turn, called as ``make(model, layer=...)``."""
-    return DETECTORS[request.param]
+    return DETECTORS[detector_name]
+
+
+@pytest.fixture
+def close(detector_name):
+    """Asserts that scores are equal but for rounding: ``close(scores, expected)``."""
+    rtol, atol = TOLERANCES.get(detector_name, DEFAULT_TOLERANCE)
+    return functools.partial(torch.testing.assert_close, rtol=rtol, atol=atol)
 
 
 @pytest.fixture

@@ -10,3 +10,7 @@ DETECTORS: dict[str, Callable[..., Any]] = {
     "Viyog": Viyog,
     "ViyogTV": ViyogTV,
 }
+
+#: how far scores may be apart that differ by rounding alone; relative and absolute
+TOLERANCES: dict[str, tuple[float, float]] = {}
+DEFAULT_TOLERANCE = (1e-4, 1e-6)

@@ -109,12 +109,12 @@ def test_scores_have_one_entry_a_sample(fitted, images):
     assert torch.equal(fitted.predict(images), scores)
 
 
-def test_model_and_maps_paths_agree(fitted, from_maps, model, images, scores):
+def test_model_and_maps_paths_agree(close, fitted, from_maps, model, images, scores):
     maps = first_maps(model, images)
-    torch.testing.assert_close(fitted.predict_features(maps), scores)
-    torch.testing.assert_close(fitted.predict_feature_maps(maps), scores)
+    close(fitted.predict_features(maps), scores)
+    close(fitted.predict_feature_maps(maps), scores)
     detector = from_maps().fit_features(maps)
-    torch.testing.assert_close(detector.predict_features(maps), scores, rtol=1e-4, atol=1e-6)
+    close(detector.predict_features(maps), scores)
 
 
 def test_both_name_pairs_fit_alike(from_maps, model, images):
@@ -168,26 +168,26 @@ def test_fitting_again_starts_anew(fitted, images, loader, scores):
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_batch_size_of_fit_does_not_matter(make, model, images, scores, size):
+def test_batch_size_of_fit_does_not_matter(make, close, model, images, scores, size):
     detector = make(model).fit(images.split(size))
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
-def test_order_of_samples_does_not_matter_to_fit(make, model, images, scores):
+def test_order_of_samples_does_not_matter_to_fit(make, close, model, images, scores):
     order = torch.randperm(64)
     detector = make(model).fit(images[order].split(16))
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_a_score_does_not_depend_on_its_batch(fitted, images, scores, size):
+def test_a_score_does_not_depend_on_its_batch(close, fitted, images, scores, size):
     split = torch.cat([fitted(part) for part in images.split(size)])
-    torch.testing.assert_close(split, scores, rtol=1e-5, atol=1e-7)
+    close(split, scores)
     order = torch.randperm(64)
-    torch.testing.assert_close(fitted(images[order]), scores[order], rtol=1e-5, atol=1e-7)
+    close(fitted(images[order]), scores[order])
 
 
-def test_partial_fit_equals_fit(from_maps, model, images):
+def test_partial_fit_equals_fit(close, from_maps, model, images):
     maps, y = first_maps(model, images), torch.arange(64) % 3 - 1
     expected = from_maps().fit_features(maps, y).predict_features(maps)
     detector = from_maps()
@@ -195,13 +195,13 @@ def test_partial_fit_equals_fit(from_maps, model, images):
         detector.partial_fit_features(part, labels)
         detector.predict_features(part)  # usable at any time
     scores = detector.predict_features(maps)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    close(scores, expected)
 
 
-def test_partial_fit_goes_on_after_fit(make, model, images, scores):
+def test_partial_fit_goes_on_after_fit(make, close, model, images, scores):
     detector = make(model).fit([images[:40]])
     detector.partial_fit_features(first_maps(model, images[40:]))
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
 def test_partial_fit_of_a_batch_without_id_samples_adds_nothing(fitted, model, images, scores):
@@ -209,27 +209,27 @@ def test_partial_fit_of_a_batch_without_id_samples_adds_nothing(fitted, model, i
     assert torch.equal(fitted(images), scores)
 
 
-def test_more_maps_than_are_taken_at_once(from_maps):
+def test_more_maps_than_are_taken_at_once(close, from_maps):
     maps = torch.randn(700, 12, 4, 4)
     detector = from_maps()
     for part in maps.split(100):
         detector.partial_fit_features(part)
     scores = from_maps().fit_features(maps).predict_features(maps)
-    torch.testing.assert_close(detector.predict_features(maps), scores, rtol=1e-4, atol=1e-6)
+    close(detector.predict_features(maps), scores)
 
 
-def test_samples_with_negative_labels_are_left_out_of_fit(make, model, images, scores):
+def test_samples_with_negative_labels_are_left_out_of_fit(make, close, model, images, scores):
     x = torch.cat([images, 50 * images])
     y = torch.cat([torch.zeros(64), -torch.ones(64)])
     mixed = torch.randperm(128)
     detector = make(model).fit(zip(x[mixed].split(32), y[mixed].split(32), strict=True))
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
-def test_bad_values_in_samples_that_are_left_out_do_not_matter(make, model, images, scores):
+def test_bad_values_in_samples_that_are_left_out_do_not_matter(make, close, model, images, scores):
     x = torch.cat([images, torch.full((1, 3, 10, 10), math.nan)])
     detector = make(model).fit([(x, [0] * 64 + [-1])])
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,14 @@ def test_bad_values_in_samples_that_are_left_out_do_not_matter(make, model, imag
         lambda x, y: (x, y, "a file name", {"meta": 1}),
     ],
 )
-def test_what_a_loader_may_yield(make, model, images, scores, batch):
+def test_what_a_loader_may_yield(make, close, model, images, scores, batch):
     detector = make(model).fit([batch(images, torch.zeros(64, dtype=torch.int64))])
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
-def test_empty_batches_in_a_loader_are_harmless(make, model, images, scores):
+def test_empty_batches_in_a_loader_are_harmless(make, close, model, images, scores):
     detector = make(model).fit([images[:0], images, images[:0]])
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
 
 
 def test_fit_is_one_pass_and_keeps_no_batch(make, model, images):
@@ -281,8 +281,8 @@ def test_state_does_not_grow_with_the_samples(make, model, images):
         return sum(tensor.numel() for tensor in tensors)
 
     detector = make(model)
-    small = size(detector.fit([images[:32]]))
-    assert size(detector.fit([images, images, images, images])) == small
+    small = size(detector.fit([images] * 4))
+    assert size(detector.fit([images] * 12)) == small
 
 
 @pytest.mark.parametrize("progress", [True, False])
@@ -294,12 +294,12 @@ def test_progress_bar_can_be_turned_off(make, model, loader, images, scores, pro
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_maps_of_any_float_type_score_alike(from_maps, dtype):
+def test_maps_of_any_float_type_score_alike(close, from_maps, dtype):
     maps = torch.randint(-8, 9, (40, 12, 6, 6)).float()  # exact in all of them
     expected = from_maps().fit_features(maps).predict_features(maps)
     scores = from_maps().fit_features(maps.to(dtype)).predict_features(maps.to(dtype))
     assert scores.dtype in (torch.float32, torch.float64)
-    torch.testing.assert_close(scores.double(), expected.double(), rtol=1e-4, atol=1e-6)
+    close(scores.double(), expected.double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -313,30 +313,30 @@ def test_models_of_any_float_type(make, images, dtype):
     assert bool(scores.isfinite().all())
 
 
-def test_autocast_applies_to_the_layer(fitted, images, scores):
+def test_predict_under_autocast(fitted, images, scores):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = fitted(images)
-    assert bool(low.isfinite().all())
-    assert not torch.equal(low, scores)
+    ranks, exact = low.argsort().argsort().double(), scores.argsort().argsort().double()
+    assert torch.corrcoef(torch.stack([ranks, exact]))[0, 1] > 0.95
 
 
-def test_channels_last(make, model, images, scores):
+def test_channels_last(make, close, model, images, scores):
     maps = first_maps(model, images).contiguous(memory_format=torch.channels_last)
     detector = make(model.to(memory_format=torch.channels_last))
     x = images.contiguous(memory_format=torch.channels_last)
     detector.fit([x])
-    torch.testing.assert_close(detector(x), scores, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(detector.predict_features(maps), scores, rtol=1e-4, atol=1e-6)
+    close(detector(x), scores)
+    close(detector.predict_features(maps), scores)
 
 
-def test_maps_that_are_views(from_maps, model, images):
+def test_maps_that_are_views(close, from_maps, model, images):
     maps = first_maps(model, images)
     expected = from_maps().fit_features(maps).predict_features(maps)
     view = maps.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0)
     scores = from_maps().fit_features(view).predict_features(view)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    close(scores, expected)
     every_other = fitted_scores = from_maps().fit_features(maps).predict_features(maps[::2])
-    torch.testing.assert_close(every_other, expected[::2])
+    close(every_other, expected[::2])
     assert fitted_scores.shape == (32,)
 
 
@@ -347,8 +347,8 @@ def test_maps_are_not_changed(from_maps, model, images):
     assert torch.equal(maps, before)
 
 
-def test_batch_of_one(fitted, images, scores):
-    torch.testing.assert_close(fitted(images[:1]), scores[:1], rtol=1e-5, atol=1e-7)
+def test_batch_of_one(close, fitted, images, scores):
+    close(fitted(images[:1]), scores[:1])
 
 
 def test_empty_batch(fitted, model, images):
@@ -370,13 +370,13 @@ def test_gradients_of_inputs_and_maps_are_not_needed(fitted, model, images, scor
     assert not fitted(images).requires_grad
 
 
-def test_fitted_in_inference_mode_and_used_outside(make, model, images, scores):
+def test_fitted_in_inference_mode_and_used_outside(make, close, model, images, scores):
     with torch.inference_mode():
         detector = make(model).fit([images[:40]])
     detector.partial_fit_features(first_maps(model, images[40:]))
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)
     with torch.inference_mode():
-        torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+        close(detector(images), scores)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_fitted_in_inference_mode_and_used_outside(make, model, images, scores):
         (Volume, (1, 7, 8, 9), "0"),
     ],
 )
-def test_stems(make, network, shape, name):
+def test_stems(make, close, network, shape, name):
     model, x = build(network), torch.rand(24, *shape)
     detector = make(model)
     with untouched(model):
@@ -399,7 +399,7 @@ def test_stems(make, network, shape, name):
     layer = model.get_submodule(name)
     with torch.no_grad():
         maps = layer(x)
-    torch.testing.assert_close(scores, detector.predict_features(maps))
+    close(scores, detector.predict_features(maps))
     assert scores.unique().numel() == 24
 
 
@@ -695,7 +695,7 @@ def test_unknown_hyperparameters(fitted, images, scores):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_model_is_left_as_found(make, model, loader, images, scores, training):
+def test_the_model_is_left_as_found(make, close, model, loader, images, scores, training):
     model.train(training)
     model.body[0].train(not training)
     detector = make(model)
@@ -703,7 +703,7 @@ def test_the_model_is_left_as_found(make, model, loader, images, scores, trainin
     with untouched(model):
         detector.fit(loader)
         result = detector(images)
-    torch.testing.assert_close(result, scores, rtol=1e-4, atol=1e-6)
+    close(result, scores)
     assert count_hooks(model) == 0
 
 
@@ -820,12 +820,12 @@ def test_cuda(make, model, loader, images, scores):
     torch.testing.assert_close(detector(images), scores, rtol=1e-3, atol=1e-5)
 
 
-def test_labels_may_be_numpy_integers(make, model, images, scores):
+def test_labels_may_be_numpy_integers(make, close, model, images, scores):
     y = np.arange(64, dtype=np.int16)
-    torch.testing.assert_close(make(model).fit([(images, y)])(images), scores)
+    close(make(model).fit([(images, y)])(images), scores)
 
 
-def test_a_dataset_of_tuples_through_a_loader(make, model, images, scores):
+def test_a_dataset_of_tuples_through_a_loader(make, close, model, images, scores):
     data = TensorDataset(images, torch.zeros(64), torch.arange(64))
     detector = make(model).fit(DataLoader(data, batch_size=20))
-    torch.testing.assert_close(detector(images), scores, rtol=1e-4, atol=1e-6)
+    close(detector(images), scores)

@@ -208,3 +208,13 @@ def test_maps_that_overflow_are_not_scored():
     x[1] = 60000
     with pytest.raises(ValueError, match=r"the samples 1\."):
         detector(x)
+
+
+def test_autocast_applies_as_it_does_to_the_layer():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)).eval()
+    x = torch.rand(20, 3, 8, 8)
+    detector = Viyog(model).fit([x])
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        scores, maps = detector(x), model(x)
+    assert maps.dtype == torch.bfloat16
+    torch.testing.assert_close(scores, detector.predict_features(maps))
