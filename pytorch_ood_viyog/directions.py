@@ -9,7 +9,7 @@ __all__ = ["quiet_directions"]
 
 
 def quiet_directions(
-    covariance: Tensor, gain: Tensor, count: int, tolerance: float = 1e-6
+    covariance: Tensor, gain: Tensor, count: int, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor]:
     """
     Solve :math:`\\Sigma u = \\lambda N u` on the range of :math:`N`, the quietest first.

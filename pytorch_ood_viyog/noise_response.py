@@ -147,6 +147,32 @@ class Windows:
         steps = zip(packed, self.packed_steps, strict=True)
         return tuple((size - 3) // step + 1 for size, step in steps)
 
+    def positions(self, packed: Tensor) -> Tensor:
+        """
+        The positions that are read one by one: all along axes without steps, else the centres of
+        the windows.
+
+        :param packed: packed maps, or what was computed from them position by position
+        :return: those positions of them
+        """
+        for axis, (step, packed_step) in enumerate(
+            zip(self.steps, self.packed_steps, strict=True), 2
+        ):
+            if step > 1:
+                packed = packed.movedim(axis, 0)[1:-1:packed_step].movedim(0, axis)
+        return packed
+
+    def positions_field(self, conv: Convolution, field: Tensor) -> Tensor:
+        """
+        :param conv: the convolution
+        :param field: the part of its input that the windows see
+        :return: the part of it that :meth:`positions` see
+        """
+        for axis, (step, stride) in enumerate(zip(self.steps, conv.stride, strict=True), 2):
+            if step > 1:
+                field = field.narrow(axis, stride, field.shape[axis] - 2 * stride)
+        return field
+
     def input_stride(self, conv: Convolution) -> tuple[int, ...]:
         """
         :param conv: the convolution
@@ -197,13 +223,19 @@ def as_convolution(layer: object) -> Convolution:
     return layer
 
 
-def convolve(inputs: Tensor, kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
+def convolve(
+    inputs: Tensor,
+    kernel: Tensor,
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...] | int = 1,
+) -> Tensor:
     """
     :param inputs: :math:`B \\times C \\times *S`
     :param kernel: :math:`R \\times C \\times *K`
     :param stride: stride along each axis
+    :param dilation: dilation along each axis
     :return: the convolution without padding, :math:`B \\times R \\times *S'`
     """
     operation = (functional.conv1d, functional.conv2d, functional.conv3d)[len(stride) - 1]
-    result: Tensor = operation(inputs, kernel, stride=stride)
+    result: Tensor = operation(inputs, kernel, stride=stride, dilation=dilation)
     return result

@@ -24,7 +24,7 @@ from .first_layer import LayerCall
 from .hypotheses import log_likelihoods, shrunk_whitening
 from .noise_response import Convolution, Windows, as_convolution
 from .plain_convolution import exact_maps, maps_shape, plain_convolution, without_autocast
-from .residue_reader import Reader, fit_reader, pooled_features, white_responses
+from .residue_reader import Reader, fit_reader
 from .residue_statistics import dynamic_range, measure, merge
 from .viyog import PAPER
 
@@ -49,12 +49,14 @@ class ViyogResidue(FirstLayerDetector):
     colours); a perturbation fills them everywhere, flat regions included.
 
     1. *Directions*, quietest first, by :math:`\\Sigma u = \\lambda N u` with the ID covariance
-       :math:`\\Sigma` of the maps and their response :math:`N = W W^\top` to white noise: once
+       :math:`\\Sigma` of the maps and their response :math:`N = W W^\\top` to white noise: once
        among the channels at a position, once in the window of three positions along each axis
-       around it. Responses :math:`z = u^\top (a - \\mathbb{E}_{ID}\\, a)` are in units of the
+       around it. Responses :math:`z = u^\\top (a - \\mathbb{E}_{ID}\\, a)` are in units of the
        input's dynamic range.
     2. *Features* per direction: logarithms of the 10 % quantile, the median and the mean of
-       :math:`z^2` over space.
+       :math:`z^2` over space; and of the 5 %, 25 % and 50 % quantiles of bands, means of
+       :math:`z^2` over four directions next to each other, which find the flattest places of an
+       image.
     3. *Residues*. For ID samples also the features of :math:`a + W * \\delta` with
        :math:`\\delta = \\epsilon \\cdot` random signs; exact, without any attack or OOD data.
     4. *Hypotheses* :math:`H` about the features :math:`f`, Gaussian with one shrunk covariance
@@ -63,7 +65,7 @@ class ViyogResidue(FirstLayerDetector):
        8 and 16 times the largest :math:`\\epsilon`), which is what noise images look like.
 
     .. math::
-        s(x) = \frac{\\mathrm{arsinh}\\, o(f) - m}{d}, \\qquad
+        s(x) = \\frac{\\mathrm{arsinh}\\, o(f) - m}{d}, \\qquad
         o(f) = \\ln p(f | ADV) - \\ln [p(f | ID) + p(f | OOD)]
 
     with the mean :math:`m` and standard deviation :math:`d` over ID.
@@ -96,7 +98,7 @@ class ViyogResidue(FirstLayerDetector):
 
     #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {
-        "directions": [16, 24, 32],
+        "directions": [8, 16, 24],
         "kappa": [1.5, 2.0, 3.0],
         "shrinkage": [None, 0.01, 0.1],
     }
@@ -108,7 +110,7 @@ class ViyogResidue(FirstLayerDetector):
         layer: str | Module | None = None,
         eps: Sequence[float] = (1 / 255, 2 / 255, 4 / 255, 8 / 255),
         input_range: float | Sequence[float] | None = None,
-        directions: int = 24,
+        directions: int = 16,
         kappa: float = 2.0,
         shrinkage: float | None = None,
         sample_size: int = 256,
@@ -123,10 +125,10 @@ class ViyogResidue(FirstLayerDetector):
         :param input_range: dynamic range of the convolution's input, one number or one per
             channel. Default: read from the data during ``fit``; when fitting to maps alone, from
             the inputs that the convolution's least-squares inverse gives.
-        :param directions: number of directions of each of the two kinds
-        :param kappa: how much wider than ID and ADV anything else is, :math:`\kappa > 1`
+        :param directions: number of directions of each of the two kinds that are read one by one
+        :param kappa: how much wider than ID and ADV anything else is, :math:`\\kappa > 1`
         :param shrinkage: share of the covariance that is shrunk to its diagonal, in [0, 1].
-            Default: :math:`F / (F + 16 N)` for :math:`F` features and :math:`N` samples, 3 % at
+            Default: :math:`F / (F + 10 N)` for :math:`F` features and :math:`N` samples, 5 % at
             the default settings
         :param sample_size: number of ID images that the state is concluded from; fewer, but at
             least 64, where their maps would take more than 128 MiB
@@ -177,15 +179,15 @@ class ViyogResidue(FirstLayerDetector):
     @property
     def noise_directions(self) -> Tensor | None:
         """
-        The local directions :math:`u`, quietest first, as rows: :math:`M \times C`. The first
-        ``directions`` of them are read; all take part in the search for :attr:`window_directions`.
+        The local directions :math:`u`, quietest first, as rows: :math:`M \\times C`. The first
+        ``directions`` of them are read one by one, all of them in bands.
         """
         return self._fitted("local")
 
     @property
     def window_directions(self) -> Tensor | None:
         """
-        Directions in a window, :math:`R \times M \times 3 \times \\dots`, as weights of the
+        Directions in a window, :math:`R \\times M \\times 3 \\times \\dots`, as weights of the
         responses of :attr:`noise_directions` at its positions.
         """
         return self._fitted("window")
@@ -193,7 +195,7 @@ class ViyogResidue(FirstLayerDetector):
     @property
     def eigenvalues(self) -> Tensor | None:
         r"""
-        :math:`\lambda` of the directions that are read, local ones first, shape :math:`2R`:
+        :math:`\\lambda` of the local directions, then of those in a window, shape :math:`M + R`:
         natural energy per unit of noise gain, in units of the squared dynamic range.
         """
         return self._fitted("energies")
@@ -202,7 +204,8 @@ class ViyogResidue(FirstLayerDetector):
     def means(self) -> Tensor | None:
         """
         Centres of the hypotheses, one a row: ID, ID with each residue of ``eps``, ID with
-        residues beyond the budget. Columns: 10 % quantiles, medians and means of all directions.
+        residues beyond the budget. Columns: 10 % quantiles, medians and means of the directions,
+        5 %, 25 % and 50 % quantiles of the bands.
         """
         return self._fitted("means")
 
@@ -221,6 +224,24 @@ class ViyogResidue(FirstLayerDetector):
         return self._require_state()[name] if self._is_fitted else None
 
     # -- fit --------------------------------------------------------------------------------
+
+    # not the statistics: their sample of maps may take 128 MiB
+    _saves_statistics = False
+    _saved_shapes: ClassVar[dict[str, str]] = {
+        "mean": "C",
+        "local": "M C",
+        "window": "R M ...",
+        "local_kernel": "M I ...",
+        "window_kernel": "R I ...",
+        "local_offset": "M",
+        "window_offset": "R",
+        "energies": "K",
+        "scale": "I",
+        "means": "L F",
+        "whitening": "F F",
+        "centre": "",
+        "spread": "",
+    }
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         conv = self._convolution()
@@ -241,22 +262,26 @@ class ViyogResidue(FirstLayerDetector):
         scale = dynamic_range(conv, statistics, self.input_range)
         maps = statistics["sample"]
         reader = fit_reader(conv, maps, windows, scale, self.directions)
-        clean = torch.cat([reader.from_maps(part, windows) for part in torch.split(maps, _CHUNK)])
-        residue = white_responses(
-            reader,
-            windows.input_stride(conv),
+        parts = [reader.from_maps(part, windows) for part in torch.split(maps, _CHUNK)]
+        local, around = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+        noise, noise_around = reader.white_noise(
+            conv,
+            windows,
             windows.count(tuple(maps.shape[2:])),
             len(maps),
             scale,
             torch.Generator().manual_seed(self.seed),
         )
         beyond = [max(self.eps) * factor for factor in _BEYOND]
-        groups = [pooled_features(clean + e * residue) for e in (0.0, *self.eps, *beyond)]
+        groups = [
+            reader.features((local + strength * noise, around + strength * noise_around))
+            for strength in (0.0, *self.eps, *beyond)
+        ]
         means = torch.stack([group.mean(dim=0) for group in groups])
         near = len(self.eps) + 1
         centred = torch.cat([groups[i] - means[i] for i in range(near)])
         features = means.shape[1]
-        usual = features / (features + 16 * len(maps))
+        usual = features / (features + 10 * len(maps))
         shrinkage = usual if self.shrinkage is None else self.shrinkage
         whitening = shrunk_whitening(centred, shrinkage)
         state = vars(reader) | {"scale": scale, "means": means, "whitening": whitening}
@@ -298,7 +323,8 @@ class ViyogResidue(FirstLayerDetector):
         windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
         packed = full_precision(windows.pack(maps))
         with without_autocast(maps.device):
-            return pooled_features(_reader(state).from_maps(packed, windows))
+            reader = _reader(state)
+            return reader.features(reader.from_maps(packed, windows))
 
     def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         features = self._input_features_of(call, state)
@@ -318,10 +344,9 @@ class ViyogResidue(FirstLayerDetector):
         if field is None:
             return None
         with without_autocast(field.device):
-            responses = _reader(state).from_input(
-                full_precision(field), windows.input_stride(conv)
-            )
-            return pooled_features(responses)
+            reader = _reader(state)
+            responses = reader.from_input(conv, full_precision(field), windows)
+            return reader.features(responses)
 
     # -- readings beside the score ------------------------------------------------------------
 
@@ -330,7 +355,7 @@ class ViyogResidue(FirstLayerDetector):
         The reading behind the score: log-likelihoods of ID, OOD and ADV, up to one constant.
 
         :param x: batch of model inputs, as for :meth:`predict`
-        :return: float64 of shape :math:`B \times 3`, in the order ID, OOD, ADV
+        :return: float64 of shape :math:`B \\times 3`, in the order ID, OOD, ADV
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
@@ -354,7 +379,7 @@ class ViyogResidue(FirstLayerDetector):
         median over the local directions of
 
         .. math::
-            \sqrt{\max(0,\ \mathrm{median}(z^2) - \mathrm{median}_{ID}(z^2))\, /\, 0.4549}
+            \\sqrt{\\max(0,\ \\mathrm{median}(z^2) - \\mathrm{median}_{ID}(z^2))\\, /\\, 0.4549}
 
         :param x: batch of model inputs, as for :meth:`predict`
         :return: strengths of shape :math:`B`, as fractions of the input's dynamic range, like
@@ -376,8 +401,7 @@ class ViyogResidue(FirstLayerDetector):
 
     def _floor(self, features: Tensor) -> Tensor:
         state = self._require_state()
-        total = len(state["energies"])
-        medians = slice(total, total + total // 2)  # second third of the features, local half
+        medians = _reader(state).local_medians
         natural = state["means"][0, medians].exp()
         excess = features[:, medians].exp() - natural
         return (excess.median(dim=1).values.clamp_min(0) / _NORMAL_MEDIAN).sqrt()

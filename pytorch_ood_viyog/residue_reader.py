@@ -12,7 +12,7 @@ from torch import Tensor
 from .directions import quiet_directions
 from .noise_response import Convolution, Windows, convolve, dense_kernel, extended_kernel
 
-__all__ = ["Reader", "fit_reader", "pooled_features", "white_responses"]
+__all__ = ["Reader", "Responses", "fit_reader"]
 
 # rows of the covariance of a neighbourhood: more would take long to solve and bring nothing
 _NEIGHBOURHOOD = 576
@@ -20,8 +20,16 @@ _NEIGHBOURHOOD = 576
 _VECTORS = 65536
 # a hundredth of an 8-bit step, squared: what is flatter counts as flat
 _FLAT = (0.01 / 255) ** 2
+# responses beyond it tell nothing more, and their squares would be infinite
+_LARGEST = 1e15
+# directions in a band
+_BAND = 4
 # samples at once, for large and for small intermediate results
 _FEW, _CHUNK = 8, 64
+
+
+#: responses of the local directions and of those in a window, :math:`B \\times R \\times P` each
+Responses = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,37 +42,110 @@ class Reader:
     local: Tensor
     #: directions in the window around it, :math:`R \\times M \\times 3 \\times \\dots`
     window: Tensor
-    #: both, composed with the convolution: :math:`2R \\times C_{in} \\times *E`
-    kernel: Tensor
-    #: what the composed kernels leave out: bias and mean, shape :math:`2R`
-    offset: Tensor
-    #: natural energy per unit of noise gain of the :math:`2R` directions
+    #: the local ones composed with the convolution, :math:`M \\times C_{in} \\times *K`
+    local_kernel: Tensor
+    #: those in a window composed with the convolution, :math:`R \\times C_{in} \\times *E`
+    window_kernel: Tensor
+    #: what the composed kernels leave out: bias and mean, shape :math:`M`
+    local_offset: Tensor
+    #: the same for the window, shape :math:`R`
+    window_offset: Tensor
+    #: natural energy per unit of noise gain of the :math:`M + R` directions
     energies: Tensor
 
-    def from_maps(self, maps: Tensor, windows: Windows) -> Tensor:
+    @property
+    def local_medians(self) -> slice:
+        """Where the medians of the local directions stand among the features."""
+        read = min(len(self.window), len(self.local))
+        return slice(read + len(self.window), 2 * read + len(self.window))
+
+    def from_maps(self, maps: Tensor, windows: Windows) -> Responses:
         """
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
         :param windows: where they are read
-        :return: responses :math:`z` of shape :math:`B \\times 2R \\times P`
+        :return: responses :math:`z`
         """
         axes = maps.dim() - 2
         centred = maps - self.mean.to(maps.dtype).view(-1, *[1] * axes)
         local = torch.einsum("mc,bc...->bm...", self.local.to(maps.dtype), centred)
-        steps = windows.packed_steps
-        around = convolve(local, self.window.to(maps.dtype), steps)
-        own = local[:, : len(self.window)]
-        for axis, step in enumerate(steps, 2):  # the centres of the windows
-            own = own.movedim(axis, 0)[1:-1:step].movedim(0, axis)
-        return torch.cat([own, around], dim=1).flatten(2)
+        around = convolve(local, self.window.to(maps.dtype), windows.packed_steps)
+        return windows.positions(local).flatten(2), around.flatten(2)
 
-    def from_input(self, field: Tensor, stride: tuple[int, ...]) -> Tensor:
+    def from_input(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
         """
+        :param conv: the convolution
         :param field: the part of the layer's input that the windows see
-        :param stride: distance between windows there
-        :return: responses :math:`z` of shape :math:`B \\times 2R \\times P`
+        :param windows: where it is read
+        :return: responses :math:`z`
         """
-        responses = convolve(field, self.kernel.to(field.dtype), stride).flatten(2)
-        return responses + self.offset.to(field.dtype)[:, None]
+        local, around = self._linear(conv, field, windows)
+        return (
+            local + self.local_offset.to(field.dtype)[:, None],
+            around + self.window_offset.to(field.dtype)[:, None],
+        )
+
+    def _linear(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
+        stride = windows.input_stride(conv)
+        own = windows.positions_field(conv, field)
+        local = convolve(own, self.local_kernel.to(field.dtype), stride, conv.dilation)
+        around = convolve(field, self.window_kernel.to(field.dtype), stride)
+        return local.flatten(2), around.flatten(2)
+
+    def white_noise(
+        self,
+        conv: Convolution,
+        windows: Windows,
+        counts: tuple[int, ...],
+        samples: int,
+        scale: Tensor,
+        generator: torch.Generator,
+    ) -> Responses:
+        """
+        Responses to a residue of random signs that spans the whole dynamic range; a residue of
+        strength :math:`\\epsilon` adds :math:`\\epsilon` times these, as all of it is linear.
+
+        :param conv: the convolution
+        :param windows: where the residue is read
+        :param counts: number of windows along each axis
+        :param samples: number of samples
+        :param scale: dynamic range of each input channel
+        :param generator: source of the signs
+        :return: responses, without offset
+        """
+        kernel = self.window_kernel
+        stride = windows.input_stride(conv)
+        sizes = [
+            (count - 1) * step + reach
+            for count, step, reach in zip(counts, stride, kernel.shape[2:], strict=True)
+        ]
+        amplitude = scale.float().view(-1, *[1] * len(sizes))
+        parts = []
+        for start in range(0, samples, _CHUNK):
+            shape = (min(_CHUNK, samples - start), kernel.shape[1], *sizes)
+            signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
+            parts.append(self._linear(conv, signs * amplitude, windows))
+        return torch.cat([local for local, _ in parts]), torch.cat([around for _, around in parts])
+
+    def features(self, responses: Responses) -> Tensor:
+        """
+        Robust summaries over space. The quantiles see the flat regions of an image, where texture
+        cannot hide a residue; the mean sees all of it. Bands, means of :math:`z^2` over four
+        directions, are less noisy at a position and so find the flattest positions.
+
+        .. math::
+            f = \\ln (v + (0.01 / 255)^2), \\quad
+            v \\in \\{ q_{10\\%}(z^2),\\ q_{50\\%}(z^2),\\ \\mathrm{mean}(z^2) \\}
+            \\cup \\{ q_{5\\%}(band),\\ q_{25\\%}(band),\\ q_{50\\%}(band) \\}
+
+        :param responses: :math:`z`, in units of the input's dynamic range
+        :return: features of shape :math:`B \\times F`, float64
+        """
+        local, around = (z.clamp(-_LARGEST, _LARGEST).square() for z in responses)
+        parts = [_single(local[:, : len(self.window)]), _single(around)]
+        columns = [torch.cat(pair, dim=1) for pair in zip(*parts, strict=True)]
+        parts = [_banded(local), _banded(around)]
+        columns += [torch.cat(pair, dim=1) for pair in zip(*parts, strict=True)]
+        return (torch.cat(columns, dim=1) + _FLAT).log()
 
 
 def fit_reader(
@@ -90,87 +171,50 @@ def fit_reader(
     most = max(count, _NEIGHBOURHOOD // 3 ** (maps.dim() - 2))
     local, energies = quiet_directions(_covariance(vectors - mean), gain, most)
 
-    composed = torch.einsum("mc,c...->m...", local, kernel)
-    extended = extended_kernel(conv, composed)
+    local_kernel = torch.einsum("mc,c...->m...", local, kernel)
+    extended = extended_kernel(conv, local_kernel)
     around = _covariance(_neighbourhoods(maps, mean, local, windows))
     window, more_energies = quiet_directions(around, _gram(extended * scale), count)
-    shape = (len(local), *[3] * (maps.dim() - 2))
-    neighbours = 3 ** (maps.dim() - 2)
-    own = extended[neighbours // 2 :: neighbours][:count]
-    joint = torch.einsum("re,e...->r...", window, extended)
     bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.detach().double()
-    shift = local @ (bias - mean)
+    offset = local @ (bias - mean)
     return Reader(
         mean=mean,
         local=local,
-        window=window.reshape(-1, *shape),
-        kernel=torch.cat([own, joint]),
-        offset=torch.cat(
-            [shift[:count], window.reshape(len(window), len(local), -1).sum(dim=2) @ shift]
-        ),
-        energies=torch.cat([energies[:count], more_energies]),
+        window=window.reshape(-1, len(local), *[3] * (maps.dim() - 2)),
+        local_kernel=local_kernel,
+        window_kernel=torch.einsum("re,e...->r...", window, extended),
+        local_offset=offset,
+        window_offset=window.reshape(len(window), len(local), -1).sum(dim=2) @ offset,
+        energies=torch.cat([energies, more_energies]),
     )
 
 
-def white_responses(
-    reader: Reader,
-    stride: tuple[int, ...],
-    windows: tuple[int, ...],
-    samples: int,
-    scale: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """
-    Responses to a residue of random signs that spans the whole dynamic range; a residue of
-    strength :math:`\\epsilon` adds :math:`\\epsilon` times these, as all of it is linear.
-
-    :param reader: the directions
-    :param stride: distance between windows on the layer's input
-    :param windows: number of windows along each axis
-    :param samples: number of samples
-    :param scale: dynamic range of each input channel
-    :param generator: source of the signs
-    :return: responses of shape :math:`samples \\times 2R \\times P`, without offset
-    """
-    kernel = reader.kernel.float()
-    sizes = [
-        (count - 1) * step + reach
-        for count, step, reach in zip(windows, stride, kernel.shape[2:], strict=True)
-    ]
-    amplitude = scale.float().view(-1, *[1] * len(sizes))
-    responses = []
-    for start in range(0, samples, _CHUNK):
-        shape = (min(_CHUNK, samples - start), kernel.shape[1], *sizes)
-        signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-        responses.append(convolve(signs * amplitude, kernel, stride).flatten(2))
-    return torch.cat(responses)
+def _single(energies: Tensor) -> list[Tensor]:
+    median, tenth = _quantiles(energies, (0.5, 0.1))
+    return [tenth, median, energies.mean(dim=2).double()]
 
 
-def pooled_features(responses: Tensor) -> Tensor:
-    """
-    Robust summaries over space. The quantiles see the flat regions of an image, where texture
-    cannot hide a residue; the mean sees all of it.
-
-    .. math::
-        f = \\ln (v + (0.01 / 255)^2), \\quad
-        v \\in \\{ q_{10\\%}(z^2),\\ \\mathrm{median}(z^2),\\ \\mathrm{mean}(z^2) \\}
-
-    :param responses: :math:`z`, in units of the input's dynamic range,
-        :math:`B \\times R \\times P`
-    :return: features of shape :math:`B \\times 3R`, float64
-    """
-    last = responses.shape[2] - 1
-    # the two quantiles without sorting all positions
-    quiet_half = _smallest(responses.abs(), round(0.5 * last) + 1)
-    median = quiet_half.amax(dim=2)
-    tenth = _smallest(quiet_half, round(0.1 * last) + 1).amax(dim=2)
-    mean = responses.square().mean(dim=2)
-    squares = torch.cat([tenth.double().square(), median.double().square(), mean.double()], dim=1)
-    return (squares + _FLAT).log()
+def _banded(energies: Tensor) -> list[Tensor]:
+    half, quarter, twentieth = _quantiles(_bands(energies), (0.5, 0.25, 0.05))
+    return [twentieth, quarter, half]
 
 
-def _smallest(values: Tensor, count: int) -> Tensor:
-    return values.topk(count, dim=2, largest=False, sorted=False).values
+def _bands(energies: Tensor) -> Tensor:
+    """Means over groups of four directions: :math:`B \\times R / 4 \\times P`."""
+    size = min(_BAND, energies.shape[1])
+    groups = energies.shape[1] // size
+    whole = energies[:, : groups * size]
+    return whole.reshape(len(energies), groups, size, energies.shape[2]).mean(dim=2)
+
+
+def _quantiles(values: Tensor, fractions: tuple[float, ...]) -> list[Tensor]:
+    """Quantiles over space, ``fractions`` descending, without sorting all positions."""
+    last, quantiles = values.shape[2] - 1, []
+    for fraction in fractions:
+        count = round(fraction * last) + 1
+        values = values.topk(count, dim=2, largest=False, sorted=False).values
+        quantiles.append(values.amax(dim=2).double())
+    return quantiles
 
 
 def _neighbourhoods(maps: Tensor, mean: Tensor, local: Tensor, windows: Windows) -> Tensor:
