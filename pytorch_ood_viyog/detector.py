@@ -3,13 +3,18 @@ The base of all first-layer detectors: what their scores mean and how they are a
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from pytorch_ood.api import RequiresFittingException
 from torch import Tensor
+from typing_extensions import Self
 
 from .checks import check_finite, check_input, check_maps
 from .first_layer import LayerCall
 from .fitting import FittedOnMaps, Statistics, accumulator_dtype
+from .state import differing_settings, load_state, saved_state
 
 __all__ = ["FirstLayerDetector", "Statistics", "accumulator_dtype"]
 
@@ -81,6 +86,57 @@ class FirstLayerDetector(FittedOnMaps):
         """The shorter name of :meth:`predict_feature_maps`."""
         scores: Tensor = self.predict_feature_maps(maps)
         return scores
+
+    # -- several fits, saving and deployment ---------------------------------------------------
+
+    def merge(self, other: Self) -> Self:
+        """
+        Add what another detector was fitted on, for example on another machine. The result is
+        that of one fit to the data of both.
+
+        :param other: fitted detector of the same class with the same settings
+        :return: the detector
+        :raises RequiresFittingException: if ``other`` is not fitted
+        :raises TypeError: if ``other`` is of another class
+        :raises ValueError: if its settings, or the channels or sizes of its maps, differ; the
+            detector is then as it was
+        :raises RuntimeError: if one of the two was loaded without the statistics of its ID data
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}.")
+        differing = differing_settings(self, other)
+        if differing:
+            raise ValueError(f"Both detectors must have the same settings, got {differing}.")
+        self._require_statistics("merge()")
+        other._require_statistics("merge()")
+        if other._statistics is None:
+            raise RequiresFittingException("other is not fitted. Call its fit() first.")
+        return self._assign(self._add(self._statistics, other._statistics), "other")
+
+    def state_dict(self) -> dict[str, Any]:
+        """
+        Everything that scoring needs but the model: save it by ``torch.save``, and load it by
+        ``torch.load(..., weights_only=True)`` and :meth:`load_state_dict`.
+
+        :return: class, version of the format, settings, name of the layer, layout of its maps, and
+            tensors on the CPU
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        return saved_state(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        """
+        Take over settings and fit of a detector of the same class.
+
+        :param state: what :meth:`state_dict` gave
+        :return: the fitted detector
+        :raises TypeError: if the state is no mapping, or an entry has the wrong type
+        :raises ValueError: if it belongs to another class, version, layer or number of channels,
+            lacks entries or has others, or a tensor has another shape or is not finite; the
+            detector is then as it was
+        """
+        load_state(self, state)
+        return self
 
     def __repr__(self) -> str:
         model = "None" if self.model is None else type(self.model).__name__

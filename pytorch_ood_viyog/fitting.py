@@ -4,7 +4,7 @@ Fitting of all first-layer detectors: one pass over ID data, statistics of const
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_ood.api import FeatureMapsDetector, ModelNotSetException, RequiresFittingException
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from .checks import check_finite, check_input, check_maps, id_mask, split_batch
+from .distributed import merged_over_ranks
 from .first_layer import FirstLayer, LayerCall
 from .guest import same_random_state
 
@@ -42,6 +43,12 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
     """
 
     requires_fit = True
+
+    #: what a saved state holds, with the shapes of these tensors: ``C`` are the channels of the
+    #: maps, other names stand for one size each, ``...`` for any further axes
+    _saved_shapes: ClassVar[dict[str, str]] = {}
+    #: whether that are the statistics, which are concluded anew after loading, or the state
+    _saves_statistics: ClassVar[bool] = True
 
     def __init__(self, model: Module | None, *, layer: str | Module | None = None):
         """
@@ -89,6 +96,10 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
         """
         Fit to ID data in one pass; the model runs only up to the first convolution.
 
+        Where a ``torch.distributed`` process group is initialised, all its processes must call
+        this, each with a loader over its own share of the data, which may be empty. They all end
+        with the state of a single fit to all of the data.
+
         :param data_loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``; samples with label
             :math:`< 0` are left out
         :param progress: show a progress bar where the pass takes more than a second
@@ -97,15 +108,28 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
         :raises TypeError: if the loader yields something else
         :raises ValueError: if there are no ID samples, or NaN or inf among them; the detector
             then keeps its old state
+        :raises RuntimeError: if the fit fails on another process
         """
         first_layer = self._require_first_layer()
+        found = merged_over_ranks(
+            lambda: self._measure_all(first_layer, data_loader, progress),
+            lambda one, other: (one[0], self._merged(one[1], other[1])),
+        )
+        if found is None:
+            return self._assign(None, "data_loader")
+        first_layer.name = found[0]
+        return self._assign(found[1], "data_loader")
+
+    def _measure_all(
+        self, first_layer: FirstLayer, data_loader: Iterable[Any], progress: bool
+    ) -> tuple[str | None, Statistics] | None:
         if isinstance(data_loader, Tensor):
             raise TypeError("data_loader must yield batches, got a tensor. Use a DataLoader.")
         statistics: Statistics | None = None
         with same_random_state(self.model):
             for x, y in _batches(data_loader, progress):
                 statistics = self._add(statistics, self._measure_input(first_layer, x, y))
-        return self._assign(statistics, "data_loader")
+        return None if statistics is None else (first_layer.name, statistics)
 
     @torch.no_grad()
     def fit_features(self, maps: Tensor, y: Any = None) -> Self:
@@ -137,7 +161,9 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
         :return: the detector
         :raises TypeError: as :meth:`fit_features`
         :raises ValueError: as :meth:`fit_features`; what was added before is kept
+        :raises RuntimeError: if the detector was loaded without the statistics of its ID data
         """
+        self._require_statistics("partial_fit_features()")
         statistics = self._add(self._statistics, self._measure_maps(maps, y, self._layout))
         if statistics is not None:
             self._statistics, self._state = statistics, None  # concluded when first needed
@@ -179,7 +205,15 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
     def _add(self, total: Statistics | None, batch: Statistics | None) -> Statistics | None:
         if total is None or batch is None:
             return batch if total is None else total
-        return self._merge(total, batch) | {"layout": total["layout"]}
+        return self._merged(total, batch)
+
+    def _merged(self, one: Statistics, other: Statistics) -> Statistics:
+        if _layout(one) != _layout(other):
+            raise ValueError(
+                f"All feature maps of a fit must have the same numbers of channels and "
+                f"dimensions, got {_layout(one)} and {_layout(other)}."
+            )
+        return self._merge(one, other) | {"layout": one["layout"]}
 
     def _assign(self, statistics: Statistics | None, source: str) -> Self:
         if statistics is None:
@@ -206,7 +240,10 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
         :param kwargs: values by name
         :return: the detector
         :raises ValueError: if a name is unknown or a value out of range; nothing is set then
+        :raises RuntimeError: if the detector was loaded without the statistics of its ID data
         """
+        if kwargs:
+            self._require_statistics("set_hyperparameters()")
         before = {name: getattr(self, name) for name in kwargs if hasattr(self, name)}
         try:
             super().set_hyperparameters(**kwargs)
@@ -214,8 +251,17 @@ class FittedOnMaps(FeatureMapsDetector):  # type: ignore[misc]
             for name, value in before.items():
                 setattr(self, name, value)
             raise
-        self._state = None
+        if kwargs:
+            self._state = None
         return self
+
+    def _require_statistics(self, method: str) -> None:
+        if self._state is not None and self._statistics is None:
+            raise RuntimeError(
+                f"{method} needs the statistics of the ID data, which a loaded "
+                f"{type(self).__name__} does not have: only its fitted state was saved. Fit it "
+                f"again."
+            )
 
     def _require_first_layer(self) -> FirstLayer:
         if self._first_layer is None:

@@ -163,6 +163,8 @@ class ViyogTV(FirstLayerDetector):
         """Indices of the dormant band, quietest first; ``None`` before fitting."""
         return self._require_state()["dormant"] if self._is_fitted else None
 
+    _saved_shapes: ClassVar[dict[str, str]] = {"magnitude_sum": "C", "count": ""}
+
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         magnitude = mean_magnitude(maps).to(accumulator_dtype(maps.device))
         return {"magnitude_sum": magnitude.sum(dim=0)}

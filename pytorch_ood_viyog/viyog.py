@@ -166,6 +166,8 @@ class Viyog(FirstLayerDetector):
         """Mean ID norm :math:`b`, in the units of the feature maps; ``None`` before fitting."""
         return float(self._require_state()["baseline"]) if self._is_fitted else None
 
+    _saved_shapes: ClassVar[dict[str, str]] = {"norm_sum": "", "count": ""}
+
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         return {"norm_sum": infinity_norm(maps).sum()}
 

@@ -1,0 +1,210 @@
+"""Saving, loading and merging fitted detectors."""
+
+import io
+import math
+
+import pytest
+import torch
+from networks import Volume, build
+from pytorch_ood.api import RequiresFittingException
+
+from pytorch_ood_viyog import Viyog, ViyogTV
+
+
+def saved_and_loaded(state):
+    """The state after a trip through a file that may hold nothing but plain data."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    assert file.tell() < 2**20
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.fixture
+def fitted(make, model, loader):
+    return make(model).fit(loader)
+
+
+@pytest.fixture
+def state(fitted):
+    return fitted.state_dict()
+
+
+def test_a_loaded_detector_scores_alike(make, model, fitted, images):
+    loaded = make(model).load_state_dict(saved_and_loaded(fitted.state_dict()))
+    assert torch.equal(loaded(images), fitted(images))
+    assert loaded.layer_name == "stem.conv"
+    assert "fitted=True" in repr(loaded)
+
+
+def test_loading_needs_no_pass_of_the_model(make, model, state, images):
+    loaded = make(model).load_state_dict(state)
+    with torch.no_grad():
+        maps = model.stem.conv(model.stem.norm(images))
+    torch.testing.assert_close(loaded.predict_features(maps), loaded(images))
+
+
+def test_settings_are_loaded(make, model, images):
+    name, values = next(iter(make(model).hyperparameter_space.items()))
+    detector = make(model).set_hyperparameters(**{name: values[0]}).fit([images])
+    loaded = make(model).load_state_dict(detector.state_dict())
+    assert getattr(loaded, name) == values[0]
+    assert torch.equal(loaded(images), detector(images))
+
+
+def test_the_state_holds_no_model_and_does_not_change_with_the_detector(fitted, images):
+    state = fitted.state_dict()
+    assert set(state) == {"class", "version", "settings", "layer", "layout", "tensors"}
+    before = {name: tensor.clone() for name, tensor in state["tensors"].items()}
+    fitted.fit([3 * images])
+    for name, tensor in before.items():
+        assert torch.equal(state["tensors"][name], tensor)
+
+
+def test_an_unfitted_detector_has_no_state(make, model):
+    with pytest.raises(RequiresFittingException):
+        make(model).state_dict()
+
+
+def changed(state, **entries):
+    return state | entries
+
+
+def with_tensor(state, name, tensor):
+    return state | {"tensors": state["tensors"] | {name: tensor}}
+
+
+def first_tensor(state):
+    return next(iter(state["tensors"].items()))
+
+
+BROKEN = {
+    "no mapping": (lambda s: [s], TypeError, "got list"),
+    "an entry is missing": (
+        lambda s: {k: v for k, v in s.items() if k != "layout"},
+        ValueError,
+        "must have the entries",
+    ),
+    "another class": (lambda s: changed(s, **{"class": "KNN"}), ValueError, "that of a KNN"),
+    "another version": (lambda s: changed(s, version=99), ValueError, "version 99"),
+    "settings are a list": (lambda s: changed(s, settings=[]), TypeError, "must be mappings"),
+    "a setting is unknown": (lambda s: changed(s, settings={"x": 1}), ValueError, "settings"),
+    "layout is no pair": (lambda s: changed(s, layout=[12]), ValueError, "layout"),
+    "layout holds text": (lambda s: changed(s, layout=["12", 4]), ValueError, "layout"),
+    "other channels": (lambda s: changed(s, layout=[13, 4]), ValueError, "13 channels"),
+    "other dimensions": (lambda s: changed(s, layout=[12, 5]), ValueError, "5 dimensions"),
+    "another layer": (lambda s: changed(s, layer="body.2"), ValueError, "detector reads"),
+    "no such layer": (lambda s: changed(s, layer="trunk"), ValueError, "trunk"),
+    "layer is a number": (lambda s: changed(s, layer=3), TypeError, "name or None"),
+    "no tensors": (lambda s: changed(s, tensors={}), ValueError, "tensors of the state"),
+    "a list for a tensor": (
+        lambda s: with_tensor(s, first_tensor(s)[0], [1.0]),
+        TypeError,
+        "must be a tensor",
+    ),
+    "a complex tensor": (
+        lambda s: with_tensor(s, first_tensor(s)[0], first_tensor(s)[1] * 1j),
+        TypeError,
+        "real numbers",
+    ),
+    "NaN": (
+        lambda s: with_tensor(s, first_tensor(s)[0], first_tensor(s)[1] * math.nan),
+        ValueError,
+        "finite",
+    ),
+    "another shape": (
+        lambda s: with_tensor(s, first_tensor(s)[0], torch.zeros(3, 5, dtype=torch.float64)),
+        ValueError,
+        "must have the shape",
+    ),
+    "a huge tensor": (
+        lambda s: with_tensor(s, first_tensor(s)[0], torch.zeros(1).expand(10**12)),
+        ValueError,
+        "must have the shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_refused(make, model, fitted, state, images, case):
+    breaking, error, message = BROKEN[case]
+    scores = fitted(images)
+    target = make(model).fit([images[:40]])
+    before = target(images)
+    with pytest.raises(error, match=message):
+        target.load_state_dict(breaking(state))
+    assert torch.equal(target(images), before)
+    assert torch.equal(fitted(images), scores)
+
+
+def test_bad_settings_are_refused(model, images):
+    state = ViyogTV(model).fit([images]).state_dict()
+    with pytest.raises(ValueError, match=r"settings of the state.*band must be"):
+        ViyogTV(model).load_state_dict(changed(state, settings=state["settings"] | {"band": 2.0}))
+
+
+def test_a_state_of_another_detector_is_refused(model, images):
+    state = Viyog(model).fit([images]).state_dict()
+    with pytest.raises(ValueError, match="that of a Viyog, it does not fit a ViyogTV"):
+        ViyogTV(model).load_state_dict(state)
+
+
+def test_a_state_of_another_model_is_refused(make, state):
+    with pytest.raises(ValueError, match=r"stem\.conv"):
+        make(build(Volume)).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"3 dimensions|12 channels and 4"):
+        make(None, layer=torch.nn.Conv1d(3, 12, 3)).load_state_dict(state)
+
+
+def test_a_loaded_detector_goes_on_where_its_statistics_were_saved(make, model, fitted, images):
+    loaded = make(model).load_state_dict(fitted.state_dict())
+    with torch.no_grad():
+        maps = model.stem.conv(images)
+    name, values = next(iter(loaded.hyperparameter_space.items()))
+    further = {
+        "partial_fit_features": lambda d: d.partial_fit_features(maps),
+        "merge": lambda d: d.merge(fitted),
+        "set_hyperparameters": lambda d: d.set_hyperparameters(**{name: values[-1]}),
+    }
+    scores = loaded(images)
+    for method, use in further.items():
+        if loaded._saves_statistics:
+            use(make(model).load_state_dict(fitted.state_dict()))
+        else:
+            with pytest.raises(RuntimeError, match=rf"{method}\(\) needs the statistics.*Fit it"):
+                use(loaded)
+    assert torch.equal(loaded(images), scores)
+    fitted_again = loaded.fit([images]).set_hyperparameters(**{name: values[-1]})
+    assert getattr(fitted_again, name) == values[-1]
+
+
+# -- merge -----------------------------------------------------------------------------------
+
+
+def test_merge_equals_one_fit(make, model, images):
+    one, other = make(model).fit([images[:40]]), make(model).fit([images[40:]])
+    expected = make(model).fit([images[:40], images[40:]])(images)
+    alone = other(images)
+    assert one.merge(other) is one
+    torch.testing.assert_close(one(images), expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(other(images), alone)
+
+
+def test_merge_into_an_unfitted_detector(make, model, fitted, images):
+    detector = make(model, layer="stem.conv").merge(fitted)
+    assert torch.equal(detector(images), fitted(images))
+
+
+def test_what_merge_refuses(make, model, fitted, images):
+    scores = fitted(images)
+    with pytest.raises(TypeError, match="got int"):
+        fitted.merge(3)
+    with pytest.raises(RequiresFittingException, match="other is not fitted"):
+        fitted.merge(make(model))
+    name, values = next(iter(fitted.hyperparameter_space.items()))
+    other = make(model).set_hyperparameters(**{name: values[0]}).fit([images])
+    with pytest.raises(ValueError, match=f"same settings.*{name}"):
+        fitted.merge(other)
+    with pytest.raises(ValueError, match="channels and dimensions"):
+        fitted.merge(make(model, layer="body.2").fit([images]))
+    assert torch.equal(fitted(images), scores)
