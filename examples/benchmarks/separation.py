@@ -1,0 +1,128 @@
+"""How well the detectors separate ADV from OOD and from ID, against the project's targets.
+
+.. code-block:: bash
+
+    python examples/benchmarks/separation.py --data DATA_FOLDER
+
+Runs from raw images: classifiers are trained and attacks are crafted where the cache folder does
+not hold them. Every step is stored when it is done; an interrupted run goes on where it stopped.
+Three parts, each with a CSV and a Markdown file: ``main`` (detectors × attacks × OOD sets, and a
+figure), ``controls`` (benign changes of ID and OOD images) and ``adaptive`` (an attacker who
+knows the detector).
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas
+from prepare import ATTACKS, BENCHMARK, CONFIGS, QUICK
+from separation_adaptive import adaptive_report, load_adaptive_rows
+from separation_controls import controls_report, load_control_rows
+from separation_figure import draw
+from separation_report import main_report
+from separation_scores import Scores, Setting, describe, load_scores, load_setting
+
+from pytorch_ood_viyog.metrics import viyog_metrics
+
+PARTS = ("main", "controls", "adaptive")
+# the adaptive attacker costs hundreds of gradient steps a configuration
+ADAPTIVE = ("gtsrb-3x3", "photo15-3x3")
+_METRICS = ("AUROC", "FPR95", "AUPR_ADV", "AUPR_OOD", "DetectionError")
+
+
+def metric_rows(setting: Setting, scores: Scores) -> list[dict[str, object]]:
+    """:return: a row for each detector, attack and set of negatives (``id`` or an OOD set)"""
+    rows = []
+    negatives = ["id", *(group for group in setting.groups() if group.startswith("ood/"))]
+    for detector, by_group in scores.items():
+        for attack in setting.adv:
+            adv = by_group[f"adv/{attack}"]
+            for negative in negatives if len(adv) else ():
+                metrics = viyog_metrics(by_group[negative], adv)
+                rows.append(
+                    {
+                        "config": setting.name,
+                        "detector": detector,
+                        "attack": attack,
+                        "negatives": negative.removeprefix("ood/"),
+                        "n_negatives": len(by_group[negative]),
+                        "n_adv": len(adv),
+                    }
+                    | {name: float(metrics[name]) for name in _METRICS}
+                )
+    return rows
+
+
+def write(rows: list[dict[str, object]], path: Path) -> pandas.DataFrame:
+    """Writes the rows as CSV; :return: them as a table."""
+    table = pandas.DataFrame(rows)
+    table.to_csv(path, index=False, float_format="%.5g")
+    return table
+
+
+def run_main(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
+    """:return: the Markdown report of the part ``main``; writes its CSV files and figure"""
+    rows, sizes = [], []
+    for setting in settings:
+        rows += metric_rows(setting, load_scores(setting, arguments.cache, arguments.fresh))
+        sizes += describe(setting)
+    results = write(rows, arguments.out / "separation.csv")
+    attacks = write(sizes, arguments.out / "separation_attacks.csv")
+    draw(results, arguments.out / "separation.png")
+    return main_report(results, attacks)
+
+
+def run_controls(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
+    """:return: the Markdown report of the part ``controls``; writes its CSV file"""
+    rows = []
+    for setting in settings:
+        rows += load_control_rows(setting, arguments.cache, arguments.fresh)
+    return controls_report(write(rows, arguments.out / "separation_controls.csv"))
+
+
+def run_adaptive(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
+    """:return: the Markdown report of the part ``adaptive``; writes its CSV file"""
+    steps, n = (5, 20) if arguments.quick else (40, 100)
+    rows = []
+    for setting in settings:
+        rows += load_adaptive_rows(setting, n, steps, arguments.cache, arguments.fresh)
+    return adaptive_report(write(rows, arguments.out / "separation_adaptive.csv"))
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "results",
+        help="folder of the tables and the figure, default: results beside this script",
+    )
+    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=BENCHMARK)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--fresh", action="store_true", help="use no stored scores")
+    parser.add_argument("--quick", action="store_true", help="one model, two attacks, 100 images")
+    arguments = parser.parse_args()
+    attacks, n = list(ATTACKS), 400
+    if arguments.quick:
+        arguments.configs, attacks, n = [QUICK], ["fgsm8", "pgd8"], 100
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    parts = {"main": run_main, "controls": run_controls, "adaptive": run_adaptive}
+    for part in arguments.part:
+        names = arguments.configs
+        if part == "adaptive":
+            names = [name for name in names if name in ADAPTIVE] or names[:1]
+        settings = (
+            load_setting(name, arguments.data, arguments.cache, attacks, n) for name in names
+        )
+        report = parts[part](settings, arguments)
+        path = arguments.out / ("separation.md" if part == "main" else f"separation_{part}.md")
+        path.write_text(report, encoding="utf-8")
+        print(f"{report}\nwritten to {path}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

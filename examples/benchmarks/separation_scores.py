@@ -1,0 +1,199 @@
+"""What the separation benchmark measures: images, fitted detectors and their scores, cached.
+
+A configuration's scores are stored under ``CACHE/separation`` with a hash of what they depend
+on: the sources that are in use, the classifier's weights and the images. A change in any of them
+scores anew.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import images
+import models
+import prepare
+import torch
+import viyog
+from images import NATURAL_OOD, Images, fit_images, test_images
+from models import accuracy
+from prepare import CONFIGS, load_attack, load_model, load_ood
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pytorch_ood_viyog.attacks import AdversarialExamples
+from pytorch_ood_viyog.residue import ViyogResidue
+from pytorch_ood_viyog.tv import ViyogTV
+from pytorch_ood_viyog.viyog import Viyog
+
+PUBLISHED = "viyog 0.1.3"
+DETECTORS = ("ViyogResidue", "ViyogTV", "Viyog", PUBLISHED)
+# what is not natural among the OOD sets
+NOISE = ("uniform_noise", "gaussian_noise")
+_BATCH = 100
+
+T = TypeVar("T")
+
+
+def source_hash() -> str:
+    """:return: a hash of the modules that are loaded now, of the package and of the benchmarks"""
+    digest = hashlib.sha256()
+    loaded = sorted(name for name in sys.modules if name.startswith("pytorch_ood_viyog"))
+    files = [sys.modules[name].__file__ for name in loaded]
+    for file in (*files, images.__file__, models.__file__, prepare.__file__, __file__):
+        digest.update(Path(str(file)).read_bytes())
+    return digest.hexdigest()
+
+
+# read when the modules are: a file that is edited during a run does not describe that run
+_SOURCES = source_hash()
+Score = Callable[[Tensor], Tensor]
+# scores by detector and then by images: ``id``, ``adv/ATTACK``, ``ood/SET``
+Scores = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    :param name: a key of ``prepare.CONFIGS``
+    :param model: its classifier
+    :param fit: images that detectors are fitted on
+    :param test: images that are attacked, disjoint from ``fit``
+    :param clean: ID images to measure on, disjoint from ``fit``
+    :param adv: successful examples of each attack
+    :param ood: OOD images by set
+    """
+
+    name: str
+    model: nn.Module
+    fit: Images
+    test: Images
+    clean: Tensor
+    adv: dict[str, AdversarialExamples]
+    ood: dict[str, Tensor]
+
+    @property
+    def natural(self) -> tuple[str, ...]:
+        """Names of the OOD sets that are not noise images."""
+        return NATURAL_OOD[CONFIGS[self.name].images]
+
+    def batches(self) -> Iterable[Tensor]:
+        """The fitting images, batch by batch."""
+        return torch.split(self.fit.x, _BATCH)
+
+    def groups(self) -> dict[str, Tensor]:
+        """All images to score, by name."""
+        adv = {f"adv/{attack}": examples.x for attack, examples in self.adv.items()}
+        return {"id": self.clean} | adv | {f"ood/{name}": x for name, x in self.ood.items()}
+
+
+def load_setting(name: str, data: Path, cache: Path, attacks: Iterable[str], n: int) -> Setting:
+    """
+    Loads a configuration; its classifier is trained and its attacks are crafted now as far as
+    the cache does not hold them.
+
+    :param name: a key of ``prepare.CONFIGS``
+    :param data: data folder
+    :param cache: cache folder
+    :param attacks: keys of ``prepare.ATTACKS``
+    :param n: number of test images that are attacked
+    """
+    model = load_model(name, data, cache)
+    test = test_images(CONFIGS[name].images, data)
+    return Setting(
+        name=name,
+        model=model,
+        fit=fit_images(CONFIGS[name].images, data),
+        test=test,
+        # ID images that were not attacked, unless hardly any are left
+        clean=(test[n:] if len(test) >= 2 * n else test).x,
+        adv={a: load_attack(name, a, model, test, cache, n) for a in attacks},
+        ood=load_ood(name, data),
+    )
+
+
+def fitted(setting: Setting) -> dict[str, Score]:
+    """:return: the detectors of ``DETECTORS``, fitted, as functions of images"""
+    ours = {
+        kind.__name__: kind(setting.model).fit(setting.batches())
+        for kind in (ViyogResidue, ViyogTV, Viyog)
+    }
+    published = viyog.Viyog(setting.model).fit(setting.batches())
+    return ours | {PUBLISHED: published.score}
+
+
+def score_all(score: Score, x: Tensor) -> Tensor:
+    """:return: the scores of images (N, ...), computed in batches, float64"""
+    return torch.cat([torch.as_tensor(score(part)).double() for part in torch.split(x, _BATCH)])
+
+
+def load_scores(setting: Setting, cache: Path, fresh: bool) -> Scores:
+    """
+    :param setting: the images and the classifier
+    :param cache: cache folder
+    :param fresh: score anew even if the cache holds the scores
+    :return: the scores of all images by all detectors
+    """
+
+    def compute() -> Scores:
+        groups = setting.groups()
+        return {
+            detector: {name: score_all(score, x) for name, x in groups.items()}
+            for detector, score in tqdm(fitted(setting).items(), desc=f"score {setting.name}")
+        }
+
+    return stored(cache / "separation" / f"{setting.name}.pt", key(setting), fresh, compute)
+
+
+def stored(path: Path, key: str, fresh: bool, compute: Callable[[], T]) -> T:
+    """
+    :param path: file that holds a result, or will
+    :param key: hash of all that the result depends on
+    :param fresh: compute anew in any case
+    :param compute: gives the result where the file does not hold it
+    :return: the result
+    """
+    if path.exists() and not fresh:
+        content = torch.load(path, weights_only=True)
+        if content["key"] == key:
+            result: T = content["result"]
+            return result
+    result = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"key": key, "result": result}, partial)
+    os.replace(partial, path)
+    return result
+
+
+def describe(setting: Setting) -> list[dict[str, object]]:
+    """:return: a row for each attack: its success rate and the size of its perturbations"""
+    correct = accuracy(setting.model, setting.test)
+    return [
+        {
+            "config": setting.name,
+            "accuracy": correct,
+            "attack": attack,
+            "attacked": examples.size.attacked,
+            "succeeded": examples.size.succeeded,
+            "linf": examples.size.linf,
+            "rms": examples.size.rms,
+        }
+        for attack, examples in setting.adv.items()
+    ]
+
+
+def key(setting: Setting, *more: object) -> str:
+    """
+    :param more: further things that a result depends on, by their ``str``
+    :return: a hash of the sources in use, the classifier and the images
+    """
+    digest = hashlib.sha256("\n".join(map(str, (_SOURCES, *more))).encode())
+    for values in setting.model.state_dict().values():
+        digest.update(values.cpu().numpy().tobytes())
+    for name, x in {**setting.groups(), "fit": setting.fit.pixels}.items():
+        digest.update(f"{name} {tuple(x.shape)} {x.double().sum():.6f}".encode())
+    return digest.hexdigest()
