@@ -114,7 +114,7 @@ def _check_entries(detector: FittedOnMaps, state: Any) -> None:
     own = type(detector).__name__
     if state["class"] != own:
         raise ValueError(f"The state is that of a {state['class']}, it does not fit a {own}.")
-    if state["version"] != STATE_VERSION:
+    if type(state["version"]) is not int or state["version"] != STATE_VERSION:
         raise ValueError(
             f"The state has version {state['version']!r}, this release reads {STATE_VERSION}. Fit "
             f"the detector again, or install the release that saved it."
@@ -177,7 +177,7 @@ def _checked_tensors(
     sizes = {"C": layout[0]}
     for name, shape in shapes.items():
         tensor = tensors[name]
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
             raise TypeError(f"{name} in the state must be a tensor, got {type(tensor).__name__}.")
         if tensor.is_complex() or tensor.dtype == torch.bool:
             raise TypeError(f"{name} in the state must hold real numbers, got {tensor.dtype}.")
