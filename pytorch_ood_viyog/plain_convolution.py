@@ -52,13 +52,13 @@ def maps_shape(conv: Convolution, inputs: Tensor) -> tuple[int, ...]:
     """
     sizes = inputs.shape[2:]
     if conv.padding == "same":
-        return (len(inputs), conv.out_channels, *sizes)
+        return (inputs.shape[0], conv.out_channels, *sizes)
     padding = [0] * len(sizes) if conv.padding == "valid" else [int(p) for p in conv.padding]
     reaches = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
     spatial = [
         (sizes[i] + 2 * padding[i] - reaches[i]) // conv.stride[i] + 1 for i in range(len(sizes))
     ]
-    return (len(inputs), conv.out_channels, *spatial)
+    return (inputs.shape[0], conv.out_channels, *spatial)
 
 
 def maps_of_channels(conv: Convolution, inputs: Tensor, channels: Tensor) -> Tensor:

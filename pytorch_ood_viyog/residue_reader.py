@@ -204,7 +204,7 @@ def _bands(energies: Tensor) -> Tensor:
     size = min(_BAND, energies.shape[1])
     groups = energies.shape[1] // size
     whole = energies[:, : groups * size]
-    return whole.reshape(len(energies), groups, size, energies.shape[2]).mean(dim=2)
+    return whole.reshape(energies.shape[0], groups, size, energies.shape[2]).mean(dim=2)
 
 
 def _quantiles(values: Tensor, fractions: tuple[float, ...]) -> list[Tensor]:
