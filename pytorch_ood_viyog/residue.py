@@ -5,40 +5,30 @@ ViyogResidue: the noise floor in directions that natural images leave empty.
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
 
 from .checks import (
     check_count,
-    check_finite,
-    check_input,
     check_layout,
     check_maps,
     check_number,
     full_precision,
 )
-from .detector import FirstLayerDetector, Statistics
+from .detector import Statistics
 from .first_layer import LayerCall
-from .hypotheses import log_likelihoods, shrunk_whitening
 from .noise_response import Convolution, Windows, as_convolution
 from .plain_convolution import exact_maps, maps_shape, plain_convolution, without_autocast
-from .residue_reader import Reader, fit_reader
-from .residue_statistics import dynamic_range, measure, merge
+from .residue_model import Settings, conclude, reader_of, score
+from .residue_readings import ResidueReadings
+from .residue_statistics import measure, merge
 from .viyog import PAPER
 
 __all__ = ["ViyogResidue"]
 
-# strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
-_BEYOND = (4, 8, 16)
-# samples at once
-_CHUNK = 32
-# median of the square of a standard normal variable
-_NORMAL_MEDIAN = 0.4549
 
-
-class ViyogResidue(FirstLayerDetector):
+class ViyogResidue(ResidueReadings):
     """
     The detector to recommend: the noise floor of an image, read in directions of the first
     convolution's maps that natural images leave nearly empty.
@@ -68,7 +58,8 @@ class ViyogResidue(FirstLayerDetector):
         s(x) = \\frac{\\mathrm{arsinh}\\, o(f) - m}{d}, \\qquad
         o(f) = \\ln p(f | ADV) - \\ln [p(f | ID) + p(f | OOD)]
 
-    with the mean :math:`m` and standard deviation :math:`d` over ID.
+    with the mean :math:`m` and standard deviation :math:`d` over ID, each half of the ID sample
+    judged by hypotheses that were fitted to the other.
 
     **Sign.** Larger scores speak for ADV; what looks like ID, or like neither ID nor ID with a
     bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1.
@@ -116,7 +107,7 @@ class ViyogResidue(FirstLayerDetector):
         sample_size: int = 256,
         seed: int = 0,
     ):
-        r"""
+        """
         :param model: model whose first convolution is read; ``None`` to use feature maps only,
             then the convolution is needed as ``layer``
         :param layer: convolution to read instead, as dotted name or module
@@ -174,55 +165,6 @@ class ViyogResidue(FirstLayerDetector):
         given = None if value is None else check_number("shrinkage", value, low=0.0, high=1.0)
         self._shrinkage = given
 
-    # -- what a user can look at --------------------------------------------------------------
-
-    @property
-    def noise_directions(self) -> Tensor | None:
-        """
-        The local directions :math:`u`, quietest first, as rows: :math:`M \\times C`. The first
-        ``directions`` of them are read one by one, all of them in bands.
-        """
-        return self._fitted("local")
-
-    @property
-    def window_directions(self) -> Tensor | None:
-        """
-        Directions in a window, :math:`R \\times M \\times 3 \\times \\dots`, as weights of the
-        responses of :attr:`noise_directions` at its positions.
-        """
-        return self._fitted("window")
-
-    @property
-    def eigenvalues(self) -> Tensor | None:
-        r"""
-        :math:`\\lambda` of the local directions, then of those in a window, shape :math:`M + R`:
-        natural energy per unit of noise gain, in units of the squared dynamic range.
-        """
-        return self._fitted("energies")
-
-    @property
-    def means(self) -> Tensor | None:
-        """
-        Centres of the hypotheses, one a row: ID, ID with each residue of ``eps``, ID with
-        residues beyond the budget. Columns: 10 % quantiles, medians and means of the directions,
-        5 %, 25 % and 50 % quantiles of the bands.
-        """
-        return self._fitted("means")
-
-    @property
-    def covariance(self) -> Tensor | None:
-        """The shrunk covariance :math:`S` of the features."""
-        whitening = self._fitted("whitening")
-        return None if whitening is None else torch.linalg.inv(whitening.T @ whitening)
-
-    @property
-    def dynamic_range(self) -> Tensor | None:
-        """Dynamic range of each channel of the convolution's input, as read or as given."""
-        return self._fitted("scale")
-
-    def _fitted(self, name: str) -> Tensor | None:
-        return self._require_state()[name] if self._is_fitted else None
-
     # -- fit --------------------------------------------------------------------------------
 
     # not the statistics: their sample of maps may take 128 MiB
@@ -254,43 +196,18 @@ class ViyogResidue(FirstLayerDetector):
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         with without_autocast(statistics["sample"].device):
-            return self._concluded(statistics)
+            return conclude(self._convolution(), statistics, self._settings)
 
-    def _concluded(self, statistics: Statistics) -> dict[str, Tensor]:
-        conv = self._convolution()
-        windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
-        scale = dynamic_range(conv, statistics, self.input_range)
-        maps = statistics["sample"]
-        reader = fit_reader(conv, maps, windows, scale, self.directions)
-        parts = [reader.from_maps(part, windows) for part in torch.split(maps, _CHUNK)]
-        local, around = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
-        noise, noise_around = reader.white_noise(
-            conv,
-            windows,
-            windows.count(tuple(maps.shape[2:])),
-            len(maps),
-            scale,
-            torch.Generator().manual_seed(self.seed),
+    @property
+    def _settings(self) -> Settings:
+        return Settings(
+            self.eps,
+            self.input_range,
+            self.directions,
+            self.kappa,
+            self.shrinkage,
+            self.seed,
         )
-        beyond = [max(self.eps) * factor for factor in _BEYOND]
-        groups = [
-            reader.features((local + strength * noise, around + strength * noise_around))
-            for strength in (0.0, *self.eps, *beyond)
-        ]
-        means = torch.stack([group.mean(dim=0) for group in groups])
-        near = len(self.eps) + 1
-        centred = torch.cat([groups[i] - means[i] for i in range(near)])
-        features = means.shape[1]
-        usual = features / (features + 10 * len(maps))
-        shrinkage = usual if self.shrinkage is None else self.shrinkage
-        whitening = shrunk_whitening(centred, shrinkage)
-        state = vars(reader) | {"scale": scale, "means": means, "whitening": whitening}
-        evidence = _evidence(self._hypotheses(groups[0], state))
-        spread = evidence.std(correction=0)
-        return state | {
-            "centre": evidence.mean(),
-            "spread": torch.where(spread > 0, spread, torch.ones_like(spread)),
-        }
 
     def _convolution(self) -> Convolution:
         if isinstance(self.layer, Module):
@@ -305,25 +222,16 @@ class ViyogResidue(FirstLayerDetector):
     # -- predict ----------------------------------------------------------------------------
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return self._standardised(self._features(maps, state), state)
+        return score(self._features(maps, state), state, self._settings)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return self._standardised(self._call_features(call, state), state)
-
-    def _standardised(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
-        evidence = _evidence(self._hypotheses(features, state))
-        return (evidence - state["centre"]) / state["spread"]
-
-    def _hypotheses(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return log_likelihoods(
-            features, state["means"], state["whitening"], len(self.eps), self.kappa
-        )
+        return score(self._call_features(call, state), state, self._settings)
 
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
         packed = full_precision(windows.pack(maps))
         with without_autocast(maps.device):
-            reader = _reader(state)
+            reader = reader_of(state)
             return reader.features(reader.from_maps(packed, windows))
 
     def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
@@ -344,83 +252,9 @@ class ViyogResidue(FirstLayerDetector):
         if field is None:
             return None
         with without_autocast(field.device):
-            reader = _reader(state)
+            reader = reader_of(state)
             responses = reader.from_input(conv, full_precision(field), windows)
             return reader.features(responses)
-
-    # -- readings beside the score ------------------------------------------------------------
-
-    def log_likelihoods(self, x: Tensor) -> Tensor:
-        """
-        The reading behind the score: log-likelihoods of ID, OOD and ADV, up to one constant.
-
-        :param x: batch of model inputs, as for :meth:`predict`
-        :return: float64 of shape :math:`B \\times 3`, in the order ID, OOD, ADV
-        :raises ModelNotSetException: if the detector has no model
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict`
-        """
-        state = self._require_state()
-        return self._hypotheses(self._input_features(x), state)
-
-    def log_likelihoods_features(self, maps: Tensor) -> Tensor:
-        """
-        :param maps: first-layer feature maps, as for :meth:`predict_features`
-        :return: what :meth:`log_likelihoods` gives
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict_features`
-        """
-        state = self._require_state()
-        return self._hypotheses(self._maps_features(maps), state)
-
-    def noise_floor(self, x: Tensor) -> Tensor:
-        r"""
-        Estimated strength of the perturbation of each sample, beyond what ID images show: the
-        median over the local directions of
-
-        .. math::
-            \\sqrt{\\max(0,\ \\mathrm{median}(z^2) - \\mathrm{median}_{ID}(z^2))\\, /\\, 0.4549}
-
-        :param x: batch of model inputs, as for :meth:`predict`
-        :return: strengths of shape :math:`B`, as fractions of the input's dynamic range, like
-            ``eps``: 5/255 for a residue of 5 grey levels in 255
-        :raises ModelNotSetException: if the detector has no model
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict`
-        """
-        return self._floor(self._input_features(x))
-
-    def noise_floor_features(self, maps: Tensor) -> Tensor:
-        """
-        :param maps: first-layer feature maps, as for :meth:`predict_features`
-        :return: what :meth:`noise_floor` gives
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict_features`
-        """
-        return self._floor(self._maps_features(maps))
-
-    def _floor(self, features: Tensor) -> Tensor:
-        state = self._require_state()
-        medians = _reader(state).local_medians
-        natural = state["means"][0, medians].exp()
-        excess = features[:, medians].exp() - natural
-        return (excess.median(dim=1).values.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
-
-    @torch.no_grad()
-    def _input_features(self, x: Tensor) -> Tensor:
-        first_layer, state = self._require_first_layer(), self._require_state()
-        x = self._to_device(check_input(x))
-        features = first_layer.run(x, lambda call: self._call_features(call, state))
-        check_finite("Input", x, features)
-        return features
-
-    @torch.no_grad()
-    def _maps_features(self, maps: Tensor) -> Tensor:
-        state = self._require_state()
-        maps = self._to_device(check_maps(maps, self._layout))
-        features = self._features(maps, state)
-        check_finite("Feature maps", maps, features)
-        return features
 
 
 def _strengths(eps: Sequence[float]) -> tuple[float, ...]:
@@ -434,13 +268,3 @@ def _range(value: float | Sequence[float] | None) -> float | tuple[float, ...] |
     if value is None or isinstance(value, (int, float)):
         return None if value is None else check_number("input_range", value, low=1e-30)
     return tuple(check_number("input_range", width, low=1e-30) for width in value)
-
-
-def _reader(state: dict[str, Tensor]) -> Reader:
-    return Reader(**{name: state[name] for name in Reader.__dataclass_fields__})
-
-
-def _evidence(hypotheses: Tensor) -> Tensor:
-    """Log-odds of ADV against ID or OOD, beyond one or two on a logarithmic scale."""
-    odds = hypotheses[:, 2] - torch.logaddexp(hypotheses[:, 0], hypotheses[:, 1])
-    return odds.asinh()

@@ -11,6 +11,7 @@ from .checks import check_maps
 from .detector import FirstLayerDetector, Statistics
 from .first_layer import LayerCall
 from .residue import ViyogResidue
+from .residue_model import hypotheses
 from .viyog import PAPER
 
 __all__ = ["ResidueOutlier"]
@@ -72,4 +73,4 @@ class ResidueOutlier(FirstLayerDetector):
         return self._unlikeness(self.residue._features(maps, state), state)
 
     def _unlikeness(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return -self.residue._hypotheses(features, state)[:, 0]
+        return -hypotheses(features, state, self.residue._settings)[:, 0]

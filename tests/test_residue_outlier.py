@@ -27,7 +27,8 @@ def test_the_score_is_the_unlikeness_of_id(data):
     outlier = ResidueOutlier(residue)
     torch.testing.assert_close(outlier.predict(x), expected)
     maps = residue.model.stem(x).detach()
-    torch.testing.assert_close(outlier.predict_features(maps), expected)
+    # maps are float32: their rounding is amplified in the quiet directions
+    torch.testing.assert_close(outlier.predict_features(maps), expected, rtol=1e-5, atol=0)
 
 
 def test_noise_is_more_unlike_id_than_id_is(data):

@@ -1,0 +1,151 @@
+"""
+The mathematics of ViyogResidue: from a sample of ID maps to hypotheses, from features to scores.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .detector import Statistics
+from .hypotheses import log_likelihoods, shrunk_whitening
+from .noise_response import Convolution, Windows
+from .residue_reader import Reader, fit_reader
+from .residue_statistics import dynamic_range
+
+__all__ = ["Settings", "conclude", "hypotheses", "noise_floor", "reader_of", "score"]
+
+# strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
+_BEYOND = (4, 8, 16)
+# samples at once
+_CHUNK = 32
+# median of the square of a standard normal variable
+_NORMAL_MEDIAN = 0.4549
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of ViyogResidue's arguments the mathematics needs; see there."""
+
+    eps: tuple[float, ...]
+    input_range: float | tuple[float, ...] | None
+    directions: int
+    kappa: float
+    shrinkage: float | None
+    seed: int
+
+
+def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
+    """
+    :param conv: the convolution
+    :param statistics: what was kept of the ID data
+    :param settings: the detector's settings
+    :return: fitted state: the :class:`Reader`'s directions and kernels, ``scale`` (dynamic range
+        of the input), ``means`` and ``whitening`` of the hypotheses, ``centre`` and ``spread`` of
+        the evidence on ID
+    """
+    windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
+    scale = dynamic_range(conv, statistics, settings.input_range)
+    reader = fit_reader(conv, statistics["sample"], windows, scale, settings.directions)
+    groups = _feature_groups(conv, statistics["sample"], reader, windows, scale, settings)
+    state = vars(reader) | {"scale": scale} | _fit_hypotheses(groups, settings)
+    evidence = _held_out_evidence(groups, settings)
+    spread = evidence.std(correction=0)
+    return state | {
+        "centre": evidence.mean(),
+        "spread": torch.where(spread > 0, spread, torch.ones_like(spread)),
+    }
+
+
+def _fit_hypotheses(groups: list[Tensor], settings: Settings) -> dict[str, Tensor]:
+    means = torch.stack([group.mean(dim=0) for group in groups])
+    levels = len(settings.eps) + 1
+    centred = torch.cat([groups[level] - means[level] for level in range(levels)])
+    samples, features = groups[0].shape
+    usual = features / (features + 10 * samples)
+    shrinkage = usual if settings.shrinkage is None else settings.shrinkage
+    return {"means": means, "whitening": shrunk_whitening(centred, shrinkage)}
+
+
+def _held_out_evidence(groups: list[Tensor], settings: Settings) -> Tensor:
+    """Evidence on ID samples, each half judged by the other: as new images will be."""
+    if len(groups[0]) < 4:
+        return _evidence(hypotheses(groups[0], _fit_hypotheses(groups, settings), settings))
+    halves = [[group[half::2] for group in groups] for half in (0, 1)]
+    return torch.cat(
+        [
+            _evidence(hypotheses(held_out[0], _fit_hypotheses(seen, settings), settings))
+            for seen, held_out in (halves, halves[::-1])
+        ]
+    )
+
+
+def _feature_groups(
+    conv: Convolution,
+    maps: Tensor,
+    reader: Reader,
+    windows: Windows,
+    scale: Tensor,
+    settings: Settings,
+) -> list[Tensor]:
+    """Features of ID samples: as they are, with each residue, and with those beyond the budget."""
+    parts = [reader.from_maps(part, windows) for part in torch.split(maps, _CHUNK)]
+    local, around = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    generator = torch.Generator().manual_seed(settings.seed)
+    counts = windows.count(tuple(maps.shape[2:]))
+    noise, noise_around = reader.white_noise(conv, windows, counts, len(maps), scale, generator)
+    beyond = [max(settings.eps) * factor for factor in _BEYOND]
+    return [
+        reader.features((local + strength * noise, around + strength * noise_around))
+        for strength in (0.0, *settings.eps, *beyond)
+    ]
+
+
+def hypotheses(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:
+    """
+    :param features: :math:`B \\times F`
+    :param state: fitted state
+    :param settings: the detector's settings
+    :return: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
+    """
+    return log_likelihoods(
+        features, state["means"], state["whitening"], len(settings.eps), settings.kappa
+    )
+
+
+def score(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:
+    """
+    :param features: :math:`B \\times F`
+    :param state: fitted state
+    :param settings: the detector's settings
+    :return: evidence for ADV, standardised on ID, shape :math:`B`
+    """
+    return (_evidence(hypotheses(features, state, settings)) - state["centre"]) / state["spread"]
+
+
+def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """
+    :param features: :math:`B \\times F`
+    :param state: fitted state
+    :return: estimated strength of the perturbation, as fraction of the dynamic range, shape
+        :math:`B`
+    """
+    medians = reader_of(state).local_medians
+    excess = features[:, medians].exp() - state["means"][0, medians].exp()
+    return (excess.median(dim=1).values.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+
+
+def reader_of(state: dict[str, Tensor]) -> Reader:
+    """
+    :param state: fitted state
+    :return: the directions in it
+    """
+    return Reader(**{name: state[name] for name in Reader.__dataclass_fields__})
+
+
+def _evidence(likelihoods: Tensor) -> Tensor:
+    """Log-odds of ADV against ID or OOD, beyond one or two on a logarithmic scale."""
+    odds = likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    size = odds.abs()
+    # arsinh, spelled out: ONNX Runtime has no asinh of float64
+    return odds.sign() * (size + (odds.square() + 1).sqrt()).log()
