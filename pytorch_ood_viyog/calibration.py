@@ -19,7 +19,7 @@ __all__ = ["FUSED", "Calibration", "budget_shares", "fused_score"]
 FUSED = "gates"
 
 # share of the calibration samples that only place the gates on a common scale
-_REFERENCE_SHARE = 0.3
+_REFERENCE_SHARE = 0.2
 
 
 def budget_shares(

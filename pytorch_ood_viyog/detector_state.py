@@ -3,13 +3,14 @@ State of any pytorch-ood detector as plain tensors and numbers, which load safel
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module, ParameterDict
 
+from .detector import FirstLayerDetector
 from .first_layer import FirstLayer
 
 __all__ = ["detector_state", "load_detector_state"]
@@ -28,6 +29,8 @@ def detector_state(name: str, detector: Detector) -> dict[str, Any]:
     :return: attribute -> tensor, number, text, ``None`` or a nesting of them
     :raises TypeError: if the detector keeps state in other objects, such as a scikit-learn model
     """
+    if _saves_itself(detector):
+        return detector.state_dict()
     state = {}
     for attribute, value in vars(detector).items():
         fitted_module = isinstance(value, ParameterDict)  # KLMatching's
@@ -47,13 +50,20 @@ def load_detector_state(detector: Detector, state: Mapping[str, Any]) -> None:
     """
     :param detector: detector of the class that the state is of
     :param state: what :func:`detector_state` gave
-    :raises ValueError: if the detector does not have the state's attributes
+    :raises ValueError: if the state does not belong to the detector
     """
+    if _saves_itself(detector):
+        detector.load_state_dict(state)
+        return
     if unknown := set(state) - set(vars(detector)):
         raise ValueError(
             f"The state does not belong to a {type(detector).__name__}: unknown {sorted(unknown)}."
         )
     vars(detector).update(state)
+
+
+def _saves_itself(detector: Detector) -> TypeGuard[FirstLayerDetector]:
+    return isinstance(detector, FirstLayerDetector) and detector.requires_fit
 
 
 def _is_plain(value: Any) -> bool:

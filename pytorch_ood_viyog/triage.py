@@ -48,7 +48,7 @@ class Triage(VerdictGiver):
     It holds if new ID samples and calibration samples are exchangeable. It **breaks** if the
     model was trained on the calibration images (it is more confident on them than on new ones,
     and the false alarms exceed the rate), if a detector was fitted on them, or if the ID data
-    drift. Where gates are fused, :math:`n` is 70 % of the calibration samples; the others place
+    drift. Where gates are fused, :math:`n` is 80 % of the calibration samples; the others place
     the gates on a common scale. Nothing is promised about how many OOD or ADV samples are found.
 
     .. rubric:: Examples
