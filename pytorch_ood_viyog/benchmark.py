@@ -241,9 +241,12 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         """
         from .plotting import plot_auroc, plot_scores
 
-        heat_map = plot_auroc(self._evaluated(), Path(f"{path}_auroc.png"))
+        title = Path(path).name
         kinds = {"ID": ["ID"], "OOD": list(self.ood), "ADV": list(self.attacks)}
-        return [heat_map, plot_scores(self.scores, kinds, Path(f"{path}_scores.png"))]
+        return [
+            plot_auroc(self._evaluated(), f"{path}_auroc.png", title),
+            plot_scores(self.scores, kinds, f"{path}_scores.png", title),
+        ]
 
     def _evaluated(self) -> list[Row]:
         if not self.rows:

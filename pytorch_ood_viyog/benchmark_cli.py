@@ -127,8 +127,8 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[st
     _check_names(options.detectors)
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together.")
-    if options.id_train is None and options.id_test.suffix != ".npz":
-        raise ValueError("--id-train is needed to fit detectors, as --id-test is no .npz file.")
+    if options.id_train is None and options.id_test.is_dir():
+        raise ValueError("--id-train is needed to fit detectors, as --id-test is a folder.")
     normalize = None if options.mean is None else (options.mean, options.std)
     attacks = {name: named_attack(name) for name in options.attacks}
     ood = dict(_name_and_path(text) for text in options.ood)

@@ -146,7 +146,8 @@ class ClassifierParts:
 
 
 def _find_head(model: Module, x: Tensor, logits: Tensor) -> str | None:
-    names = [n for n, module in unwrap(model).named_modules() if isinstance(module, Linear)]
+    named = unwrap(model).named_modules()
+    names = [name for name, module in named if name and isinstance(module, Linear)]
     if not names:
         return None
     outputs = LayerOutputs(model, names).run(x, lambda name, output: output.clone())

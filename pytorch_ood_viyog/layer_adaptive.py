@@ -22,7 +22,7 @@ from typing_extensions import Self
 
 from .checks import check_finite, check_input, check_number, id_mask, split_batch
 from .first_layer import CONVOLUTIONS
-from .guest import unwrap
+from .guest import same_random_state, unwrap
 from .layer_outputs import LayerOutputs, evenly_spread
 from .one_class import Array, OneClassLayer
 
@@ -134,12 +134,13 @@ class LayerAdaptive(StructuredDetector):  # type: ignore[misc]
         self._require_outputs()
         features: list[list[Tensor]] = []
         bar = tqdm(data_loader, desc="fit", leave=False, delay=1, disable=not progress)
-        for batch in bar:
-            x, y = split_batch(batch)
-            known = id_mask(y, check_input(x))
-            x = x if known is None else x[known]
-            if len(x):
-                features.append([layer.cpu() for layer in self._read(x)])
+        with same_random_state(self.model):  # a loader draws a seed
+            for batch in bar:
+                x, y = split_batch(batch)
+                known = id_mask(y, check_input(x))
+                x = x if known is None else x[known]
+                if len(x):
+                    features.append([layer.cpu() for layer in self._read(x)])
         columns = zip(*features, strict=True)
         return self.fit_structured([torch.cat(column) for column in columns])
 

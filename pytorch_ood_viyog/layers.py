@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .checks import check_finite, check_input, split_batch
 from .first_layer import CONVOLUTIONS
-from .guest import unwrap
+from .guest import same_random_state, unwrap
 from .layer_outputs import LayerOutputs
 from .residue import ViyogResidue
 from .tv import total_variation
@@ -96,9 +96,10 @@ def layer_scan(
     if (statistic == "residue") != (fit_loader is not None):
         raise ValueError("fit_loader is needed for 'residue', and for nothing else.")
     outputs = LayerOutputs(model, layers)
-    measure = _statistic(statistic, outputs, fit_loader, progress)
-    of_a = _measure(outputs, measure, statistic, loader_a, "loader_a", progress)
-    of_b = _measure(outputs, measure, statistic, loader_b, "loader_b", progress)
+    with same_random_state():  # loaders draw seeds
+        measure = _statistic(statistic, outputs, fit_loader, progress)
+        of_a = _measure(outputs, measure, statistic, loader_a, "loader_a", progress)
+        of_b = _measure(outputs, measure, statistic, loader_b, "loader_b", progress)
     rows = [
         _row(model, i, layer, statistic, values, of_b[layer])
         for i, (layer, values) in enumerate(of_a.items())

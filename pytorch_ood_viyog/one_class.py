@@ -28,7 +28,7 @@ def pseudo_outliers(features: Array, tolerance: float = 0.01) -> Array:
     Points just outside the data, by edge pattern detection. With :math:`v_{ij}` the unit vectors
     from the :math:`k = \\lceil 5 \\log_{10} n \\rceil` nearest neighbours of :math:`x_i` to
     :math:`x_i`, and :math:`n_i = \\sum_j v_{ij}`, the point lies on the edge where
-    :math:`v_{ij}^\\top n_i \\geq 0` for at least a share :math:`1 - tolerance` of the neighbours:
+    :math:`v_{ij}^\\top n_i > 0` for at least a share :math:`1 - tolerance` of the neighbours:
     all of them are on one side. It is shifted outwards, along :math:`n_i`, by the mean distance
     of edge points to their neighbours.
 
@@ -44,7 +44,9 @@ def pseudo_outliers(features: Array, tolerance: float = 0.01) -> Array:
     away = features[:, None] - features[indices[:, 1:]]
     away /= np.maximum(np.linalg.norm(away, axis=2, keepdims=True), 1e-12)
     normals = away.sum(axis=1)
-    one_sided = (np.einsum("nkd,nd->nk", away, normals) >= 0).mean(axis=1) >= 1 - tolerance
+    # not >= 0: in the middle of evenly spaced points the directions cancel out
+    ahead = np.einsum("nkd,nd->nk", away, normals) > 1e-9
+    one_sided = ahead.mean(axis=1) >= 1 - tolerance
     lengths = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     edge: Array = features[one_sided]
     shift = distances[one_sided, 1:].mean() if len(edge) else 0.0
