@@ -50,7 +50,7 @@ class Scorer:
         self.progress = progress
         #: detector -> name of the images -> scores of shape (N,), or the error as text
         self.scores: Scores = {name: {} for name in detectors}
-        #: detector -> seconds to fit, where this scorer did it
+        #: detector -> seconds to fit, those of the common fit where it shared one
         self.fit_seconds: dict[str, float] = {}
         #: detector -> seconds per image when it runs by itself
         self.seconds_per_image: dict[str, float] = {}
@@ -67,12 +67,26 @@ class Scorer:
         """
         :param loader: yields images and labels of ID samples
         """
-        for name, detector in self._bar(self.detectors.items(), "fit"):
+        together = self._fit_together(loader)
+        alone = [(n, detector) for n, detector in self.detectors.items() if n not in together]
+        for name, detector in self._bar(alone, "fit"):
             start = time.perf_counter()
             outcome = self._attempt(f"fitting {name}", partial(detector.fit, loader))
             self.fit_seconds[name] = time.perf_counter() - start
             if isinstance(outcome, str):
                 self.unfit[name] = outcome
+
+    def _fit_together(self, loader: Iterable[Any]) -> set[str]:
+        """What shares a forward pass; none if one of them fails, then all are fitted alone."""
+        shared = self._shared(self.detectors)
+        if shared is None:
+            return set()
+        start = time.perf_counter()
+        fit = partial(shared.fit, loader, progress=self.progress)
+        if isinstance(self._attempt(None, fit), str):
+            return set()
+        self.fit_seconds |= dict.fromkeys(shared.detectors, time.perf_counter() - start)
+        return set(shared.detectors)
 
     def time(self, x: Tensor) -> None:
         """
