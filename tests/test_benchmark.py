@@ -8,14 +8,15 @@ import pytest
 import torch
 from manners import untouched
 from networks import SmallNet, build
-from pytorch_ood.api import Detector, GradientDetector
+from pytorch_ood.api import Detector, GradientDetector, LogitsDetector
 from pytorch_ood.benchmark import Benchmark
-from pytorch_ood.detector import EnergyBased, MaxSoftmax
+from pytorch_ood.detector import EnergyBased, KLMatching, MaxSoftmax
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
+from pytorch_ood_viyog.scoring import Scorer
 
 
 class Brightness(nn.Module):
@@ -197,6 +198,42 @@ def test_logits_are_shared_and_equal(bench):
     x, _ = next(iter(DataLoader(bench.id_test, batch_size=5)))
     with torch.no_grad():
         torch.testing.assert_close(bench.scores["msp"]["ID"], MaxSoftmax(bench.model)(x))
+
+
+class Unfittable(LogitsDetector):
+    requires_fit = True
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit_logits(self, logits, y):
+        raise ArithmeticError("no fit to logits")
+
+    def predict_logits(self, logits):
+        return logits[:, 0]
+
+
+def test_one_forward_pass_serves_all(bench):
+    passes = []
+    bench.model.register_forward_hook(lambda *_: passes.append(1))
+    detectors = {"msp": MaxSoftmax(bench.model), "kl": KLMatching(bench.model)}
+    scorer = Scorer(bench.model, detectors, seed=0, progress=False)
+    scorer.fit(DataLoader(bench.train_set(), batch_size=1))
+    assert len(passes) == 2
+    scorer.score("ID", DataLoader(bench.id_test, batch_size=3))
+    assert len(passes) == 2 + 2
+    alone = KLMatching(bench.model).fit(DataLoader(bench.train_set(), batch_size=2))
+    x = torch.stack([x for x, _ in bench.id_test])
+    torch.testing.assert_close(scorer.scores["kl"]["ID"], alone(x).detach())
+
+
+def test_a_failure_in_the_common_fit_stays_with_its_detector(bench):
+    detectors = {"bad": Unfittable(bench.model), "kl": KLMatching(bench.model)}
+    with pytest.warns(UserWarning, match="Failure while fitting bad: .*no fit to logits"):
+        rows = bench.evaluate(detectors, fit=True)
+    errors = {row["Detector"]: row["Error"] for row in rows}
+    assert errors["kl"] == ""
+    assert "no fit to logits" in errors["bad"]
 
 
 def test_gradient_detectors_have_gradients(bench):
