@@ -47,5 +47,5 @@ def test_reproduction(code, output):
 def test_each_section_has_one():
     document = DOCUMENT.read_text(encoding="utf-8")
     sections = re.findall(r"^## (\d+)\.", document, re.MULTILINE)
-    assert sections == [str(n) for n in range(1, 15)]
+    assert sections == [str(n) for n in range(1, 16)]
     assert document.count("```python") == document.count("```text") == len(reproductions())

@@ -63,11 +63,6 @@ class TestViyogTV(Ours):
 class TestViyogResidue(Ours):
     search_space: ClassVar = {"directions": [8, 24], "kappa": [1.5, 3.0]}
     atol = 1e-2  # logarithms of nearly empty directions: scores have a standard deviation of 1
-    expected_failures: ClassVar = {
-        "test_05_fit_on_representation_is_the_same": "to be fixed: the order of the ID sample "
-        "depends on whether inputs were seen, and with it the dealing of random signs",
-    }
-
     @pytest.fixture
     def detector(self):
         # with inputs, the range is read from them; without, it is estimated from the maps

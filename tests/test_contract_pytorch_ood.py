@@ -14,7 +14,6 @@ from pytorch_ood.detector import (
     NACUE,
     ODIN,
     SCALE,
-    EnergyBased,
     Mahalanobis,
     MahalanobisODIN,
     MaxSoftmax,
@@ -79,11 +78,6 @@ class TestMaxSoftmaxOnPixels(Theirs):
 
     def anomaly(self, x):
         return 0.1 * x  # what the untrained model is less sure of
-
-
-class TestEnergyBased(Theirs):
-    make = EnergyBased
-    expected_failures: ClassVar = {"test_04_scores_carry_no_gradient": GRAPH}
 
 
 class TestTemperatureScaling(Theirs):
