@@ -145,7 +145,8 @@ class Reader:
         columns = [torch.cat(pair, dim=1) for pair in zip(*parts, strict=True)]
         parts = [_banded(local), _banded(around)]
         columns += [torch.cat(pair, dim=1) for pair in zip(*parts, strict=True)]
-        return (torch.cat(columns, dim=1) + _FLAT).log()
+        # ONNX exporters drop the addition of so small a number as _FLAT
+        return (torch.cat(columns, dim=1) / _FLAT + 1).log() + math.log(_FLAT)
 
 
 def fit_reader(
