@@ -36,7 +36,7 @@ options.out.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(0)
 
 data = make_images(repeats=1 if options.quick else 3)
-model = train(Net(width=16 if options.quick else 32), data.train, epochs=3 if options.quick else 8)
+model = train(Net(width=16 if options.quick else 32), data.train, epochs=8)
 
 # %%
 # Adversarial images: PGD at 8/255, rounded to 8 bit, only those that fool the model.
