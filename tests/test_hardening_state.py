@@ -3,7 +3,7 @@
 import copy
 import io
 import pickle
-import zipfile
+from zipfile import BadZipFile
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from networks import SmallNet, build
 
 #: what reading a broken file raises
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, OSError)
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, BadZipFile)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_flipped_bits_are_refused_or_harmless(saved, target, images):
             broken[bit // 8] ^= 1 << bit % 8
         try:
             target.load_state_dict(read(bytes(broken)))
-        except (*UNREADABLE, ValueError, TypeError, KeyError, AttributeError, IndexError):
+        except (*UNREADABLE, TypeError, KeyError, AttributeError, IndexError):
             assert target.unchanged()
             return
         assert usable(target, images)
@@ -155,7 +155,7 @@ def changed(state, path, value):
 
 def refused_or_usable(target, state, images):
     """Loads the state into a copy of the target; checks what becomes of it."""
-    victim = copy.deepcopy(target)
+    victim, images = copy.copy(target), images[:4]
     wanted = target(images)
     try:
         victim.load_state_dict(state)
@@ -201,10 +201,9 @@ def test_huge_shapes_are_refused_at_once(fitted, target):
     """A few bytes in a file can claim any shape; nothing of that size is ever made."""
     state = fitted.state_dict()
     for name, tensor in state["tensors"].items():
-        for shape in ((2**40,), (2**20, 2**20), (*tensor.shape, 2**40), (2**20,) * tensor.dim()):
-            huge = torch.zeros(1, dtype=tensor.dtype).expand(shape) if shape else None
-            if huge is None:
-                continue
+        same_rank = (2 ** (40 // max(1, tensor.dim())),) * max(1, tensor.dim())
+        for shape in (same_rank, (2**40,), (2**20, 2**20), (2**20, *tensor.shape, 2**20)):
+            huge = torch.zeros(1, dtype=tensor.dtype).expand(shape)
             stream = io.BytesIO()
             torch.save(changed(state, ("tensors", name), huge), stream)
             assert len(stream.getvalue()) < 2**25
@@ -219,7 +218,7 @@ def test_nan_in_a_state_is_refused(fitted, target):
         if not tensor.is_floating_point() or tensor.numel() == 0:
             continue
         for bad in (torch.nan, torch.inf):
-            broken = tensor.clone()
+            broken = tensor.clone(memory_format=torch.contiguous_format)
             broken.view(-1)[-1] = bad
             with pytest.raises(ValueError, match="finite"):
                 target.load_state_dict(changed(state, ("tensors", name), broken))
