@@ -3,10 +3,11 @@ Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (
 raw output of a model's first convolutional layer. Scores are larger for ADV.
 """
 
+from .deploy import with_score
 from .metrics import ViyogMetrics, viyog_metrics
 from .residue import ViyogResidue
 from .tv import ViyogTV
 from .viyog import Viyog
 
-__all__ = ["Viyog", "ViyogMetrics", "ViyogResidue", "ViyogTV", "viyog_metrics"]
+__all__ = ["Viyog", "ViyogMetrics", "ViyogResidue", "ViyogTV", "viyog_metrics", "with_score"]
 __version__ = "0.1.0"

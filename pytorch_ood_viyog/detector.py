@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pytorch_ood.api import RequiresFittingException
 from torch import Tensor
+from torch.nn import Module
 from typing_extensions import Self
 
 from .checks import check_finite, check_input, check_maps
@@ -137,6 +138,17 @@ class FirstLayerDetector(FittedOnMaps):
         """
         load_state(self, state)
         return self
+
+    def as_module(self) -> Module:
+        """
+        :return: a module without model that takes first-layer maps and returns their scores, for
+            ``torch.export``, ONNX and ``torch.compile``; later fits do not change it. For inputs
+            instead of maps, see :func:`~pytorch_ood_viyog.deploy.with_score`.
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        from .deploy import MapsToScores  # deploy imports this module
+
+        return MapsToScores(self)
 
     def __repr__(self) -> str:
         model = "None" if self.model is None else type(self.model).__name__
