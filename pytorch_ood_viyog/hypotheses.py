@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["log_likelihoods", "shrunk_whitening"]
 
 
-def shrunk_whitening(centred: Tensor, shrinkage: float, floor: float = 1e-4) -> Tensor:
+def shrunk_whitening(centred: Tensor, shrinkage: float, floor: float = 1e-3) -> Tensor:
     """
     Whitening :math:`L^{-1}` of the shrunk covariance :math:`S = L L^\\top`,
 

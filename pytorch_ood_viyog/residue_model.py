@@ -46,8 +46,9 @@ def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> d
     """
     windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
     scale = dynamic_range(conv, statistics, settings.input_range)
-    reader = fit_reader(conv, statistics["sample"], windows, scale, settings.directions)
-    groups = _feature_groups(conv, statistics["sample"], reader, windows, scale, settings)
+    sample = _in_own_order(statistics["sample"])
+    reader = fit_reader(conv, sample, windows, scale, settings.directions)
+    groups = _feature_groups(conv, sample, reader, windows, scale, settings)
     state = vars(reader) | {"scale": scale} | _fit_hypotheses(groups, settings)
     evidence = _held_out_evidence(groups, settings)
     spread = evidence.std(correction=0)
@@ -55,6 +56,12 @@ def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> d
         "centre": evidence.mean(),
         "spread": torch.where(spread > 0, spread, torch.ones_like(spread)),
     }
+
+
+def _in_own_order(maps: Tensor) -> Tensor:
+    """By energy, so that the order they were drawn in does not deal out the residues' signs."""
+    energies = maps.double().flatten(1).square().sum(dim=1)
+    return maps[energies.argsort(stable=True)]
 
 
 def _fit_hypotheses(groups: list[Tensor], settings: Settings) -> dict[str, Tensor]:

@@ -63,6 +63,7 @@ class TestViyogTV(Ours):
 class TestViyogResidue(Ours):
     search_space: ClassVar = {"directions": [8, 24], "kappa": [1.5, 3.0]}
     atol = 1e-2  # logarithms of nearly empty directions: scores have a standard deviation of 1
+
     @pytest.fixture
     def detector(self):
         # with inputs, the range is read from them; without, it is estimated from the maps
