@@ -12,12 +12,11 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from .checks import check_finite, check_input, id_mask
-from .detector import FirstLayerDetector
-from .feeding import Intake, check_own_representation, give_layer, intake, naming, trial_copy
+from .feeding import naming, trial_copy
 from .first_layer import LayerCall
-from .guest import as_found_with_gradients, same_random_state, unwrap
+from .guest import same_random_state, unwrap
 from .id_samples import IdSamples
-from .panel import check_names, common_layer
+from .panel import Panel, common_layer
 from .representations import PickLogits, Representations, SharedPass, batches
 
 __all__ = ["SharedForward"]
@@ -77,25 +76,20 @@ class SharedForward:
         """
         if not isinstance(model, Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-        check_names(detectors, separate)
         self.model = model
-        self.detectors = dict(detectors)
-        self.separate = tuple(separate)
-        shared = {name: d for name, d in detectors.items() if name not in self.separate}
-        self._first_layer = {n: d for n, d in shared.items() if isinstance(d, FirstLayerDetector)}
-        self._fed: dict[str, Intake] = {
-            n: intake(n, d, feature_maps is not None)
-            for n, d in shared.items()
-            if n not in self._first_layer
-        }
+        self._panel = Panel(model, detectors, separate, feature_maps is not None)
         self._pass = SharedPass(
             model,
-            layer=common_layer(model, layer, self._first_layer),
+            layer=common_layer(model, layer, self._panel.first_layer),
             head=head,
             feature_maps=feature_maps,
             logits=logits,
         )
-        self._unchecked = set(self._fed)
+
+    @property
+    def detectors(self) -> dict[str, Detector]:
+        """The detectors by name."""
+        return self._panel.detectors
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -120,36 +114,33 @@ class SharedForward:
         After an error, all detectors are as they were.
         """
         chosen = self.detectors if names is None else {name: self[name] for name in names}
+        panel = self._panel
         trials = {
             n: trial_copy(d)
             for n, d in chosen.items()
-            if d.requires_fit and n not in self.separate
+            if d.requires_fit and n not in panel.separate
         }
         with same_random_state(self.model):
             samples = self._gather(data_loader, trials, progress)
         collected = samples.representations()
         for name, trial in trials.items():
-            if name in self._first_layer:
+            if name in panel.first_layer:
                 trial._assign(samples.statistics[name], "data_loader")
                 continue
             with naming(name, trial, "could not be fitted"):
-                self._fed[name].fit(trial, collected, self._pass.device)
-        for name in self.separate:
+                panel.fed[name].fit(trial, collected, self._pass.device)
+        for name in panel.separate:
             if name in chosen:
-                self._fit_separately(name, data_loader)
+                panel.fit_separately(name, data_loader)
         for name, trial in trials.items():
             vars(self.detectors[name]).update(vars(trial))
         return self
 
-    def _fit_separately(self, name: str, loader: Iterable[Any]) -> None:
-        detector, alone = self.detectors[name], as_found_with_gradients(unwrap(self.model))
-        with naming(name, detector, "could not be fitted"), alone:
-            detector.fit(loader)
-
     def _gather(self, loader: Iterable[Any], trials: dict[str, Any], progress: bool) -> IdSamples:
-        fed = [name for name in trials if name in self._fed]
-        wanted = self._wanted(fed)
-        samples = IdSamples(wanted, {n: d for n, d in trials.items() if n in self._first_layer})
+        panel = self._panel
+        fed = [name for name in trials if name in panel.fed]
+        wanted = panel.wanted(fed)
+        samples = IdSamples(wanted, {n: d for n, d in trials.items() if n in panel.first_layer})
         if not trials:
             return samples
         for x, y in batches(loader, "fit", progress):
@@ -159,7 +150,7 @@ class SharedForward:
                 continue
             x = self._pass.to_device(x)
             seen = self._pass.run(x, wanted, samples.reader(x))
-            self._check_own(fed, x, seen)
+            panel.check_own(fed, self._pass, x, seen)
             samples.add(seen, y)
         return samples
 
@@ -176,22 +167,20 @@ class SharedForward:
         :raises ValueError: if ``x`` is not finite, or scores do not have the shape :math:`B`
         """
         x = self._pass.to_device(check_input(x))
+        panel = self._panel
         scores: dict[str, Tensor] = {}
-        wanted = self._wanted(self._fed) | ({"logits"} if logits else set())
-        states = {name: self._state(name) for name in self._first_layer}
+        states = panel.states()
 
         def read(call: LayerCall) -> None:
-            for detector in self._first_layer.values():
-                give_layer(detector, call)
-            for name, detector in self._first_layer.items():
-                scores[name] = detector._score_call(call, states[name])
+            scores.update(panel.score_first_layer(call, states))
 
+        wanted = panel.wanted(panel.fed) | ({"logits"} if logits else set())
         seen = self._pass.run(x, wanted, read if states else None)
         check_finite("Input", x, *scores.values())
-        self._check_own(self._fed, x, seen)
-        for name, detector in self.detectors.items():
+        panel.check_own(panel.fed, self._pass, x, seen)
+        for name in self.detectors:
             if name not in scores:
-                scores[name] = self._predict_one(name, detector, x, seen)
+                scores[name] = panel.score_other(name, x, seen)
             if scores[name].shape != x.shape[:1]:
                 raise ValueError(
                     f"Detector {name!r} must give one score per sample, got shape "
@@ -227,32 +216,10 @@ class SharedForward:
         :param x: batch of model inputs
         :return: names of the detectors that require fitting and do not score ``x``
         """
-        x = self._pass.to_device(check_input(x))
-        seen = self._pass.run(x, self._wanted(self._fed)) if self._fed else Representations()
-        return [n for n, d in self.detectors.items() if d.requires_fit and self._fails(n, x, seen)]
-
-    def _fails(self, name: str, x: Tensor, seen: Representations) -> bool:
-        try:
-            if name in self._first_layer:
-                self._state(name)
-            else:
-                self._predict_one(name, self.detectors[name], x, seen)
-        except Exception:  # some unfitted detectors stumble over their own None
-            return True
-        return False
-
-    def _predict_one(
-        self, name: str, detector: Detector, x: Tensor, seen: Representations
-    ) -> Tensor:
-        with naming(name, detector, "could not score the batch"):
-            if name in self._fed:
-                with torch.no_grad():
-                    return self._fed[name].predict(detector, seen)
-            with as_found_with_gradients(unwrap(self.model)):
-                scores: Tensor = detector.predict(x)
-        return scores.detach()
-
-    # -- helpers ----------------------------------------------------------------------------
+        x, panel = self._pass.to_device(check_input(x)), self._panel
+        seen = self._pass.run(x, panel.wanted(panel.fed)) if panel.fed else Representations()
+        need = [name for name, detector in self.detectors.items() if detector.requires_fit]
+        return [name for name in need if panel.scores_nothing(name, x, seen)]
 
     def __getitem__(self, name: str) -> Detector:
         if name not in self.detectors:
@@ -262,18 +229,3 @@ class SharedForward:
     def __repr__(self) -> str:
         kinds = ", ".join(f"{name}={type(d).__name__}" for name, d in self.detectors.items())
         return f"SharedForward(model={type(unwrap(self.model)).__name__}, {kinds})"
-
-    def _wanted(self, names: Iterable[str]) -> set[str]:
-        return {self._fed[name].representation for name in names}
-
-    def _state(self, name: str) -> dict[str, Tensor]:
-        with naming(name, self._first_layer[name], "could not score the batch"):
-            return self._first_layer[name]._require_state()
-
-    def _check_own(self, names: Iterable[str], x: Tensor, seen: Representations) -> None:
-        for name in self._unchecked.intersection(names):
-            entry = self._fed[name]
-            representation = getattr(seen, entry.representation)
-            detector = self.detectors[name]
-            check_own_representation(name, detector, entry, self._pass, x, representation)
-            self._unchecked.discard(name)

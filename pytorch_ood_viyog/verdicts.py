@@ -83,13 +83,15 @@ class VerdictGiver(ABC):
         """
         :return: settings, thresholds and the detectors' fitted state as plain tensors and
             numbers, which ``torch.load(..., weights_only=True)`` reads; the model is left out
+        :raises RequiresFittingException: before fitting
         :raises TypeError: if a detector keeps its state in other objects
         """
+        rule = self._rule_state()
         detectors = self.pipeline.detectors.items()
         return {
             "class": type(self).__name__,
             "detectors": {name: detector_state(name, detector) for name, detector in detectors},
-            "rule": self._rule_state(),
+            "rule": rule,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
