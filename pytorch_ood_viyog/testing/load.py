@@ -46,8 +46,8 @@ class LoadChecks(Declarations):
             self.same(plain(x)[part], outputs[part], "Threads that run the plain model meanwhile")
 
         def work(action: Callable[[Tensor], None], part: Tensor) -> None:
-            start.wait(timeout=30)
             try:
+                start.wait(timeout=60)
                 for _ in range(_REPEATS):
                     action(part)
             except Exception as error:
