@@ -113,8 +113,6 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         self.scores: Scores = {}
         self._adversarial: dict[str, tuple[Stored, AttackSize]] = {}
 
-    # -- data -------------------------------------------------------------------------------
-
     def train_set(self) -> Dataset[Any]:
         """
         :return: ID images to fit detectors on
@@ -165,8 +163,6 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
             )
             self._adversarial[name] = Stored(found.x, torch.full_like(found.y, -1)), found.size
         return self._adversarial[name]
-
-    # -- evaluation -------------------------------------------------------------------------
 
     def evaluate(
         self,
