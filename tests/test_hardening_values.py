@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detectors import DETECTORS
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -15,7 +15,13 @@ TAKES_ANYTHING = {"Viyog", "ViyogTV"}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
-many = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+many = settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no fault
+)
 each_detector = pytest.mark.parametrize("name", DETECTORS)
 
 
