@@ -1,14 +1,18 @@
 """Verdicts from stored scores, many halvings of the ID images, tables of rates."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from pytorch_ood_viyog.calibration import Calibration, budget_shares
 from pytorch_ood_viyog.triage_report import Verdict
 
 Scores = dict[str, Tensor]
+# scores of many samples -> verdicts
+Decide = Callable[[Scores], Tensor]
 AT_8_AND_4 = ("fgsm8", "pgd8", "pgd4")
 
 
@@ -59,29 +63,90 @@ def evaluate(scores: ScoresOfConfig, rule: Rule, halvings: int) -> dict[str, flo
     """
     generator = torch.Generator().manual_seed(0)
     count = len(scores.id[rule.router])
+    names = (*rule.gates, rule.router)
     results = []
     for _ in range(halvings):
         order = torch.randperm(count, generator=generator)
-        results.append(_evaluate(scores, rule, order[: count // 2], order[count // 2 :]))
-    return {key: sum(result[key] for result in results) / halvings for key in results[0]}
+        known, new = order[: count // 2], order[count // 2 :]
+        shares = budget_shares(rule.gates, rule.router, rule.share, bool(rule.fused))
+        id_scores = {name: scores.id[name][known] for name in names}
+        calibration = Calibration.of(id_scores, rule.fused, shares, rule.id_fpr)
+
+        def decide(table: Scores, calibration: Calibration = calibration) -> Tensor:
+            chosen = calibration.with_fused({name: table[name] for name in names})
+            return calibration.verdicts(chosen, rule.router)
+
+        results.append(_rates(scores, decide, new))
+    return mean(results)
 
 
-def _evaluate(scores: ScoresOfConfig, rule: Rule, known: Tensor, new: Tensor) -> dict[str, float]:
-    names = (*rule.gates, rule.router)
-    shares = budget_shares(rule.gates, rule.router, rule.share, bool(rule.fused))
-    calibration = Calibration.of(
-        {name: scores.id[name][known] for name in names}, rule.fused, shares, rule.id_fpr
-    )
+def evaluate_lda(
+    scores: ScoresOfConfig, names: tuple[str, ...], halvings: int
+) -> dict[str, float]:
+    """
+    The rule of ``TriageLDA``: it is shown one half of the ID images, of each natural OOD set and
+    of each attack at 8/255 and 4/255, and judged on the others.
 
+    :param scores: scores of one model
+    :param names: detectors that it sees
+    :param halvings: number of random halvings
+    :return: rates, as :func:`evaluate`
+    """
+    generator = torch.Generator().manual_seed(0)
+    results = []
+    for _ in range(halvings):
+        order = torch.randperm(len(scores.id[names[0]]), generator=generator)
+        known, new = order[: len(order) // 2], order[len(order) // 2 :]
+        shown, judged = _halve_ood(scores, generator)
+        attacked = [
+            _rows(scores.adv[a], names, torch.isin(scores.attacked[a], known)) for a in AT_8_AND_4
+        ]
+        parts = {
+            Verdict.ID: _rows(scores.id, names, known),
+            Verdict.OOD: torch.cat([_rows(table, names) for table in shown.values()]),
+            Verdict.ADV: torch.cat(attacked),
+        }
+        labels = torch.cat([torch.full((len(x),), int(v)) for v, x in parts.items()])
+        lda = LinearDiscriminantAnalysis(priors=[1 / 3] * 3)
+        lda.fit(torch.cat(list(parts.values())).numpy(), labels.numpy())
+
+        def decide(table: Scores, lda: LinearDiscriminantAnalysis = lda) -> Tensor:
+            return torch.from_numpy(lda.predict(_rows(table, names).numpy()))
+
+        results.append(_rates(replace(scores, ood=judged), decide, new))
+    return mean(results)
+
+
+def _halve_ood(
+    scores: ScoresOfConfig, generator: torch.Generator
+) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """One half of each natural OOD set to learn from; the other halves, and all noise images."""
+    shown, judged = {}, {}
+    for name, table in scores.ood.items():
+        if "noise" in name:
+            judged[name] = table
+            continue
+        order = torch.randperm(len(next(iter(table.values()))), generator=generator)
+        half = len(order) // 2
+        shown[name] = {detector: values[order[:half]] for detector, values in table.items()}
+        judged[name] = {detector: values[order[half:]] for detector, values in table.items()}
+    return shown, judged
+
+
+def _rows(table: Scores, names: tuple[str, ...], part: Tensor | None = None) -> Tensor:
+    stacked = torch.stack([table[name] for name in names], dim=1)
+    return stacked if part is None else stacked[part]
+
+
+def _rates(scores: ScoresOfConfig, decide: Decide, new: Tensor) -> dict[str, float]:
     def rate(table: Scores, verdict: Verdict, part: Tensor | None = None) -> float:
-        chosen = {n: table[n] if part is None else table[n][part] for n in names}
-        verdicts = calibration.verdicts(calibration.with_fused(chosen), rule.router)
-        return float((verdicts == verdict).double().mean())
+        verdicts = decide(table)
+        return float(((verdicts if part is None else verdicts[part]) == verdict).double().mean())
 
     natural = [table for name, table in scores.ood.items() if "noise" not in name]
     noise = [table for name, table in scores.ood.items() if "noise" in name]
     parts = {a: torch.isin(index, new) for a, index in scores.attacked.items()}
-    recall = {a: rate(t, Verdict.ADV, parts[a]) for a, t in scores.adv.items()}
+    recall = {a: rate(table, Verdict.ADV, parts[a]) for a, table in scores.adv.items()}
     rates = {
         "ID alarm": 1 - rate(scores.id, Verdict.ID, new),
         "OOD": _mean([rate(table, Verdict.OOD) for table in natural]),
@@ -96,6 +161,11 @@ def _evaluate(scores: ScoresOfConfig, rule: Rule, known: Tensor, new: Tensor) ->
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """:return: mean of each column"""
+    return {key: _mean([row[key] for row in rows]) for key in rows[0]}
 
 
 def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
