@@ -105,7 +105,9 @@ def _maps(parts: ClassifierParts) -> tuple[Module, Module]:
 
 
 def _layers(parts: ClassifierParts) -> list[str]:
-    return evenly_spread(parts.convolutions, _SEVERAL)
+    # activations first: raw maps of a convolution have a rank below the number of channels
+    # where a kernel has fewer weights than that, and Mahalanobis distances then break down
+    return evenly_spread(parts.activations or parts.convolutions, _SEVERAL)
 
 
 def _nacue(parts: ClassifierParts) -> Detector:
@@ -159,9 +161,10 @@ def baselines(model: Module, x: Tensor, names: Sequence[str] | None = None) -> d
     The last linear layer that runs is the head, provided that its output is the logits; its
     input are the penultimate features. ASH and ReAct read the last maps whose spatial mean equals
     these features, and the features as 1 × 1 maps where there are none (pooling is no global
-    average). MultiMahalanobis, NACUE and Gram read four convolutions, evenly spread from the
-    first to the last. The model stays in the mode it is in; see
-    :class:`~pytorch_ood_viyog.benchmark.AdversarialBenchmark` for running them in evaluation mode.
+    average). MultiMahalanobis, NACUE and Gram read four activations (convolutions where the
+    activations are no modules), evenly spread from the first to the last. The model stays in the
+    mode it is in; :class:`~pytorch_ood_viyog.benchmark.AdversarialBenchmark` runs them in
+    evaluation mode.
 
     :param model: classifier that returns logits
     :param x: a few model inputs, two suffice, on the device of the model

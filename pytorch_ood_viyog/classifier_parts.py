@@ -6,7 +6,7 @@ into it, the feature maps that were pooled to them, and the convolutions in betw
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Linear, Module
 
 from .first_layer import CONVOLUTIONS, FirstLayer
@@ -14,6 +14,12 @@ from .guest import as_found, unwrap
 from .layer_outputs import LayerOutputs
 
 __all__ = ["ClassifierParts", "FeatureMaps", "Penultimate", "PooledHead"]
+
+
+_ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU),
+    *(nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+)
 
 
 class Penultimate(Module):
@@ -87,6 +93,8 @@ class ClassifierParts:
     classes: int
     #: dotted names of the convolutions that run and give 4-dimensional maps, first to last
     convolutions: tuple[str, ...]
+    #: dotted names of the activation functions that run on 4-dimensional maps, first to last
+    activations: tuple[str, ...]
     #: dotted name of the last linear layer that runs, if its output is the logits, else ``None``
     head_name: str | None
     #: number :math:`D` of features that the head takes, 0 without a head
@@ -138,7 +146,8 @@ class ClassifierParts:
         return cls(
             model=model,
             classes=logits.shape[1],
-            convolutions=_find_convolutions(model, x),
+            convolutions=_on_maps(model, x, CONVOLUTIONS),
+            activations=_on_maps(model, x, _ACTIVATIONS),
             head_name=head,
             features=0 if features is None else features.shape[1],
             maps_name=None if features is None else _find_maps(model, x, features),
@@ -158,9 +167,9 @@ def _find_head(model: Module, x: Tensor, logits: Tensor) -> str | None:
     return last if same else None
 
 
-def _find_convolutions(model: Module, x: Tensor) -> tuple[str, ...]:
+def _on_maps(model: Module, x: Tensor, kinds: tuple[type[Module], ...]) -> tuple[str, ...]:
     named = unwrap(model).named_modules()
-    names = [name for name, module in named if isinstance(module, CONVOLUTIONS)]
+    names = [name for name, module in named if name and isinstance(module, kinds)]
     if not names:
         return ()
     ranks = LayerOutputs(model, names).run(x, lambda name, output: output.dim())

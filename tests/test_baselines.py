@@ -93,11 +93,11 @@ class TestEqualToPytorchOod:
         self.compare("GradNorm", own, model, fit_loader, test_images)
 
     def test_multi_mahalanobis(self, model, fit_loader, test_images):
-        own = ood.MultiMahalanobis([model[:1], model[1:3], model[3:6]])
+        own = ood.MultiMahalanobis([model[:2], model[2:4], model[4:7]])
         self.compare("MultiMahalanobis", own, model, fit_loader, test_images)
 
     def test_gram(self, model, fit_loader, test_images):
-        own = ood.Gram(model[6:], [model[:1], model[1:3], model[3:6]], num_classes=10)
+        own = ood.Gram(model[7:], [model[:2], model[2:4], model[4:7]], num_classes=10)
         self.compare("Gram", own, model, fit_loader, test_images)
 
 
@@ -118,6 +118,7 @@ class TestParts:
     def test_chain(self, model, test_images):
         parts = ClassifierParts.of(model, test_images[:2])
         assert parts.convolutions == ("0", "2", "5")
+        assert parts.activations == ("1", "3", "6")
         assert (parts.head_name, parts.maps_name) == ("9", "6")
         assert (parts.classes, parts.features) == (10, 24)
         features = model[:9](test_images[:4])
