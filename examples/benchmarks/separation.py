@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas
 from prepare import ATTACKS, BENCHMARK, CONFIGS, QUICK
-from separation_adaptive import adaptive_report, load_adaptive_rows
+from separation_adaptive import adaptive_report, adaptive_rows
 from separation_controls import controls_report, load_control_rows
 from separation_figure import draw
 from separation_report import main_report
@@ -83,10 +83,10 @@ def run_controls(settings: Iterator[Setting], arguments: argparse.Namespace) -> 
 
 def run_adaptive(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
     """:return: the Markdown report of the part ``adaptive``; writes its CSV file"""
-    steps, n = (5, 20) if arguments.quick else (40, 100)
+    steps, n = (20, 20) if arguments.quick else (80, 40)
     rows = []
     for setting in settings:
-        rows += load_adaptive_rows(setting, n, steps, arguments.cache, arguments.fresh)
+        rows += adaptive_rows(setting, n, steps, arguments.cache, arguments.fresh)
     return adaptive_report(write(rows, arguments.out / "separation_adaptive.csv"))
 
 

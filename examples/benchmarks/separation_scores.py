@@ -5,6 +5,7 @@ on: the sources that are in use, the classifier's weights and the images. A chan
 scores anew.
 """
 
+import copy
 import hashlib
 import os
 import sys
@@ -121,8 +122,19 @@ def fitted(setting: Setting) -> dict[str, Score]:
         kind.__name__: kind(setting.model).fit(setting.batches())
         for kind in (ViyogResidue, ViyogTV, Viyog)
     }
-    published = viyog.Viyog(setting.model).fit(setting.batches())
+    published = viyog.Viyog(stem(setting.model)).fit(setting.batches())
     return ours | {PUBLISHED: published.score}
+
+
+def stem(model: nn.Module) -> nn.Sequential:
+    """
+    ``viyog`` runs a model to its end, but reads nothing beyond the first convolution.
+
+    :return: a copy of the layers up to the first convolution, as it leaves hooks on them
+    """
+    layers = list(model.children())
+    first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
+    return copy.deepcopy(nn.Sequential(*layers[: first + 1]))
 
 
 def score_all(score: Score, x: Tensor) -> Tensor:
