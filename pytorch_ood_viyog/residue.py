@@ -172,7 +172,7 @@ class ViyogResidue(ResidueReadings):
     _saved_shapes: ClassVar[dict[str, str]] = {
         "mean": "C",
         "local": "M C",
-        "window": "R M ...",
+        "window": "R W ...",
         "local_kernel": "M I ...",
         "window_kernel": "R I ...",
         "local_offset": "M",

@@ -16,8 +16,9 @@ __all__ = ["Reader", "Responses", "fit_reader"]
 
 # rows of the covariance of a neighbourhood: more would take long to solve and bring nothing
 _NEIGHBOURHOOD = 576
-# vectors a covariance is estimated from
-_VECTORS = 65536
+# vectors a covariance is estimated from, and fewest for each of its rows: with fewer, the quietest
+# directions would be quiet by chance
+_VECTORS, _FEWEST = 65536, 8
 # a hundredth of an 8-bit step, squared: what is flatter counts as flat
 _FLAT = (0.01 / 255) ** 2
 # responses beyond it tell nothing more, and their squares would be infinite
@@ -40,7 +41,8 @@ class Reader:
     mean: Tensor
     #: directions at a position, quietest first, :math:`M \\times C`
     local: Tensor
-    #: directions in the window around it, :math:`R \\times M \\times 3 \\times \\dots`
+    #: directions in the window around it, :math:`R \\times W \\times 3 \\times \\dots`, on the
+    #: responses of the :math:`W` quietest local directions
     window: Tensor
     #: the local ones composed with the convolution, :math:`M \\times C_{in} \\times *K`
     local_kernel: Tensor
@@ -68,7 +70,8 @@ class Reader:
         axes = maps.dim() - 2
         centred = maps - self.mean.to(maps.dtype).view(-1, *[1] * axes)
         local = torch.einsum("mc,bc...->bm...", self.local.to(maps.dtype), centred)
-        around = convolve(local, self.window.to(maps.dtype), windows.packed_steps)
+        quiet = local[:, : self.window.shape[1]]
+        around = convolve(quiet, self.window.to(maps.dtype), windows.packed_steps)
         return windows.positions(local).flatten(2), around.flatten(2)
 
     def from_input(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
@@ -173,19 +176,21 @@ def fit_reader(
     local, energies = quiet_directions(_covariance(vectors - mean), gain, most)
 
     local_kernel = torch.einsum("mc,c...->m...", local, kernel)
-    extended = extended_kernel(conv, local_kernel)
-    around = _covariance(_neighbourhoods(maps, mean, local, windows))
+    quiet = local[: _window_directions(maps, windows)]
+    extended = extended_kernel(conv, local_kernel[: len(quiet)])
+    around = _covariance(_neighbourhoods(maps, mean, quiet, windows))
     window, more_energies = quiet_directions(around, _gram(extended * scale), count)
     bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.detach().double()
     offset = local @ (bias - mean)
     return Reader(
         mean=mean,
         local=local,
-        window=window.reshape(-1, len(local), *[3] * (maps.dim() - 2)),
+        window=window.reshape(-1, len(quiet), *[3] * (maps.dim() - 2)),
         local_kernel=local_kernel,
         window_kernel=torch.einsum("re,e...->r...", window, extended),
         local_offset=offset,
-        window_offset=window.reshape(len(window), len(local), -1).sum(dim=2) @ offset,
+        window_offset=window.reshape(len(window), len(quiet), -1).sum(dim=2)
+        @ offset[: len(quiet)],
         energies=torch.cat([energies, more_energies]),
     )
 
@@ -216,6 +221,12 @@ def _quantiles(values: Tensor, fractions: tuple[float, ...]) -> list[Tensor]:
         values = values.topk(count, dim=2, largest=False, sorted=False).values
         quantiles.append(values.amax(dim=2).double())
     return quantiles
+
+
+def _window_directions(maps: Tensor, windows: Windows) -> int:
+    """How many local directions take part in the search among neighbourhoods."""
+    vectors = len(maps) * math.prod(windows.count(tuple(maps.shape[2:])))
+    return max(1, vectors // (_FEWEST * int(3 ** (maps.dim() - 2))))
 
 
 def _neighbourhoods(maps: Tensor, mean: Tensor, local: Tensor, windows: Windows) -> Tensor:

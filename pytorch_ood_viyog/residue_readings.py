@@ -42,8 +42,9 @@ class ResidueReadings(FirstLayerDetector):
     @property
     def window_directions(self) -> Tensor | None:
         """
-        Directions in a window, :math:`R \\times M \\times 3 \\times \\dots`, as weights of the
-        responses of :attr:`noise_directions` at its positions.
+        Directions in a window, :math:`R \\times W \\times 3 \\times \\dots`, as weights of the
+        responses of the first :math:`W` of :attr:`noise_directions` at its positions; all of them,
+        where there are positions enough to learn from.
         """
         return self._fitted("window")
 

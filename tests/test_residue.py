@@ -1,0 +1,256 @@
+"""ViyogResidue: what it promises about scores, levels, invariances and bad arguments."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pytorch_ood_viyog import ViyogResidue, viyog_metrics
+
+EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+
+
+def natural(count, *shape, seed=0):
+    """Smooth random images with some contrast of their own, rounded to 8 bit."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = len(shape) - 1
+    coarse = [max(2, size // 10) for size in shape[1:]]
+    x = torch.rand(count, shape[0], *coarse, generator=generator)
+    mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[axes]
+    x = functional.interpolate(x, shape[1:], mode=mode, align_corners=False)
+    noise = torch.randn(x.shape, generator=generator) * 0.6 / 255
+    return ((0.1 + 0.8 * x.clamp(0, 1) + noise).clamp(0, 1) * 255).round() / 255
+
+
+def with_residue(x, strength, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, x.shape, generator=generator) * 2 - 1
+    return ((x + strength * signs).clamp(0, 1) * 255).round() / 255
+
+
+def network(conv):
+    torch.manual_seed(0)
+    conv.reset_parameters()
+    return nn.Sequential(conv, nn.ReLU(inplace=True))
+
+
+STEMS = {
+    "3x3": (nn.Conv2d(3, 32, 3, padding=1), (3, 32, 32)),
+    "7x7 stride 2": (nn.Conv2d(3, 64, 7, 2, 3), (3, 64, 64)),
+    "8x8 patches": (nn.Conv2d(3, 48, 8, 8), (3, 64, 64)),
+    "16x16 patches": (nn.Conv2d(3, 64, 16, 16), (3, 96, 96)),
+    "grouped": (nn.Conv2d(4, 16, 3, groups=2, padding=1), (4, 32, 32)),
+    "dilated": (nn.Conv2d(3, 32, 3, dilation=2), (3, 32, 32)),
+    "one channel": (nn.Conv2d(1, 16, 5), (1, 28, 28)),
+    "rank-deficient": (nn.Conv2d(1, 64, 3), (1, 28, 28)),
+    "1-D": (nn.Conv1d(1, 16, 9, padding=4), (1, 256)),
+    "3-D": (nn.Conv3d(1, 12, 3), (1, 10, 14, 14)),
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return natural(320, 3, 24, 24)
+
+
+@pytest.fixture(scope="module")
+def fitted(images):
+    return ViyogResidue(network(nn.Conv2d(3, 32, 3, padding=1))).fit([images[:256]])
+
+
+@pytest.mark.parametrize(("conv", "shape"), STEMS.values(), ids=STEMS)
+def test_any_stem_separates_residues_from_id_and_noise(conv, shape):
+    x = natural(120, *shape)
+    detector = ViyogResidue(network(conv)).fit([x[:90]])
+    clean, attacked = detector(x[90:]), detector(with_residue(x[90:], 8 / 255))
+    noise = detector(torch.rand(30, *shape, generator=torch.Generator().manual_seed(2)))
+    assert viyog_metrics(clean, attacked)["AUROC"] > 0.85  # 0.88 at 36 patches an image, else 1
+    assert viyog_metrics(noise, attacked)["AUROC"] > 0.95
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (2, 2), (3, 3), (4, 40)])
+def test_maps_of_few_positions_give_finite_scores(shape):
+    conv = nn.Conv2d(3, 8, 3)
+    maps = conv(natural(40, 3, shape[0] + 2, shape[1] + 2)).detach()
+    scores = ViyogResidue(None, layer=conv).fit_features(maps).predict_features(maps)
+    assert bool(torch.isfinite(scores).all())
+
+
+def test_flat_images_give_finite_scores(fitted):
+    flat = torch.rand(4, 3, 1, 1).expand(4, 3, 24, 24)
+    assert bool(torch.isfinite(fitted(flat)).all())
+    only_flat = ViyogResidue(fitted.model).fit([flat])
+    assert bool(torch.isfinite(only_flat(flat)).all())
+
+
+def test_standardised_on_id(fitted, images):
+    fresh = fitted(images[256:])
+    assert abs(float(fresh.mean())) < 1
+    assert 0.5 < float(fresh.std()) < 2
+
+
+@pytest.mark.parametrize("level", [3, 5, 8])
+def test_noise_floor_reads_the_strength_of_the_residue(fitted, images, level):
+    clean = fitted.noise_floor(images[256:]).median() * 255
+    read = fitted.noise_floor(with_residue(images[256:], level / 255)).median() * 255
+    assert float(clean) < 0.8
+    assert float(read) == pytest.approx(level / float(fitted.dynamic_range.mean()), rel=0.15)
+
+
+def test_log_likelihoods_order_and_agreement(fitted, images):
+    x = torch.cat(
+        [images[256:264], with_residue(images[256:264], 4 / 255), torch.rand(8, 3, 24, 24)]
+    )
+    likelihoods = fitted.log_likelihoods(x)
+    assert likelihoods.shape == (24, 3)
+    clean, attacked, noise = likelihoods.reshape(3, 8, 3).median(dim=1).values
+    assert int(clean.argmax()) == 0
+    assert attacked[2] > attacked[0]  # ADV explains it better than ID
+    assert int(noise.argmax()) == 1
+    odds = likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    assert torch.equal(odds.argsort(), fitted(x).argsort())
+    maps = fitted.model[0](x).detach()
+    torch.testing.assert_close(
+        fitted.log_likelihoods_features(maps), likelihoods, rtol=1e-3, atol=1e-2
+    )
+    torch.testing.assert_close(
+        fitted.noise_floor_features(maps), fitted.noise_floor(x), rtol=1e-3, atol=1e-6
+    )
+
+
+class Normalised(nn.Module):
+    """A model that normalises inside, with a kernel that undoes it: the same first-layer maps."""
+
+    def __init__(self, conv, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.conv = nn.Conv2d(3, conv.out_channels, 3)
+        with torch.no_grad():
+            self.conv.weight.copy_(conv.weight * self.std)
+            self.conv.bias.copy_(conv.bias + (conv.weight * self.mean).sum(dim=(1, 2, 3)))
+
+    def forward(self, x):
+        return self.conv((x - self.mean) / self.std)
+
+
+def test_normalisation_may_sit_inside_or_outside(images):
+    conv = nn.Conv2d(3, 32, 3)
+    outside = ViyogResidue(nn.Sequential(conv)).fit([images[:256]])
+    inside = ViyogResidue(Normalised(conv, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))).fit([images[:256]])
+    x = with_residue(images[256:], 2 / 255)
+    torch.testing.assert_close(inside.noise_floor(x), outside.noise_floor(x), rtol=2e-2, atol=1e-4)
+    both = torch.stack([inside(x), outside(x)])
+    assert float(both.corrcoef()[0, 1]) > 0.95
+
+
+def test_scale_of_the_input_does_not_matter(images):
+    conv = nn.Conv2d(3, 32, 3, bias=False)
+    one = ViyogResidue(nn.Sequential(conv)).fit([images[:256]])
+    large = ViyogResidue(nn.Sequential(conv)).fit([255 * images[:256]])
+    torch.testing.assert_close(large(255 * images[256:]), one(images[256:]), rtol=1e-2, atol=5e-2)
+    torch.testing.assert_close(large.dynamic_range, 255 * one.dynamic_range, rtol=1e-6, atol=0)
+
+
+def test_batches_and_order_of_the_fit_do_not_matter(fitted, images):
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(5))
+    shuffled = images[:256][order]
+    again = ViyogResidue(fitted.model).fit(list(shuffled.split(50)))
+    torch.testing.assert_close(again(images), fitted(images), rtol=1e-2, atol=1e-2)
+
+
+def test_more_images_than_the_sample_holds(images):
+    model = network(nn.Conv2d(3, 16, 3))
+    one = ViyogResidue(model, sample_size=64).fit([images])
+    other = ViyogResidue(model, sample_size=64).fit(list(images.flip(0).split(37)))
+    assert len(one._statistics["sample"]) == 64
+    torch.testing.assert_close(one(images), other(images), rtol=1e-2, atol=1e-2)
+
+
+def test_deterministic_and_without_the_global_generator(fitted, images):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    again = ViyogResidue(fitted.model).fit([images[:256]])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(again(images), fitted(images))
+    other = ViyogResidue(fitted.model, seed=1).fit([images[:256]])
+    assert not torch.equal(other(images), fitted(images))
+
+
+def test_maps_alone_with_the_convolution(fitted, images):
+    conv = fitted.model[0]
+    detector = ViyogResidue(None, layer=conv, input_range=fitted.dynamic_range.tolist())
+    detector.fit_features(conv(images[:256]).detach())
+    maps = conv(images[256:]).detach()
+    torch.testing.assert_close(
+        detector.predict_features(maps), fitted(images[256:]), rtol=1e-2, atol=1e-2
+    )
+
+
+def test_the_range_is_reconstructed_from_maps_of_full_rank(images):
+    conv = nn.Conv2d(3, 32, 3)
+    detector = ViyogResidue(None, layer=conv).fit_features(conv(images[:200]).detach())
+    expected = images[:200].amax(dim=(0, 2, 3)) - images[:200].amin(dim=(0, 2, 3))
+    torch.testing.assert_close(detector.dynamic_range.float(), expected, rtol=0.05, atol=0)
+
+
+def test_what_a_user_can_look_at(fitted):
+    assert fitted.noise_directions.shape == (27, 32)
+    assert fitted.window_directions.shape == (16, 27, 3, 3)
+    assert fitted.eigenvalues.shape == (27 + 16,)
+    assert fitted.means.shape[0] == 1 + len(EPS) + 3
+    covariance = fitted.covariance
+    assert covariance.shape == (fitted.means.shape[1],) * 2
+    assert bool((torch.linalg.eigvalsh(covariance) > 0).all())
+    fresh = ViyogResidue(fitted.model)
+    assert fresh.noise_directions is None
+    assert fresh.covariance is None
+
+
+@pytest.mark.parametrize("x", [1e-30, 1e30])
+def test_extreme_inputs_after_a_normal_fit(fitted, images, x):
+    scores = fitted(x * images[:4])
+    assert bool(torch.isfinite(scores).all())
+
+
+def test_without_weights_a_clear_error(images):
+    maps = torch.randn(10, 8, 6, 6)
+    with pytest.raises(RuntimeError, match="weights of the convolution"):
+        ViyogResidue(None).fit_features(maps)
+    with pytest.raises(RuntimeError, match="Linear"):
+        ViyogResidue(None, layer=nn.Linear(3, 3)).fit_features(maps)
+
+
+def test_images_of_several_sizes_are_an_error_that_keeps_the_old_fit(fitted, images):
+    before = fitted(images)
+    with pytest.raises(ValueError, match="one size"):
+        fitted.fit([images[:8], natural(8, 3, 30, 30)])
+    assert torch.equal(fitted(images), before)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "error", "message"),
+    [
+        ("eps", (), ValueError, "eps"),
+        ("eps", (2 / 255, 1 / 255), ValueError, "ascending"),
+        ("eps", (0.0,), ValueError, "eps"),
+        ("eps", ("a",), TypeError, "eps"),
+        ("input_range", 0.0, ValueError, "input_range"),
+        ("input_range", (1.0, -1.0, 1.0), ValueError, "input_range"),
+        ("directions", 0, ValueError, "directions"),
+        ("directions", 1.5, TypeError, "directions"),
+        ("kappa", 0.5, ValueError, "kappa"),
+        ("shrinkage", 2.0, ValueError, "shrinkage"),
+        ("sample_size", 1, ValueError, "sample_size"),
+        ("seed", -1, ValueError, "seed"),
+    ],
+)
+def test_bad_arguments(argument, value, error, message):
+    with pytest.raises(error, match=message):
+        ViyogResidue(None, **{argument: value})
+
+
+def test_a_range_for_the_wrong_number_of_channels(images):
+    detector = ViyogResidue(network(nn.Conv2d(3, 8, 3)), input_range=(1.0, 1.0))
+    with pytest.raises(ValueError, match="3 channels"):
+        detector.fit([images[:20]])
