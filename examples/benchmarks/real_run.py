@@ -53,6 +53,7 @@ def benchmark(
         id_train=(fit.x, fit.y),
         attacked=ATTACKED,
         cache=cache / "attacks" / name,
+        resamples=200,
     )
 
 
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=configs)
     parser.add_argument("--quick", action="store_true", help="one small model, to try it out")
     options = parser.parse_args()
-    attacks, names, sizes = list(ATTACKS), None, (1000, 300)
+    attacks, names, sizes = list(ATTACKS), None, (600, 200)
     if options.quick:
         options.configs, attacks, sizes = [QUICK], ["fgsm8", "pgd8"], (100, 40)
         names = ["MSP", "Energy", "Mahalanobis", "kNN"]
