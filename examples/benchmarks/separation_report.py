@@ -114,6 +114,7 @@ def main_report(results: DataFrame, attacks: DataFrame) -> str:
             "measured on. OOD-vs-ADV is the mean over eight natural OOD sets.",
             f"## {_RECOMMENDED} against the targets",
             _targets_table(results),
+            "What fails:\n\n" + _misses(results),
             "## All detectors against the targets",
             "Mean over the configurations, the worst of them, and in how many the target is met.",
             _detectors_table(results),
@@ -140,6 +141,20 @@ def _targets_table(results: DataFrame) -> str:
         lines.append([target.heading, *cells, f"{reached} of {len(known)}"])
     summary = f"{met} of {total} met; what is not stands in bold."
     return f"{summary}\n\n{markdown(lines)}"
+
+
+def _misses(results: DataFrame) -> str:
+    """A line for each configuration: the targets it misses, and by how much."""
+    lines = []
+    for config in results["config"].unique():
+        values = [(target, _value(target, results, _RECOMMENDED, config)) for target in TARGETS]
+        missed = [
+            f"{target.name} {value.number:.3f}{f' ({value.where})' if value.where else ''}"
+            for target, value in values
+            if value and not target.met(value)
+        ]
+        lines.append(f"- {config}: {'; '.join(missed) or 'nothing'}.")
+    return "\n".join(lines)
 
 
 def _detectors_table(results: DataFrame) -> str:
