@@ -71,3 +71,21 @@ def test_score_folder_quick(tmp_path):
     out = tmp_path / "scores.csv"
     assert "24 images scored" in run(EXAMPLES / "score_folder.py", "--quick", "--out", out)
     assert len(table(out)) == 24
+
+
+def test_speed_quick(tmp_path):
+    pytest.importorskip("viyog")
+    run(EXAMPLES.parent / "benchmarks" / "speed.py", "--quick", "--out", tmp_path)
+    report = (tmp_path / "speed_cpu.md").read_text()
+    rows = table(tmp_path / "speed_cpu.csv")
+    jobs = {row["job"] for row in rows if row["batch"] == "2" and row["device"] == "cpu"}
+    assert {"Viyog.predict", "ViyogTV.predict", "ViyogResidue.predict"} < jobs
+    for row in rows:
+        assert row["job"] in report
+        assert float(row["low"]) <= float(row["median"]) <= float(row["high"])
+    by_job = {row["job"]: row for row in rows if row["batch"] == "2"}
+    assert float(by_job["first convolution"]["per_convolution"]) == 1
+    # what needs a few channels alone makes no copy of the maps
+    maps = int(by_job["ViyogTV.predict"]["maps_memory"])
+    assert maps == 4 * 2 * 64 * 32 * 32
+    assert int(by_job["ViyogTV.predict"]["peak_memory"]) < maps

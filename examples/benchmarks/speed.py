@@ -4,9 +4,10 @@ What the detectors cost: time and memory of predict and fit beside the model's o
     python examples/benchmarks/speed.py            # all models, some minutes a model
     python examples/benchmarks/speed.py --quick    # small models, seconds, to see that it runs
 
-All jobs of a model run in turn, again and again, so that a noisy machine slows all of them alike; with --clock cpu and one thread, waiting is not counted.
-Times are medians with quartiles; ratios are medians over the rounds, each of a job to another in
-the same round. Weights are random, which changes no time. Results go to Markdown and CSV files.
+All jobs of a model run in turn, again and again, so that a noisy machine slows all of them alike;
+with --clock cpu and one thread, the time that other programs take does not count. Times are
+medians with quartiles; ratios are medians over the rounds, of one job to another in the same round.
+Weights are random, which changes no time. Results go to Markdown and CSV files.
 """
 
 import argparse
