@@ -6,7 +6,7 @@ What the detectors cost: time and memory of predict and fit beside the model's o
 
 All jobs of a model run in turn, again and again, so that a noisy machine slows all of them alike;
 with --clock cpu and one thread, the time that other programs take does not count. Times are
-medians with quartiles; ratios are medians over the rounds, of one job to another in the same round.
+medians with quartiles; ratios are medians over the rounds, of two jobs in the same round.
 Weights are random, which changes no time. Results go to Markdown and CSV files.
 """
 
