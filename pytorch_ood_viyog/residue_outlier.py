@@ -2,10 +2,12 @@
 ResidueOutlier: how unlike in-distribution data the first layer is, an OOD score for gates.
 """
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
+from typing_extensions import Self
 
 from .checks import check_maps
 from .detector import FirstLayerDetector, Statistics
@@ -31,7 +33,8 @@ class ResidueOutlier(FirstLayerDetector):
     **Sign.** Unlike the other first-layer detectors, larger scores speak for *any* anomaly, OOD
     or ADV, as usual in pytorch-ood.
 
-    It shares model, layer and fitted state with the other detector and needs no fit of its own.
+    It shares model, layer and fitted state with the other detector and needs no fit of its own:
+    fitting either of them fits both.
 
     .. rubric:: Examples
 
@@ -55,6 +58,30 @@ class ResidueOutlier(FirstLayerDetector):
             raise TypeError(f"residue must be a ViyogResidue, got {type(residue).__name__}.")
         super().__init__(residue.model, layer=residue.layer)
         self.residue = residue
+
+    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+        """
+        Fit the other detector, which this one reads.
+
+        :param data_loader: as for :meth:`ViyogResidue.fit`
+        :param progress: show a progress bar where the pass takes more than a second
+        :return: the fitted detector
+        :raises ValueError: as :meth:`ViyogResidue.fit`
+        """
+        self.residue.fit(data_loader, progress=progress)
+        return self
+
+    def fit_features(self, maps: Tensor, y: Any = None) -> Self:
+        """
+        Fit the other detector to feature maps.
+
+        :param maps: as for :meth:`ViyogResidue.fit_features`
+        :param y: as for :meth:`ViyogResidue.fit_features`
+        :return: the fitted detector
+        :raises ValueError: as :meth:`ViyogResidue.fit_features`
+        """
+        self.residue.fit_features(maps, y)
+        return self
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         raise NotImplementedError("ResidueOutlier has no fit of its own; fit the ViyogResidue.")

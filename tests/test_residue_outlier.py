@@ -47,8 +47,17 @@ def test_it_follows_the_other_detectors_fit(data):
     own = ViyogResidue(build(SmallNet)).fit(data)
     scores = pipeline.fit(data).predict(x)
     torch.testing.assert_close(scores["outlier"], -own.log_likelihoods(x)[:, 0])
-    with pytest.raises(NotImplementedError, match="fit the ViyogResidue"):
-        detectors["outlier"].fit_features(torch.rand(9, 12, 12, 12))
+
+
+def test_fitting_it_fits_the_other(data):
+    x = torch.rand(5, 3, 12, 12)
+    own = ViyogResidue(build(SmallNet)).fit(data)
+    outlier = ResidueOutlier(ViyogResidue(build(SmallNet))).fit(data)
+    torch.testing.assert_close(outlier.residue.predict(x), own.predict(x))
+    torch.testing.assert_close(outlier.predict(x), -own.log_likelihoods(x)[:, 0])
+    maps = own.model.stem(torch.cat([x for x, _ in data])).detach()
+    by_maps = ResidueOutlier(ViyogResidue(None, layer=own.model.stem.conv, input_range=1.0))
+    assert by_maps.fit_features(maps).residue.eigenvalues is not None
 
 
 def test_as_a_gate_of_triage(data, tmp_path):
