@@ -114,7 +114,7 @@ def test_log_likelihoods_order_and_agreement(fitted, images):
         fitted.log_likelihoods_features(maps), likelihoods, rtol=1e-3, atol=1e-2
     )
     torch.testing.assert_close(
-        fitted.noise_floor_features(maps), fitted.noise_floor(x), rtol=1e-3, atol=1e-6
+        fitted.noise_floor_features(maps), fitted.noise_floor(x), rtol=1e-3, atol=1e-5
     )
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytorch_ood_viyog import Viyog, ViyogTV
+from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.attacks import FoolboxAttack, craft, round_to_8_bit
 
 matplotlib.use("Agg")
@@ -132,6 +132,7 @@ detectors = {
     "Mahalanobis": Mahalanobis(model.features),
     "Viyog": Viyog(model, bounded=False),  # unbounded: the same ranks, easier to draw
     "ViyogTV": ViyogTV(model),
+    "ViyogResidue": ViyogResidue(model),
 }
 groups = {"ID": id_images, "OOD": ood_images, "ADV": torch.cat(list(adversarial.values()))}
 scores = {}
