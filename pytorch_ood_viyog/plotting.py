@@ -159,7 +159,7 @@ def plot_layer_scan(rows: Sequence[Row], path: str | Path, title: str = "") -> P
     """
     plt = _pyplot()
     colours = ["#225588" if row["BeatsLast"] else "#aabbcc" for row in rows]
-    size = (max(4.0, 1.2 + 0.24 * len(rows)), 3.6)
+    size = (max(5.5, 1.2 + 0.24 * len(rows)), 3.8)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     heights = [row["AUROC"] - 0.5 for row in rows]
     axis.bar(range(len(rows)), heights, bottom=0.5, color=colours, width=0.8)
@@ -174,7 +174,7 @@ def plot_layer_scan(rows: Sequence[Row], path: str | Path, title: str = "") -> P
     axis.tick_params(axis="y", labelsize=8)
     names = [f"{row['Layer']} {row['Kind']}" for row in rows]
     axis.set_xticks(range(len(rows)), names, rotation=90, fontsize=7)
-    axis.set_xlabel(title, fontsize=9)
+    axis.set_xlabel(title, fontsize=8, wrap=True)
     axis.spines[["top", "right"]].set_visible(False)
     return _write(plt, figure, path)
 
