@@ -41,7 +41,7 @@ def test_loading_needs_no_pass_of_the_model(make, model, state, images):
     loaded = make(model).load_state_dict(state)
     with torch.no_grad():
         maps = model.stem.conv(model.stem.norm(images))
-    torch.testing.assert_close(loaded.predict_features(maps), loaded(images))
+    torch.testing.assert_close(loaded.predict_features(maps), loaded(images), rtol=1e-3, atol=1e-3)
 
 
 def test_settings_are_loaded(make, model, images):
