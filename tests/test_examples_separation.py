@@ -43,7 +43,7 @@ RESULTS = {
         ("OOD-vs-ADV, PGD 8/255", 0.95, ""),  # neither ID nor noise images take part
         ("worst OOD set, attacks of 8/255", 0.8, "mri, fgsm8"),  # DeepFool is none of 8/255
         ("ID-vs-ADV, PGD 8/255", 0.5, ""),
-        ("noise images as OOD, worst L∞ attack", 0.25, "uniform_noise, pgd8"),
+        ("noise images as OOD, worst attack", 0.25, "uniform_noise, pgd8"),
         ("FPR95 OOD-vs-ADV, PGD 8/255", 0.05, ""),
     ],
 )
