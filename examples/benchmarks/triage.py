@@ -42,7 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=list(CONFIGS))
+    models = [name for name in CONFIGS if not name.endswith("quick")]
+    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=models)
     parser.add_argument("--halvings", type=int, default=20, help="default: 20")
     parser.add_argument("--quick", action="store_true", help="one model, two halvings")
     arguments = parser.parse_args()
