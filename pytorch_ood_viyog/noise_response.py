@@ -2,12 +2,14 @@
 What white noise on a convolution's input does to its maps, and where in its maps no border is.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import Conv1d, Conv2d, Conv3d, functional
+from torch.nn import Conv1d, Conv2d, Conv3d
 
 from .first_layer import CONVOLUTIONS
 
@@ -15,10 +17,8 @@ __all__ = [
     "Convolution",
     "Windows",
     "as_convolution",
-    "convolve",
     "dense_kernel",
     "extended_kernel",
-    "noise_maps",
 ]
 
 Convolution = Conv1d | Conv2d | Conv3d
@@ -68,20 +68,6 @@ def extended_kernel(conv: Convolution, kernel: Tensor) -> Tensor:
             place = place.movedim(i + 2, 0)[::dilation].movedim(0, i + 2)
         place.copy_(kernel)
     return extended.flatten(0, 1)
-
-
-def noise_maps(conv: Convolution, noise: Tensor) -> Tensor:
-    """
-    The residue :math:`W * \\delta` that a perturbation of the input adds to the raw maps. It is
-    exact, as the layer is linear.
-
-    :param conv: the convolution
-    :param noise: perturbation :math:`\\delta` of the layer's input,
-        :math:`B \\times C_{in} \\times *S`
-    :return: change of the feature maps, :math:`B \\times C \\times *S'`
-    """
-    change: Tensor = conv._conv_forward(noise, conv.weight.detach(), None)
-    return change
 
 
 @dataclass(frozen=True)
@@ -162,6 +148,20 @@ class Windows:
                 packed = packed.movedim(axis, 0)[1:-1:packed_step].movedim(0, axis)
         return packed
 
+    def neighbours(self, packed: Tensor) -> Iterator[Tensor]:
+        """
+        :param packed: packed maps, or what was computed from them position by position
+        :return: its values at the first position of each window, at the second, and so on, the
+            last axis varying fastest: :math:`3^d` tensors of the windows' shape
+        """
+        counts = self.count(tuple(packed.shape[2:]))
+        for place in itertools.product(range(3), repeat=len(counts)):
+            values = packed
+            for axis, (step, count) in enumerate(zip(self.packed_steps, counts, strict=True), 2):
+                values = values.narrow(axis, place[axis - 2], (count - 1) * step + 1)
+                values = values.movedim(axis, 0)[::step].movedim(0, axis)
+            yield values
+
     def positions_field(self, conv: Convolution, field: Tensor) -> Tensor:
         """
         :param conv: the convolution
@@ -221,21 +221,3 @@ def as_convolution(layer: object) -> Convolution:
             f"module. Name a convolution by layer=..., or pass it as module."
         )
     return layer
-
-
-def convolve(
-    inputs: Tensor,
-    kernel: Tensor,
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...] | int = 1,
-) -> Tensor:
-    """
-    :param inputs: :math:`B \\times C \\times *S`
-    :param kernel: :math:`R \\times C \\times *K`
-    :param stride: stride along each axis
-    :param dilation: dilation along each axis
-    :return: the convolution without padding, :math:`B \\times R \\times *S'`
-    """
-    operation = (functional.conv1d, functional.conv2d, functional.conv3d)[len(stride) - 1]
-    result: Tensor = operation(inputs, kernel, stride=stride, dilation=dilation)
-    return result

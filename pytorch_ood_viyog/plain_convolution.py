@@ -13,6 +13,7 @@ from torch.nn import Conv1d, Conv2d, Conv3d
 from .checks import full_precision
 from .first_layer import CONVOLUTIONS, LayerCall
 from .noise_response import Convolution
+from .precise_convolution import precise
 
 __all__ = [
     "exact_maps",
@@ -77,16 +78,16 @@ def exact_maps(call: LayerCall) -> Tensor:
     """
     :param call: the moment that a layer runs
     :return: its raw maps in float32 or better, from the layer's input where the model itself
-        computes the maps in less (half-precision weights, autocast)
+        computes the maps in less (half-precision weights, autocast, TF32)
     """
     conv = plain_convolution(call)
-    if conv is None or not (_autocast(call.input.device) or call.input.dtype.itemsize < 4):
+    inputs = precise(call.input)
+    if conv is None or (inputs is call.input and not _autocast(inputs.device)):
         return call.maps()
-    bias = None if conv.bias is None else full_precision(conv.bias)
-    with without_autocast(call.input.device):
-        inputs, weight = full_precision(call.input), full_precision(conv.weight)
-        maps: Tensor = conv._conv_forward(inputs, weight, bias)
-        return maps
+    bias = None if conv.bias is None else precise(conv.bias)
+    with without_autocast(inputs.device):
+        maps: Tensor = conv._conv_forward(inputs, precise(conv.weight), bias)
+        return maps.to(full_precision(call.input).dtype)
 
 
 @contextmanager

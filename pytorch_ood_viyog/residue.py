@@ -20,6 +20,7 @@ from .detector import Statistics
 from .first_layer import LayerCall
 from .noise_response import Convolution, Windows, as_convolution
 from .plain_convolution import exact_maps, maps_shape, plain_convolution, without_autocast
+from .precise_convolution import precise
 from .residue_model import Settings, conclude, reader_of, score
 from .residue_readings import ResidueReadings
 from .residue_statistics import measure, merge
@@ -253,7 +254,7 @@ class ViyogResidue(ResidueReadings):
             return None
         with without_autocast(field.device):
             reader = reader_of(state)
-            responses = reader.from_input(conv, full_precision(field), windows)
+            responses = reader.from_input(conv, precise(field), windows)
             return reader.features(responses)
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from .directions import quiet_directions
-from .noise_response import Convolution, Windows, convolve, dense_kernel, extended_kernel
+from .fitting import accumulator_dtype
+from .noise_response import Convolution, Windows, dense_kernel, extended_kernel
+from .precise_convolution import convolve_differences
 
 __all__ = ["Reader", "Responses", "fit_reader"]
 
@@ -67,12 +69,15 @@ class Reader:
         :param windows: where they are read
         :return: responses :math:`z`
         """
-        axes = maps.dim() - 2
-        centred = maps - self.mean.to(maps.dtype).view(-1, *[1] * axes)
-        local = torch.einsum("mc,bc...->bm...", self.local.to(maps.dtype), centred)
+        # directions of little gain have large weights, which float32 would not cancel
+        exact = accumulator_dtype(maps.device)
+        centred = maps.to(exact) - self.mean.to(exact).view(-1, *[1] * (maps.dim() - 2))
+        local = torch.einsum("mc,bc...->bm...", self.local.to(exact), centred)
         quiet = local[:, : self.window.shape[1]]
-        around = convolve(quiet, self.window.to(maps.dtype), windows.packed_steps)
-        return windows.positions(local).flatten(2), around.flatten(2)
+        weights = self.window.to(exact).flatten(2).unbind(dim=2)
+        parts = zip(weights, windows.neighbours(quiet), strict=True)
+        around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
+        return windows.positions(local).flatten(2), around.sum(dim=0)
 
     def from_input(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
         """
@@ -90,8 +95,9 @@ class Reader:
     def _linear(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
         stride = windows.input_stride(conv)
         own = windows.positions_field(conv, field)
-        local = convolve(own, self.local_kernel.to(field.dtype), stride, conv.dilation)
-        around = convolve(field, self.window_kernel.to(field.dtype), stride)
+        undilated = (1,) * len(stride)
+        local = convolve_differences(own, self.local_kernel, stride, conv.dilation)
+        around = convolve_differences(field, self.window_kernel, stride, undilated)
         return local.flatten(2), around.flatten(2)
 
     def white_noise(
@@ -178,7 +184,7 @@ def fit_reader(
     local_kernel = torch.einsum("mc,c...->m...", local, kernel)
     quiet = local[: _window_directions(maps, windows)]
     extended = extended_kernel(conv, local_kernel[: len(quiet)])
-    around = _covariance(_neighbourhoods(maps, mean, quiet, windows))
+    around = _neighbourhood_covariance(maps, mean, quiet, windows)
     window, more_energies = quiet_directions(around, _gram(extended * scale), count)
     bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.detach().double()
     offset = local @ (bias - mean)
@@ -229,19 +235,22 @@ def _window_directions(maps: Tensor, windows: Windows) -> int:
     return max(1, vectors // (_FEWEST * int(3 ** (maps.dim() - 2))))
 
 
-def _neighbourhoods(maps: Tensor, mean: Tensor, local: Tensor, windows: Windows) -> Tensor:
-    """Local responses of all windows, one window a row: :math:`n \\times M 3^d`."""
+def _neighbourhood_covariance(
+    maps: Tensor, mean: Tensor, local: Tensor, windows: Windows
+) -> Tensor:
+    """Of the local responses in a window, :math:`M 3^d` of them; few samples at a time."""
     axes = maps.dim() - 2
-    step = max(1, math.prod(windows.count(tuple(maps.shape[2:]))) * len(maps) // _VECTORS)
-    vectors = []
+    windows_in_all = math.prod(windows.count(tuple(maps.shape[2:]))) * len(maps)
+    step, taken = max(1, windows_in_all // _VECTORS), 0
+    total = local.new_zeros(len(local) * 3**axes, len(local) * 3**axes)
     for chunk in torch.split(maps, _FEW):
         centred = chunk.double() - mean.view(-1, *[1] * axes)
         responses = torch.einsum("mc,bc...->bm...", local, centred)
-        for axis, distance in enumerate(windows.packed_steps, 2):
-            responses = responses.unfold(axis, 3, distance)
-        rows = responses.movedim(1, 1 + axes).reshape(-1, len(local) * 3**axes)
-        vectors.append(rows[::step])
-    return torch.cat(vectors)
+        values = torch.stack([v.flatten(2) for v in windows.neighbours(responses)], dim=2)
+        rows = values.movedim(3, 1).reshape(-1, len(total))[::step]
+        total += rows.T @ rows
+        taken += len(rows)
+    return total / taken
 
 
 def _rows(vectors: Tensor) -> Tensor:
