@@ -149,7 +149,7 @@ class _ScoredLayer(Module):
         maps: Tensor = self.layer(x)
         if self.slot.is_empty():
             # the user's hooks may have changed the output; scores are of the raw one
-            raw = None if self.layer._forward_hooks else maps
+            raw = self.layer.forward(x) if self.layer._forward_hooks else maps
             self.slot.put(self.scorer.of_call(LayerCall(self.layer, x, raw)))
         return maps
 

@@ -10,8 +10,10 @@ from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor
 from torch.nn import Module
 
-from .checks import check_number
+from .checks import check_layout, check_number
 from .detector import FirstLayerDetector, Statistics, accumulator_dtype
+from .first_layer import LayerCall
+from .plain_convolution import maps_shape, plain_convolution
 
 __all__ = ["PAPER", "Viyog", "bounded_transform", "infinity_norm"]
 
@@ -28,6 +30,11 @@ PAPER = Paper(
 _SEPARATION = 1e-8
 # the gate is lowered where it is closer to 1 than this: far more than the logarithm can add
 _CROWDED = 1e-4
+# maps that are computed at once: more leave a CPU's cache, and reading them again costs as much
+# as the convolution
+_CACHED_BYTES = 2**23
+# fewest parts of a batch, and all on a GPU, where starting many kernels costs more
+_PARTS = 2
 # stands for 0 in logarithms: half of the smallest float32
 _SMALLEST = 2.0**-150
 
@@ -175,7 +182,27 @@ class Viyog(FirstLayerDetector):
         return {"baseline": statistics["norm_sum"] / statistics["count"]}
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        norms, baseline = infinity_norm(maps), state["baseline"].to(maps.device)
+        return self._score_norms(infinity_norm(maps), state)
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        conv = plain_convolution(call)
+        if call.output is not None or conv is None:
+            return super()._score_call(call, state)
+        shape = maps_shape(conv, call.input)
+        check_layout(shape, self._layout)
+        parts = call.input.tensor_split(_number_of_parts(shape, call.input))
+        norms = [infinity_norm(conv.forward(part)) for part in parts if len(part)]
+        return self._score_norms(torch.cat(norms), state)
+
+    def _score_norms(self, norms: Tensor, state: dict[str, Tensor]) -> Tensor:
+        baseline = state["baseline"].to(norms.device)
         if not self.bounded:
             return baseline - norms
         return -bounded_transform(norms, baseline, self.temperature)
+
+
+def _number_of_parts(shape: tuple[int, ...], inputs: Tensor) -> int:
+    """Parts of a batch, so that the maps of all its samples are never in memory together."""
+    if inputs.device.type != "cpu":
+        return _PARTS
+    return max(_PARTS, math.prod(shape) * inputs.element_size() // _CACHED_BYTES)

@@ -89,3 +89,5 @@ def test_speed_quick(tmp_path):
     maps = int(by_job["ViyogTV.predict"]["maps_memory"])
     assert maps == 4 * 2 * 64 * 32 * 32
     assert int(by_job["ViyogTV.predict"]["peak_memory"]) < maps
+    # and what needs all of them never has them together; the rest are the scores
+    assert int(by_job["Viyog.predict"]["peak_memory"]) <= 1.01 * maps

@@ -72,6 +72,25 @@ def test_layers_that_compute_in_their_own_way_are_run(stem, name):
     assert plain_convolution(LayerCall(model[0], x)) is None
 
 
+@pytest.mark.parametrize(("cached_bytes", "largest"), [(1, 1), (3 * 24 * 12 * 12 * 4, 4)])
+def test_viyog_computes_the_maps_of_few_samples_at_once(monkeypatch, cached_bytes, largest):
+    monkeypatch.setattr("pytorch_ood_viyog.viyog._CACHED_BYTES", cached_bytes)
+    model, x, batches = nn.Sequential(nn.Conv2d(3, 24, 3)).eval(), torch.rand(11, 3, 14, 14), []
+    detector = Viyog(model).fit([x])
+    with torch.no_grad():
+        expected = detector.predict_features(model(x))
+
+    def infinity_norm(maps):
+        batches.append(len(maps))
+        return maps.abs().flatten(1).amax(dim=1).double()
+
+    monkeypatch.setattr("pytorch_ood_viyog.viyog.infinity_norm", infinity_norm)
+    torch.testing.assert_close(detector(x), expected)
+    assert sum(batches) == 11
+    assert max(batches) == largest
+    assert detector(x[:1]).shape == (1,)
+
+
 def test_input_that_the_layer_refuses_is_refused(kind, model, images):
     detector = kind(model).fit([images])
     for bad in (images.double(), images[:, :2]):
