@@ -184,6 +184,8 @@ class ViyogResidue(ResidueReadings):
         "whitening": "F F",
         "centre": "",
         "spread": "",
+        "least": "E",
+        "contrast": "F",
     }
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:

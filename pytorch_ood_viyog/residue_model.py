@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .contrast import fisher_contrast
 from .detector import Statistics
 from .hypotheses import log_likelihoods, shrunk_whitening
 from .noise_response import Convolution, Windows
@@ -19,6 +20,8 @@ __all__ = ["Settings", "conclude", "hypotheses", "noise_floor", "reader_of", "sc
 _BEYOND = (4, 8, 16)
 # samples at once
 _CHUNK = 32
+# share of the residues of a strength that score below its entry in `least`
+_BELOW_LEAST = 0.01
 # median of the square of a standard normal variable
 _NORMAL_MEDIAN = 0.4549
 
@@ -42,7 +45,8 @@ def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> d
     :param settings: the detector's settings
     :return: fitted state: the :class:`Reader`'s directions and kernels, ``scale`` (dynamic range
         of the input), ``means`` and ``whitening`` of the hypotheses, ``centre`` and ``spread`` of
-        the evidence on ID
+        the evidence on ID, ``least`` scores of ID with the residue of each strength, and the
+        ``contrast`` of ID and ADV
     """
     windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
     scale = dynamic_range(conv, statistics, settings.input_range)
@@ -50,11 +54,17 @@ def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> d
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
     groups = _feature_groups(conv, sample, reader, windows, scale, settings)
     state = vars(reader) | {"scale": scale} | _fit_hypotheses(groups, settings)
-    evidence = _held_out_evidence(groups, settings)
-    spread = evidence.std(correction=0)
+    evidence, *with_residues = _held_out_evidence(groups, settings)
+    centre, spread = evidence.mean(), evidence.std(correction=0)
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    least = [((e - centre) / spread).quantile(_BELOW_LEAST) for e in with_residues]
+    residues = torch.cat(groups[1 : len(settings.eps) + 1])
+    contrast = fisher_contrast(groups[0], residues, _shrinkage(groups, settings))
     return state | {
-        "centre": evidence.mean(),
-        "spread": torch.where(spread > 0, spread, torch.ones_like(spread)),
+        "centre": centre,
+        "spread": spread,
+        "least": torch.stack(least),
+        "contrast": contrast,
     }
 
 
@@ -68,23 +78,35 @@ def _fit_hypotheses(groups: list[Tensor], settings: Settings) -> dict[str, Tenso
     means = torch.stack([group.mean(dim=0) for group in groups])
     levels = len(settings.eps) + 1
     centred = torch.cat([groups[level] - means[level] for level in range(levels)])
+    whitening = shrunk_whitening(centred, _shrinkage(groups, settings))
+    return {"means": means, "whitening": whitening}
+
+
+def _shrinkage(groups: list[Tensor], settings: Settings) -> float:
     samples, features = groups[0].shape
     usual = features / (features + 10 * samples)
-    shrinkage = usual if settings.shrinkage is None else settings.shrinkage
-    return {"means": means, "whitening": shrunk_whitening(centred, shrinkage)}
+    return usual if settings.shrinkage is None else settings.shrinkage
 
 
-def _held_out_evidence(groups: list[Tensor], settings: Settings) -> Tensor:
-    """Evidence on ID samples, each half judged by the other: as new images will be."""
+def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]:
+    """
+    Evidence on ID samples as they are, and with each residue; each half is judged by the other:
+    as new images will be.
+    """
+    judged = groups[: len(settings.eps) + 1]
     if len(groups[0]) < 4:
-        return _evidence(hypotheses(groups[0], _fit_hypotheses(groups, settings), settings))
-    halves = [[group[half::2] for group in groups] for half in (0, 1)]
-    return torch.cat(
-        [
-            _evidence(hypotheses(held_out[0], _fit_hypotheses(seen, settings), settings))
-            for seen, held_out in (halves, halves[::-1])
-        ]
-    )
+        fitted = _fit_hypotheses(groups, settings)
+        return [_evidence(hypotheses(group, fitted, settings)) for group in judged]
+    first, second = [_fit_hypotheses([g[half::2] for g in groups], settings) for half in (0, 1)]
+    return [
+        torch.cat(
+            [
+                _evidence(hypotheses(group[1::2], first, settings)),
+                _evidence(hypotheses(group[::2], second, settings)),
+            ]
+        )
+        for group in judged
+    ]
 
 
 def _feature_groups(

@@ -76,6 +76,17 @@ class ResidueReadings(FirstLayerDetector):
         """Dynamic range of each channel of the convolution's input, as read or as given."""
         return self._fitted("scale")
 
+    @property
+    def least_adv(self) -> float | None:
+        """
+        The score below which an input is no attack worth the name: of held-out ID samples with
+        the residue of the middle strength of ``eps`` (of two, the smaller: 2/255 by default),
+        99 % score higher, and as many with each stronger residue. Attacks of twice the middle
+        strength are to be found; they do not use all of it at every pixel.
+        """
+        least = self._fitted("least")
+        return None if least is None else float(least[(len(least) - 1) // 2 :].min())
+
     def _fitted(self, name: str) -> Tensor | None:
         return self._require_state()[name] if self._is_fitted else None
 

@@ -1,0 +1,86 @@
+"""
+The base of detectors that read the features of a ViyogResidue in another way.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from pytorch_ood.api import DetectorInfo, Task
+from torch import Tensor
+from typing_extensions import Self
+
+from .checks import check_maps
+from .detector import FirstLayerDetector, Statistics
+from .first_layer import LayerCall
+from .residue import ViyogResidue
+from .viyog import PAPER
+
+__all__ = ["ResidueView"]
+
+
+class ResidueView(FirstLayerDetector):
+    """
+    Another reading of a :class:`~pytorch_ood_viyog.residue.ViyogResidue`, with whom it shares
+    model, layer and fitted state: fitting either of them fits both.
+
+    A view implements :meth:`_view`.
+    """
+
+    info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
+    requires_fit = False
+    hyperparameter_space: ClassVar[dict[str, list[object]]] = {}
+
+    def __init__(self, residue: ViyogResidue):
+        """
+        :param residue: the detector whose features are read
+        :raises TypeError: if it is no :class:`ViyogResidue`
+        """
+        if not isinstance(residue, ViyogResidue):
+            raise TypeError(f"residue must be a ViyogResidue, got {type(residue).__name__}.")
+        super().__init__(residue.model, layer=residue.layer)
+        self.residue = residue
+
+    @abstractmethod
+    def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Scores of shape :math:`B` from features, :math:`B \\times F`."""
+
+    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+        """
+        Fit the other detector, which this one reads.
+
+        :param data_loader: as for :meth:`ViyogResidue.fit`
+        :param progress: show a progress bar where the pass takes more than a second
+        :return: the fitted detector
+        :raises ValueError: as :meth:`ViyogResidue.fit`
+        """
+        self.residue.fit(data_loader, progress=progress)
+        return self
+
+    def fit_features(self, maps: Tensor, y: Any = None) -> Self:
+        """
+        Fit the other detector to feature maps.
+
+        :param maps: as for :meth:`ViyogResidue.fit_features`
+        :param y: as for :meth:`ViyogResidue.fit_features`
+        :return: the fitted detector
+        :raises ValueError: as :meth:`ViyogResidue.fit_features`
+        """
+        self.residue.fit_features(maps, y)
+        return self
+
+    def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
+        raise NotImplementedError(f"{type(self).__name__} has no fit; fit the ViyogResidue.")
+
+    def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} has no fit; fit the ViyogResidue.")
+
+    def _require_state(self) -> dict[str, Tensor]:
+        return self.residue._require_state()
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return self._view(self.residue._call_features(call, state), state)
+
+    def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        maps = check_maps(maps, self.residue._layout)
+        return self._view(self.residue._features(maps, state), state)

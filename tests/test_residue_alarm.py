@@ -1,0 +1,80 @@
+"""The contrast of ID and ADV, and the least score of ADV."""
+
+import pytest
+import torch
+from networks import SmallNet, build
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytorch_ood_viyog import ViyogResidue, ViyogTV
+from pytorch_ood_viyog.residue_alarm import ResidueAlarm
+
+
+def images(count, seed):
+    """Smooth images that differ much in their contrast, as photographs do."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, 3, 18, 18, generator=generator)
+    smooth = torch.nn.functional.avg_pool2d(x, 3, 1)
+    strength = 10 ** (-2 * torch.rand(count, 1, 1, 1, generator=generator))
+    return 0.5 + strength * (smooth - 0.5)
+
+
+def signs(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return 2.0 * torch.randint(0, 2, (count, 3, 16, 16), generator=generator) - 1
+
+
+@pytest.fixture(scope="module")
+def residue():
+    x = images(240, 0)
+    loader = DataLoader(TensorDataset(x, torch.arange(240) % 5), batch_size=60)
+    return ViyogResidue(build(SmallNet), input_range=1.0).fit(loader)
+
+
+def test_the_score_is_the_contrast_of_the_features(residue):
+    x = images(9, 1)
+    state = residue._require_state()
+    features = residue._input_features(x)
+    expected = ((features - state["means"][0]) * state["contrast"]).sum(dim=1)
+    torch.testing.assert_close(ResidueAlarm(residue).predict(x), expected)
+    maps = residue.model.stem(x).detach()
+    torch.testing.assert_close(
+        ResidueAlarm(residue).predict_features(maps), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("eps", [2 / 255, 4 / 255, 8 / 255])
+def test_residues_of_every_strength_raise_the_alarm(residue, eps):
+    known, new = images(200, 2), images(200, 3)
+    alarm = ResidueAlarm(residue)
+    threshold = alarm.predict(known).quantile(0.95)
+    assert (alarm.predict(new + eps * signs(200, 4)) > threshold).float().mean() > 0.9
+    assert (alarm.predict(new) > threshold).float().mean() < 0.12
+
+
+def test_residues_from_the_middle_strength_on_reach_the_least_adv(residue):
+    x, noise = images(300, 5), signs(300, 6)
+    scores = {level: residue.predict(x + level / 255 * noise) for level in (0, 2, 4, 8)}
+    above = {n: float((s > residue.least_adv).float().mean()) for n, s in scores.items()}
+    assert min(above[2], above[4], above[8]) > 0.95  # 99 % of the samples that it was set on
+    assert above[0] < 0.2
+    # the weakest of the three is at the 1 % quantile, not far above it
+    assert min(above[2], above[4], above[8]) < 1
+
+
+def test_least_adv_needs_a_fit_and_survives_saving(residue):
+    assert ViyogResidue(None).least_adv is None
+    loaded = ViyogResidue(residue.model).load_state_dict(residue.state_dict())
+    assert loaded.least_adv == residue.least_adv
+    x = images(5, 1)
+    assert torch.equal(ResidueAlarm(loaded).predict(x), ResidueAlarm(residue).predict(x))
+
+
+def test_one_strength_is_its_own_middle():
+    x = images(100, 0)
+    one = ViyogResidue(build(SmallNet), eps=(4 / 255,)).fit([(x, torch.zeros(100))])
+    assert one.least_adv == float(one._require_state()["least"][0])
+
+
+def test_only_residue_has_a_contrast():
+    with pytest.raises(TypeError, match="must be a ViyogResidue, got ViyogTV"):
+        ResidueAlarm(ViyogTV(None))
