@@ -3,7 +3,7 @@ The base of all first-layer detectors: what their scores mean and how they are a
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -59,11 +59,17 @@ class FirstLayerDetector(FittedOnMaps):
         :raises ValueError: if ``x`` or its feature maps are not finite, or have other channels
             than the detector was fitted on
         """
+        return self._read_at_layer(x, self._score_call)
+
+    def _read_at_layer(
+        self, x: Tensor, read: Callable[[LayerCall, dict[str, Tensor]], Tensor]
+    ) -> Tensor:
+        """What ``read`` gives at the layer for each sample of checked inputs."""
         first_layer, state = self._require_first_layer(), self._require_state()
         x = self._to_device(check_input(x))
-        scores = first_layer.run(x, lambda call: self._score_call(call, state))
-        check_finite("Input", x, scores)
-        return scores
+        values = first_layer.run(x, lambda call: read(call, state))
+        check_finite("Input", x, values)
+        return values
 
     @torch.no_grad()
     def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from .checks import check_finite, check_input, check_maps
+from .checks import check_finite, check_maps
 from .detector import FirstLayerDetector
 from .first_layer import LayerCall
 from .residue_model import Settings, hypotheses, noise_floor
@@ -141,11 +141,7 @@ class ResidueReadings(FirstLayerDetector):
 
     @torch.no_grad()
     def _input_features(self, x: Tensor) -> Tensor:
-        first_layer, state = self._require_first_layer(), self._require_state()
-        x = self._to_device(check_input(x))
-        features = first_layer.run(x, lambda call: self._call_features(call, state))
-        check_finite("Input", x, features)
-        return features
+        return self._read_at_layer(x, self._call_features)
 
     @torch.no_grad()
     def _maps_features(self, maps: Tensor) -> Tensor:

@@ -190,9 +190,9 @@ class Viyog(FirstLayerDetector):
             return super()._score_call(call, state)
         shape = maps_shape(conv, call.input)
         check_layout(shape, self._layout)
-        parts = call.input.tensor_split(_number_of_parts(shape, call.input))
-        norms = [infinity_norm(conv.forward(part)) for part in parts if len(part)]
-        return self._score_norms(torch.cat(norms), state)
+        parts = torch.split(call.input, _samples_at_once(shape, call.input))
+        norms = torch.cat([infinity_norm(conv.forward(part)) for part in parts])
+        return self._score_norms(norms, state)
 
     def _score_norms(self, norms: Tensor, state: dict[str, Tensor]) -> Tensor:
         baseline = state["baseline"].to(norms.device)
@@ -201,8 +201,9 @@ class Viyog(FirstLayerDetector):
         return -bounded_transform(norms, baseline, self.temperature)
 
 
-def _number_of_parts(shape: tuple[int, ...], inputs: Tensor) -> int:
-    """Parts of a batch, so that the maps of all its samples are never in memory together."""
-    if inputs.device.type != "cpu":
-        return _PARTS
-    return max(_PARTS, math.prod(shape) * inputs.element_size() // _CACHED_BYTES)
+def _samples_at_once(shape: tuple[int, ...], inputs: Tensor) -> int:
+    """So few that the maps of the whole batch are never in memory together."""
+    parts = _PARTS
+    if inputs.device.type == "cpu":
+        parts = max(parts, math.prod(shape) * inputs.element_size() // _CACHED_BYTES)
+    return max(1, math.ceil(len(inputs) / parts))
