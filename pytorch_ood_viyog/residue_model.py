@@ -19,7 +19,7 @@ __all__ = ["Settings", "conclude", "hypotheses", "noise_floor", "reader_of", "sc
 # strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
 _BEYOND = (4, 8, 16)
 # samples at once
-_CHUNK = 32
+_CHUNK = 8
 # share of the residues of a strength that score below its entry in `least`
 _BELOW_LEAST = 0.01
 # median of the square of a standard normal variable
@@ -70,8 +70,8 @@ def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> d
 
 def _in_own_order(maps: Tensor) -> Tensor:
     """By energy, so that the order they were drawn in does not deal out the residues' signs."""
-    energies = maps.double().flatten(1).square().sum(dim=1)
-    return maps[energies.argsort(stable=True)]
+    energies = [m.double().flatten(1).square().sum(dim=1) for m in torch.split(maps, _CHUNK)]
+    return maps[torch.cat(energies).argsort(stable=True)]
 
 
 def _fit_hypotheses(groups: list[Tensor], settings: Settings) -> dict[str, Tensor]:
@@ -118,16 +118,16 @@ def _feature_groups(
     settings: Settings,
 ) -> list[Tensor]:
     """Features of ID samples: as they are, with each residue, and with those beyond the budget."""
-    parts = [reader.from_maps(part, windows) for part in torch.split(maps, _CHUNK)]
-    local, around = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
     generator = torch.Generator().manual_seed(settings.seed)
     counts = windows.count(tuple(maps.shape[2:]))
-    noise, noise_around = reader.white_noise(conv, windows, counts, len(maps), scale, generator)
     beyond = [max(settings.eps) * factor for factor in _BEYOND]
-    return [
-        reader.features((local + strength * noise, around + strength * noise_around))
-        for strength in (0.0, *settings.eps, *beyond)
-    ]
+    strengths = (0.0, *settings.eps, *beyond)
+    chunks = []
+    for part in torch.split(maps, _CHUNK):
+        local, around = reader.from_maps(part, windows)
+        noise, more = reader.white_noise(conv, windows, counts, len(part), scale, generator)
+        chunks.append([reader.features((local + e * noise, around + e * more)) for e in strengths])
+    return [torch.cat(group) for group in zip(*chunks, strict=True)]
 
 
 def hypotheses(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from .directions import quiet_directions
 from .fitting import accumulator_dtype
 from .noise_response import Convolution, Windows, dense_kernel, extended_kernel
-from .precise_convolution import convolve_differences
+from .precise_convolution import convolve_differences, precise
 
 __all__ = ["Reader", "Responses", "fit_reader"]
 
@@ -27,8 +27,8 @@ _FLAT = (0.01 / 255) ** 2
 _LARGEST = 1e15
 # directions in a band
 _BAND = 4
-# samples at once, for large and for small intermediate results
-_FEW, _CHUNK = 8, 64
+# samples at once
+_CHUNK = 8
 
 
 #: responses of the local directions and of those in a window, :math:`B \\times R \\times P` each
@@ -128,12 +128,9 @@ class Reader:
             for count, step, reach in zip(counts, stride, kernel.shape[2:], strict=True)
         ]
         amplitude = scale.float().view(-1, *[1] * len(sizes))
-        parts = []
-        for start in range(0, samples, _CHUNK):
-            shape = (min(_CHUNK, samples - start), kernel.shape[1], *sizes)
-            signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-            parts.append(self._linear(conv, signs * amplitude, windows))
-        return torch.cat([local for local, _ in parts]), torch.cat([around for _, around in parts])
+        shape = (samples, kernel.shape[1], *sizes)
+        signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
+        return self._linear(conv, precise(signs * amplitude), windows)
 
     def features(self, responses: Responses) -> Tensor:
         """
@@ -243,7 +240,7 @@ def _neighbourhood_covariance(
     windows_in_all = math.prod(windows.count(tuple(maps.shape[2:]))) * len(maps)
     step, taken = max(1, windows_in_all // _VECTORS), 0
     total = local.new_zeros(len(local) * 3**axes, len(local) * 3**axes)
-    for chunk in torch.split(maps, _FEW):
+    for chunk in torch.split(maps, _CHUNK):
         centred = chunk.double() - mean.view(-1, *[1] * axes)
         responses = torch.einsum("mc,bc...->bm...", local, centred)
         values = torch.stack([v.flatten(2) for v in windows.neighbours(responses)], dim=2)
