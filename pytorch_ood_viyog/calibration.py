@@ -23,17 +23,17 @@ _REFERENCE_SHARE = 0.2
 
 
 def budget_shares(
-    gates: Sequence[str], router: str, router_share: float, fused: bool
+    gates: Sequence[str], alarm: str, alarm_share: float, fused: bool
 ) -> dict[str, float]:
     """
     :param gates: names of the gates
-    :param router: name of the router
-    :param router_share: share of the false alarms that the router may raise
+    :param alarm: name of the detector that raises the router's alarms
+    :param alarm_share: share of the false alarms that it may raise
     :param fused: whether the gates are fused to one signal
     :return: signal -> share of the false alarms that it may raise
     """
     signals = [FUSED] if fused else gates
-    return dict.fromkeys(signals, (1 - router_share) / len(signals)) | {router: router_share}
+    return dict.fromkeys(signals, (1 - alarm_share) / len(signals)) | {alarm: alarm_share}
 
 
 def fused_score(reference: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> Tensor:
@@ -114,16 +114,21 @@ class Calibration:
             table[FUSED] = fused_score(self.reference, table)
         return table
 
-    def verdicts(self, scores: Mapping[str, Tensor], router: str) -> Tensor:
+    def verdicts(
+        self, scores: Mapping[str, Tensor], router: str, least_adv: float | None = None
+    ) -> Tensor:
         """
         :param scores: what :meth:`with_fused` gave
-        :param router: signal whose alarm means ADV; any other alarm means OOD
+        :param router: detector that decides between OOD and ADV
+        :param least_adv: an alarm means ADV where the router's score is above this; without it,
+            where the router itself raised it
         :return: values of :class:`Verdict`, shape :math:`B`
         """
         alarms = {name: scores[name] > limit for name, limit in self.thresholds.items()}
         alarm = torch.stack(list(alarms.values())).any(dim=0)
         verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
-        return torch.where(alarms[router], int(Verdict.ADV), verdicts)
+        adv = alarms[router] if least_adv is None else alarm & (scores[router] > least_adv)
+        return torch.where(adv, int(Verdict.ADV), verdicts)
 
     def p_values(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """

@@ -2,7 +2,7 @@
 What is behind verdicts, for people to read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -24,6 +24,8 @@ class Explanation:
     p_values: dict[str, Tensor]
     #: signal -> score above which it raises an alarm
     thresholds: dict[str, float]
+    #: router -> score that an alarm needs to mean ADV; empty where the router's own alarm decides
+    required: dict[str, float] = field(default_factory=dict)
 
     @property
     def alarms(self) -> dict[str, Tensor]:
@@ -40,7 +42,8 @@ class Explanation:
     def _cell(self, name: str, sample: int) -> str:
         score = float(self.scores[name][sample])
         text = f"{name} {score:.4g}"
-        if name in self.thresholds:
-            limit = self.thresholds[name]
+        limits = self.thresholds | self.required
+        if name in limits:
+            limit = limits[name]
             text += f" {'>' if score > limit else '<='} {limit:.4g}"
         return f"{text} (p={float(self.p_values[name][sample]):.3f})"

@@ -17,6 +17,8 @@ from .checks import check_number
 from .detector import FirstLayerDetector
 from .explanation import Explanation
 from .held_out import HeldOut
+from .residue import ViyogResidue
+from .residue_alarm import ResidueAlarm
 from .verdicts import VerdictGiver, first_inputs
 
 __all__ = ["Triage"]
@@ -29,10 +31,15 @@ class Triage(VerdictGiver):
     """
     Turns detector scores into verdicts: answer (ID), abstain (OOD) or reject and alert (ADV).
 
-    An alarm is raised where the score of the *gate* or of the *router* is unusual for ID data,
-    above a threshold of its own. The router then decides: ADV if its own score is above its
-    threshold, OOD otherwise. The router opens the gate too, because gates on logits see few
-    attacks: these are made to look confident.
+    An alarm is raised where the score of the *gate* or the *router's alarm* is unusual for ID
+    data, above a threshold of its own. The router needs an alarm too, because gates on logits see
+    few attacks: these are made to look confident. The router then decides between ADV and OOD:
+
+    - A :class:`ViyogResidue` raises its alarms by :class:`ResidueAlarm`, its contrast of ID and
+      ADV. The verdict is ADV where its score is above
+      :attr:`~pytorch_ood_viyog.residue.ViyogResidue.least_adv`, which nearly all ID samples with
+      a simulated perturbation exceed, whoever raised the alarm; OOD otherwise.
+    - Any other router raises alarms by its score. Those mean ADV, all others OOD.
 
     Several gates are fused to one score by default, see
     :func:`~pytorch_ood_viyog.calibration.fused_score`. Gates that look at different
@@ -55,7 +62,7 @@ class Triage(VerdictGiver):
 
     .. code-block:: python
 
-        triage = Triage(EnergyBased(None), ViyogTV(model), id_fpr=0.05)
+        triage = Triage(EnergyBased(None), ViyogResidue(model), id_fpr=0.05)
         triage.fit(train_loader, calibration_loader)
         verdicts = triage.predict(images)
         print(triage.explain(images))
@@ -78,7 +85,7 @@ class Triage(VerdictGiver):
         :param router: first-layer detector that tells ADV from OOD
         :param model: model; default is the one of the router or of a gate
         :param id_fpr: rate of false alarms on ID data, all signals together
-        :param router_share: share of the false alarms that the router may raise
+        :param router_share: share of the false alarms that the router's alarm may raise
         :param combine: several gates raise one alarm together (``"fused"``), or each its own, with
             equal shares of what the router leaves (``"any"``)
         :param held_out: share of the training data to calibrate on where no calibration data are
@@ -96,13 +103,13 @@ class Triage(VerdictGiver):
         if combine not in ("fused", "any"):
             raise ValueError(f"combine must be 'fused' or 'any', got {combine!r}.")
         self.combine = combine
-        self.router = type(router).__name__
-        if taken := {self.router, FUSED} & set(gates):
+        alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
+        self.router, self.alarm = type(router).__name__, type(alarm).__name__
+        if taken := {self.router, self.alarm, FUSED} & set(gates):
             raise ValueError(f"gate must not have the names of other signals, got {taken}.")
         self.gates = list(gates)
-        super().__init__(
-            _find_model(model, router, gates), gates | {self.router: router}, **shared
-        )
+        detectors = gates | {self.alarm: alarm, self.router: router}
+        super().__init__(_find_model(model, router, gates), detectors, **shared)
         self._calibration: Calibration | None = None
 
     def fit(
@@ -153,7 +160,13 @@ class Triage(VerdictGiver):
     @property
     def shares(self) -> dict[str, float]:
         """Signal -> share of the false alarms that it may raise."""
-        return budget_shares(self.gates, self.router, self.router_share, self._fuses)
+        return budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+
+    @property
+    def rule(self) -> tuple[str, float | None]:
+        """What decides between OOD and ADV, see :meth:`Calibration.verdicts`."""
+        router = self.pipeline[self.router]
+        return self.router, router.least_adv if isinstance(router, ViyogResidue) else None
 
     @property
     def _fuses(self) -> bool:
@@ -177,8 +190,7 @@ class Triage(VerdictGiver):
         :raises RequiresFittingException: if this or a detector is not fitted
         """
         calibration = self.calibration
-        scores = calibration.with_fused(self.pipeline.predict(x))
-        return calibration.verdicts(scores, self.router)
+        return calibration.verdicts(calibration.with_fused(self.pipeline.predict(x)), *self.rule)
 
     def explain(self, x: Tensor) -> Explanation:
         """
@@ -188,11 +200,13 @@ class Triage(VerdictGiver):
         """
         calibration = self.calibration
         scores = calibration.with_fused(self.pipeline.predict(x))
+        router, least_adv = self.rule
         return Explanation(
-            verdicts=calibration.verdicts(scores, self.router),
+            verdicts=calibration.verdicts(scores, router, least_adv),
             scores=scores,
             p_values=calibration.p_values(scores),
             thresholds=dict(calibration.thresholds),
+            required={} if least_adv is None else {router: least_adv},
         )
 
     def _rule_state(self) -> dict[str, Any]:
@@ -214,6 +228,9 @@ class Triage(VerdictGiver):
             budget = f"  {name}: {share * self.id_fpr:.2%} of ID may raise an alarm"
             limits = {} if self._calibration is None else self._calibration.thresholds
             lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
+        router, least_adv = self.rule
+        if least_adv is not None:
+            lines.append(f"  an alarm means ADV with {router} above {least_adv:.4g}, else OOD")
         return "\n".join([*lines, f"  fitted={self._calibration is not None}\n)"])
 
 

@@ -1,6 +1,7 @@
 """Verdicts by rule, false alarms as promised, state that survives."""
 
 import math
+import re
 import warnings
 
 import pytest
@@ -11,7 +12,7 @@ from pytorch_ood.api import RequiresFittingException
 from pytorch_ood.detector import KNN, ODIN, EnergyBased, KLMatching, Mahalanobis, MaxSoftmax
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytorch_ood_viyog import Viyog, ViyogTV
+from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.calibration import FUSED, Calibration, fused_score
 from pytorch_ood_viyog.held_out import HeldOut
 from pytorch_ood_viyog.triage import Triage
@@ -61,6 +62,47 @@ def test_the_router_decides_what_the_gate_lets_in(triage):
     assert set(explained.verdicts.tolist()) == {0, 1, -1}
 
 
+def by_hand(explained, gate, alarm, least):
+    """The rule for a router that knows the least score of ADV, sample by sample."""
+    limits, scores = explained.thresholds, explained.scores
+    for i in range(len(explained.verdicts)):
+        if all(scores[name][i] <= limits[name] for name in (gate, alarm)):
+            yield Verdict.ID
+        else:
+            yield Verdict.ADV if scores["ViyogResidue"][i] > least else Verdict.OOD
+
+
+def test_a_residue_router_raises_alarms_by_contrast_and_decides_by_its_least_score(network):
+    router = ViyogResidue(network, input_range=1.0)
+    triage = Triage(None, router, id_fpr=0.1).fit(batches(200, 1), batches(300, 2))
+    x = draw(200, 3)[0]
+    generator = torch.Generator().manual_seed(5)
+    attacked = x + 8 / 255 * (2 * torch.randint(0, 2, x.shape, generator=generator) - 1)
+    mixed = torch.cat([x, attacked, 6 * x[:40], torch.rand(40, 3, 10, 10, generator=generator)])
+    explained = triage.explain(mixed)
+    assert set(explained.thresholds) == {"EnergyBased", "ResidueAlarm"}
+    assert explained.required == {"ViyogResidue": router.least_adv}
+    expected = list(by_hand(explained, "EnergyBased", "ResidueAlarm", router.least_adv))
+    assert explained.verdicts.tolist() == expected
+    assert (explained.verdicts[:200] != Verdict.ID).float().mean() < 0.2
+    assert (explained.verdicts[200:400] == Verdict.ADV).float().mean() > 0.9
+    assert (explained.verdicts[400:] == Verdict.OOD).float().mean() > 0.9
+    line = str(explained).splitlines()[250]
+    assert re.search(rf"ViyogResidue \S+ > {router.least_adv:.4g} \(p=", line)
+    assert f"ViyogResidue above {router.least_adv:.4g}" in repr(triage)
+
+
+def test_verdicts_by_hand():
+    calibration = Calibration({"gate": 1.0, "alarm": 2.0}, {}, {})
+    scores = {
+        "gate": torch.tensor([0.0, 9.0, 0.0, 9.0, 0.0, 1.0]),
+        "alarm": torch.tensor([0.0, 0.0, 9.0, 0.0, 9.0, 2.0]),
+        "router": torch.tensor([9.0, 9.0, 9.0, 5.0, 5.0, 9.0]),
+    }
+    assert calibration.verdicts(scores, "alarm").tolist() == [0, 1, -1, 1, -1, 0]
+    assert calibration.verdicts(scores, "router", 5.0).tolist() == [0, -1, -1, 1, 1, 0]
+
+
 def test_explanation_shows_every_detector(triage):
     x = draw(4, 3)[0]
     explained = triage.explain(x)
@@ -107,10 +149,11 @@ def test_any_gate_may_raise_its_own_alarm(network):
 # -- the guarantee ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("router", [ViyogTV, ViyogResidue])
 @pytest.mark.parametrize("combine", ["fused", "any"])
-def test_false_alarms_are_bounded_over_calibration_sets(network, combine):
+def test_false_alarms_are_bounded_over_calibration_sets(network, combine, router):
     gates = {"energy": EnergyBased(None), "maha": Mahalanobis(None)}
-    triage = Triage(gates, ViyogTV(network), id_fpr=0.1, combine=combine)
+    triage = Triage(gates, router(network), id_fpr=0.1, combine=combine)
     triage.pipeline.fit(batches(200, 1))
     table = triage.pipeline.score(batches(12000, 2, 1000))
     scores = torch.stack([table[name].double() for name in triage.pipeline.detectors])
@@ -124,7 +167,7 @@ def test_false_alarms_are_bounded_over_calibration_sets(network, combine):
             for part in (order[:120], order[120:1120])
         )
         calibration = Calibration.of(known, fused, triage.shares, triage.id_fpr)
-        verdicts = calibration.verdicts(calibration.with_fused(new), triage.router)
+        verdicts = calibration.verdicts(calibration.with_fused(new), *triage.rule)
         rates.append((verdicts != Verdict.ID).double().mean())
     rates = torch.stack(rates)
     placed = 96 if fused else 120
