@@ -13,12 +13,12 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import foolbox.attacks
 from images import CLASSES, Images, noise_sets, ood_sets, test_images, train_images
 from models import accuracy, build, load_or_train
 from torch import Tensor, nn
 
-from pytorch_ood_viyog.attacks import AdversarialExamples, FoolboxAttack, craft
+from pytorch_ood_viyog.attacks import AdversarialExamples, craft
+from pytorch_ood_viyog.named_attacks import named_attack
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,9 @@ CONFIGS[QUICK] = Config("gtsrb", "3x3", epochs=8, flip=False)
 BENCHMARK = [name for name in CONFIGS if name != QUICK]
 
 
-def _pgd(budget: int) -> FoolboxAttack:
-    attack = foolbox.attacks.LinfPGD(steps=20, rel_stepsize=2.5 / 20)
-    return FoolboxAttack(attack, budget / 255)
-
-
-# DeepFool and Carlini-Wagner stop at the decision boundary, and rounding to 8 bit would undo
-# most of their successes: an overshoot and a confidence carry them a little beyond it.
 ATTACKS = {
-    "fgsm8": FoolboxAttack(foolbox.attacks.FGSM(), 8 / 255),
-    "pgd8": _pgd(8),
-    "pgd4": _pgd(4),
-    "pgd2": _pgd(2),
-    "bim8": FoolboxAttack(
-        foolbox.attacks.LinfBasicIterativeAttack(steps=20, rel_stepsize=0.1), 8 / 255
-    ),
-    "deepfool": FoolboxAttack(
-        foolbox.attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.3)
-    ),
-    "cw": FoolboxAttack(
-        foolbox.attacks.L2CarliniWagnerAttack(
-            binary_search_steps=3, steps=30, stepsize=0.02, confidence=0.5, initial_const=0.3
-        )
-    ),
+    name: named_attack(name)
+    for name in ("fgsm8", "pgd8", "pgd4", "pgd2", "bim8", "deepfool", "cw")
 }
 
 
