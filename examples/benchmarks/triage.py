@@ -13,9 +13,10 @@ the halvings.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from prepare import CONFIGS
-from triage_scores import GATES, OUTLIER, ROUTER, load_scores
+from triage_scores import ALARM, GATES, OUTLIER, ROUTER, load_scores
 from triage_tables import Rule, evaluate, evaluate_lda, mean, print_table
 
 RECOMMENDED = ("Energy", "fDBD", OUTLIER)
@@ -35,6 +36,11 @@ COMBINATIONS = (
     ("Energy", "fDBD", "kNN", OUTLIER),
     ("Energy", "fDBD", "kNN", "ViM", OUTLIER),
 )
+
+
+def residue(gates: tuple[str, ...], **options: Any) -> Rule:
+    """:return: the rule of ``Triage`` for a router of the kind ``ViyogResidue``"""
+    return Rule(gates, ROUTER, ALARM, **options)
 
 
 def main() -> None:
@@ -57,27 +63,40 @@ def main() -> None:
             rows[label] = mean([evaluate(s, rule, arguments.halvings) for s in scores.values()])
         print_table(title, rows)
 
-    alone = {gate: Rule((gate,), ROUTER) for gate in (*GATES, OUTLIER)}
+    alone = {gate: residue((gate,)) for gate in (*GATES, OUTLIER)}
     table(f"one gate, router {ROUTER}, mean of {list(scores)}", alone)
     for combine in ("fused", "any"):
-        rules = {"+".join(g): Rule(g, ROUTER, combine=combine) for g in COMBINATIONS}
+        rules = {"+".join(g): residue(g, combine=combine) for g in COMBINATIONS}
         table(f"several gates, {combine}, router {ROUTER}", rules)
     shares = {
-        f"router share {s}": Rule(RECOMMENDED, ROUTER, share=s)
+        f"router share {s}": residue(RECOMMENDED, share=s)
         for s in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     }
     table(f"{'+'.join(RECOMMENDED)}, fused", shares)
-    table("the published router", {"Energy, ViyogTV": Rule(("Energy",), "ViyogTV")})
-    lda = {
-        "+".join(names): mean(
-            [evaluate_lda(s, names, arguments.halvings) for s in scores.values()]
-        )
-        for names in (("Energy", ROUTER), (*RECOMMENDED, ROUTER), (*PANEL, ROUTER))
+    parts = {
+        "alarm: router's score, ADV: its alarm": Rule(RECOMMENDED, ROUTER, ROUTER, by_least=False),
+        "alarm: router's score, ADV: least_adv": Rule(RECOMMENDED, ROUTER, ROUTER),
+        f"alarm: {ALARM}, ADV: its alarm": residue(RECOMMENDED, by_least=False),
+        f"alarm: {ALARM}, ADV: least_adv": residue(RECOMMENDED),
     }
-    print_table("supervised: LDA that is shown half of the OOD images and attacks", lda)
-    rows = {
-        n: evaluate(s, Rule(RECOMMENDED, ROUTER), arguments.halvings) for n, s in scores.items()
-    }
+    table(f"{'+'.join(RECOMMENDED)}, fused: what the parts of the rule bring", parts)
+    published = Rule(("Energy",), "ViyogTV", "ViyogTV", by_least=False)
+    table("the published router", {"Energy, ViyogTV": published})
+    seen = [("Energy", ROUTER), (*RECOMMENDED, ROUTER), (*PANEL, ALARM, ROUTER)]
+    for id_fpr, text in ((None, ""), (0.05, ", at 5 % ID alarms")):
+        lda = {
+            "+".join(names): mean(
+                [evaluate_lda(s, names, arguments.halvings, id_fpr) for s in scores.values()]
+            )
+            for names in seen
+        }
+        title = f"supervised: LDA that is shown half of the OOD images and attacks{text}"
+        print_table(title, lda)
+        rows = {
+            n: evaluate_lda(s, seen[-1], arguments.halvings, id_fpr) for n, s in scores.items()
+        }
+        print_table(f"the last of these, by ID set and stem{text}", rows)
+    rows = {n: evaluate(s, residue(RECOMMENDED), arguments.halvings) for n, s in scores.items()}
     print_table(f"{'+'.join(RECOMMENDED)}, fused, by ID set and stem", rows)
 
 

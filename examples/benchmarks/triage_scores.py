@@ -33,6 +33,7 @@ from triage_tables import Scores, ScoresOfConfig
 import pytorch_ood_viyog
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
 from pytorch_ood_viyog.attack_cache import digest
+from pytorch_ood_viyog.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.shared import SharedForward
 
@@ -57,15 +58,16 @@ GATES: dict[str, Callable[[nn.Linear], Detector]] = {
 }
 OUTLIER = "first layer"
 ROUTER = "ViyogResidue"
+ALARM = "ResidueAlarm"
 
 
 def build_pipeline(model: nn.Module) -> SharedForward:
-    """:return: all gates and both routers on ``model``"""
+    """:return: all gates, both routers and the alarm on ``model``"""
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    router = ViyogResidue(None)
+    router = ViyogResidue(None, sample_size=2048)
     gates = {name: make(head) for name, make in GATES.items()}
-    first_layer = {OUTLIER: ResidueOutlier(router), ROUTER: router, "ViyogTV": ViyogTV(None)}
-    return SharedForward(model, gates | first_layer)
+    residue = {OUTLIER: ResidueOutlier(router), ALARM: ResidueAlarm(router), ROUTER: router}
+    return SharedForward(model, gates | residue | {"ViyogTV": ViyogTV(None)})
 
 
 def score_everything(name: str, data: Path, cache: Path) -> ScoresOfConfig:
@@ -91,6 +93,7 @@ def score_everything(name: str, data: Path, cache: Path) -> ScoresOfConfig:
         ood={ood: score(x) for ood, x in load_ood(name, data).items()},
         adv={attack: score(found.x) for attack, found in attacked.items()},
         attacked={attack: found.index for attack, found in attacked.items()},
+        least_adv=pipeline[ROUTER].least_adv,
     )
 
 

@@ -8,6 +8,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from pytorch_ood_viyog.calibration import Calibration, budget_shares
+from pytorch_ood_viyog.conformal import alarm_thresholds
 from pytorch_ood_viyog.triage_report import Verdict
 
 Scores = dict[str, Tensor]
@@ -23,12 +24,14 @@ class ScoresOfConfig:
     :param ood: OOD set -> detector -> scores
     :param adv: attack -> detector -> scores of its successes
     :param attacked: attack -> positions of the attacked images among the ID test images
+    :param least_adv: score that the residue router asks for
     """
 
     id: Scores
     ood: dict[str, Scores]
     adv: dict[str, Scores]
     attacked: dict[str, Tensor]
+    least_adv: float
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,18 @@ class Rule:
     """
     :param gates: names of the gates
     :param router: name of the router
-    :param share: share of the false alarms that the router may raise
+    :param alarm: name of the detector that raises the router's alarms, which may be the router
+    :param share: share of the false alarms that the router's alarm may raise
+    :param by_least: whether an alarm means ADV where the router scores above ``least_adv``,
+        whoever raised it; else where it is the router's
     :param combine: ``"fused"`` or ``"any"``, as for ``Triage``
     :param id_fpr: rate of false alarms
     """
 
     gates: tuple[str, ...]
     router: str
+    alarm: str
+    by_least: bool = True
     share: float = 0.5
     combine: str = "fused"
     id_fpr: float = 0.05
@@ -63,25 +71,26 @@ def evaluate(scores: ScoresOfConfig, rule: Rule, halvings: int) -> dict[str, flo
     """
     generator = torch.Generator().manual_seed(0)
     count = len(scores.id[rule.router])
-    names = (*rule.gates, rule.router)
+    names = {*rule.gates, rule.alarm, rule.router}
+    decides = (rule.router, scores.least_adv) if rule.by_least else (rule.alarm,)
     results = []
     for _ in range(halvings):
         order = torch.randperm(count, generator=generator)
         known, new = order[: count // 2], order[count // 2 :]
-        shares = budget_shares(rule.gates, rule.router, rule.share, bool(rule.fused))
+        shares = budget_shares(rule.gates, rule.alarm, rule.share, bool(rule.fused))
         id_scores = {name: scores.id[name][known] for name in names}
         calibration = Calibration.of(id_scores, rule.fused, shares, rule.id_fpr)
 
         def decide(table: Scores, calibration: Calibration = calibration) -> Tensor:
             chosen = calibration.with_fused({name: table[name] for name in names})
-            return calibration.verdicts(chosen, rule.router)
+            return calibration.verdicts(chosen, *decides)
 
         results.append(_rates(scores, decide, new))
     return mean(results)
 
 
 def evaluate_lda(
-    scores: ScoresOfConfig, names: tuple[str, ...], halvings: int
+    scores: ScoresOfConfig, names: tuple[str, ...], halvings: int, id_fpr: float | None = None
 ) -> dict[str, float]:
     """
     The rule of ``TriageLDA``: it is shown one half of the ID images, of each natural OOD set and
@@ -90,6 +99,8 @@ def evaluate_lda(
     :param scores: scores of one model
     :param names: detectors that it sees
     :param halvings: number of random halvings
+    :param id_fpr: rate of false alarms that the bias of ID is set for; without it, the three
+        classes count alike
     :return: rates, as :func:`evaluate`
     """
     generator = torch.Generator().manual_seed(0)
@@ -110,11 +121,26 @@ def evaluate_lda(
         lda = LinearDiscriminantAnalysis(priors=[1 / 3] * 3)
         lda.fit(torch.cat(list(parts.values())).numpy(), labels.numpy())
 
-        def decide(table: Scores, lda: LinearDiscriminantAnalysis = lda) -> Tensor:
-            return torch.from_numpy(lda.predict(_rows(table, names).numpy()))
+        limit = 0.0
+        if id_fpr is not None:
+            margins = _lda_margin(lda, parts[Verdict.ID])[0]
+            limit = alarm_thresholds({"margin": margins}, id_fpr, {"margin": 1.0})["margin"]
+
+        def decide(
+            table: Scores, lda: LinearDiscriminantAnalysis = lda, limit: float = limit
+        ) -> Tensor:
+            margins, verdicts = _lda_margin(lda, _rows(table, names))
+            return torch.where(margins > limit, verdicts, int(Verdict.ID))
 
         results.append(_rates(replace(scores, ood=judged), decide, new))
     return mean(results)
+
+
+def _lda_margin(lda: LinearDiscriminantAnalysis, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """How much more than ID the better one of OOD and ADV is likely, and which one that is."""
+    adv, known, ood = torch.from_numpy(lda.decision_function(rows.numpy())).unbind(dim=1)
+    verdicts = torch.where(adv > ood, int(Verdict.ADV), int(Verdict.OOD))
+    return torch.maximum(adv, ood) - known, verdicts
 
 
 def _halve_ood(
