@@ -50,8 +50,9 @@ photographs = data.ood
 # %%
 # The triage. Two detectors of pytorch-ood and the first layer's own ID hypothesis are the gate,
 # the first-layer detector is the router; inside, they share one forward pass. The calibration
-# images must not be those that the model was trained on.
-router = ViyogResidue(model)
+# images must not be those that the model was trained on. Many ID images, as far as 128 MiB of
+# maps allow, make the router's alarm sharper.
+router = ViyogResidue(model, sample_size=2048)
 gates = {
     "energy": EnergyBased(None),
     "fDBD": fDBD(None, model.head),
@@ -84,15 +85,15 @@ print(report)
 report.plot().figure.savefig(options.out / "confusion.png", dpi=150)
 
 # %%
-# Where the three lie: gate against router, with the two thresholds.
+# Where the three lie: the gate against the router's alarm, with the two thresholds.
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, images in {"digits": victims, "photographs": photographs, "attacked": attacked}.items():
     scores = triage.explain(images).scores
-    axes.scatter(scores["gates"], scores[triage.router], s=6, alpha=0.5, label=name)
+    axes.scatter(scores["gates"], scores[triage.alarm], s=6, alpha=0.5, label=name)
 thresholds = triage.calibration.thresholds
 axes.axvline(thresholds["gates"], color="tab:gray", linestyle="--")
-axes.axhline(thresholds[triage.router], color="tab:gray", linestyle="--")
-axes.set(xlabel="fused gates: unlike ID", ylabel=f"{triage.router}: adversarial")
+axes.axhline(thresholds[triage.alarm], color="tab:gray", linestyle="--")
+axes.set(xlabel="fused gates: unlike ID", ylabel=f"{triage.alarm}: residue on ID")
 axes.legend(frameon=False)
 figure.savefig(options.out / "scores.png", dpi=150)
 print(f"figures: {options.out / 'confusion.png'}, {options.out / 'scores.png'}")
