@@ -4,7 +4,7 @@ Find the first convolution that executes, run the model only that far, and read 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -38,6 +38,8 @@ class LayerCall:
     input: Tensor
     #: its raw output; ``None`` if the layer has not run yet
     output: Tensor | None = None
+    #: what a detector read of it for others to read too, by the detector's ``id``
+    readings: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def maps(self) -> Tensor:
         """

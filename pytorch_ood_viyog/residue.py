@@ -238,9 +238,13 @@ class ViyogResidue(ResidueReadings):
             return reader.features(reader.from_maps(packed, windows))
 
     def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        features = self._input_features_of(call, state)
+        """Read once for the detector and its views: the reading is nearly all of the work."""
+        features = call.readings.get(id(self))
+        if features is None:
+            features = self._input_features_of(call, state)
         if features is None:
             features = self._features(check_maps(exact_maps(call), self._layout), state)
+        call.readings[id(self)] = features
         return features
 
     def _input_features_of(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor | None:

@@ -7,6 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
 from pytorch_ood_viyog.residue_alarm import ResidueAlarm
+from pytorch_ood_viyog.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.residue_reader import Reader
+from pytorch_ood_viyog.shared import SharedForward
 
 
 def images(count, seed):
@@ -73,6 +76,22 @@ def test_one_strength_is_its_own_middle():
     x = images(100, 0)
     one = ViyogResidue(build(SmallNet), eps=(4 / 255,)).fit([(x, torch.zeros(100))])
     assert one.least_adv == float(one._require_state()["least"][0])
+
+
+def test_a_shared_pass_reads_the_features_once(residue, monkeypatch):
+    views = {"outlier": ResidueOutlier(residue), "alarm": ResidueAlarm(residue)}
+    pipeline = SharedForward(residue.model, views | {"residue": residue})
+    x = images(5, 1)
+    alone = {name: detector.predict(x) for name, detector in pipeline.detectors.items()}
+    calls, features = [], Reader.features
+    monkeypatch.setattr(
+        Reader, "features", lambda *arguments: calls.append(1) or features(*arguments)
+    )
+    scores = pipeline.predict(x)
+    assert len(calls) == 1
+    for name, expected in alone.items():
+        assert torch.equal(scores[name], expected)
+    assert not torch.equal(pipeline.predict(x + 0.1)["alarm"], scores["alarm"])
 
 
 def test_only_residue_has_a_contrast():
