@@ -61,15 +61,20 @@ def convolve_differences(
     """
     parts = []
     for axis in reversed(range(2, inputs.dim())):
-        taps, distance = kernel.shape[axis], dilation[axis - 2]
+        taps, step, distance = kernel.shape[axis], stride[axis - 2], dilation[axis - 2]
+        reach = distance * (taps - 1)
+        sums = kernel.cumsum(dim=axis)
         if taps > 1:
             rest = inputs.shape[axis] - distance
             differences = inputs.narrow(axis, distance, rest) - inputs.narrow(axis, 0, rest)
-            sums = kernel.cumsum(dim=axis)
             weights = -sums.narrow(axis, 0, taps - 1)
             parts.append(convolve(differences, weights, stride, dilation))
-            reach = distance * (taps - 1)
-            inputs = inputs.narrow(axis, reach, inputs.shape[axis] - reach)
-            kernel = sums.narrow(axis, taps - 1, 1)
-    parts.append(convolve(inputs, kernel, stride, dilation))
-    return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+        # what is left reads one value along this axis
+        inputs = inputs.narrow(axis, reach, inputs.shape[axis] - reach)
+        inputs = inputs.movedim(axis, 0)[::step].movedim(0, axis)
+        kernel = sums.narrow(axis, taps - 1, 1)
+        stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
+    total = convolve(inputs, kernel, stride, dilation)
+    for part in parts:
+        total = total + part
+    return total
