@@ -2,7 +2,6 @@
 Convolutions whose responses are far smaller than their inputs, without losing them to rounding.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
