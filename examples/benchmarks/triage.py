@@ -98,6 +98,16 @@ def main() -> None:
         print_table(f"the last of these, by ID set and stem{text}", rows)
     rows = {n: evaluate(s, residue(RECOMMENDED), arguments.halvings) for n, s in scores.items()}
     print_table(f"{'+'.join(RECOMMENDED)}, fused, by ID set and stem", rows)
+    by_set = mean_by_set(rows)
+    print_table("the same by ID set", by_set | {"mean": mean(list(by_set.values()))})
+
+
+def mean_by_set(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """:return: ID set -> mean of the rows of its models; a set counts once, at any resolution"""
+    models: dict[str, list[dict[str, float]]] = {}
+    for name, row in rows.items():
+        models.setdefault(CONFIGS[name].images.removesuffix("_64"), []).append(row)
+    return {images: mean(found) for images, found in models.items()}
 
 
 if __name__ == "__main__":
