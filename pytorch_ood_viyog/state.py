@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from .first_layer import CONVOLUTIONS, find_layer
-from .fitting import FittedOnMaps
 from .guest import unwrap
+from .maps_state import MapsState
 
 __all__ = ["STATE_VERSION", "differing_settings", "load_state", "saved_state", "settings_of"]
 
@@ -24,7 +24,7 @@ _KEYS = {"class", "version", "settings", "layer", "layout", "tensors"}
 _MOST_ELEMENTS = 2**24
 
 
-def settings_of(detector: FittedOnMaps) -> dict[str, Any]:
+def settings_of(detector: MapsState) -> dict[str, Any]:
     """
     :param detector: detector
     :return: the arguments of its constructor but model and layer, by name
@@ -34,7 +34,7 @@ def settings_of(detector: FittedOnMaps) -> dict[str, Any]:
     return {name: getattr(detector, name) for name in names}
 
 
-def differing_settings(one: FittedOnMaps, other: FittedOnMaps) -> dict[str, tuple[Any, Any]]:
+def differing_settings(one: MapsState, other: MapsState) -> dict[str, tuple[Any, Any]]:
     """
     :param one: detector
     :param other: detector of the same class
@@ -44,7 +44,7 @@ def differing_settings(one: FittedOnMaps, other: FittedOnMaps) -> dict[str, tupl
     return {name: (own[name], others[name]) for name in own if own[name] != others[name]}
 
 
-def saved_state(detector: FittedOnMaps) -> dict[str, Any]:
+def saved_state(detector: MapsState) -> dict[str, Any]:
     """
     :param detector: fitted detector
     :return: ``class``, ``version`` (of the format), ``settings``, ``layer`` (its name), ``layout``
@@ -66,7 +66,7 @@ def saved_state(detector: FittedOnMaps) -> dict[str, Any]:
     }
 
 
-def load_state(detector: FittedOnMaps, state: Mapping[str, Any]) -> None:
+def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
     """
     :param detector: detector of the same class, whose settings and fit are replaced
     :param state: what :func:`saved_state` gave
@@ -95,7 +95,7 @@ def load_state(detector: FittedOnMaps, state: Mapping[str, Any]) -> None:
     detector.__dict__.update(loaded.__dict__)
 
 
-def _shapes(detector: FittedOnMaps) -> dict[str, str]:
+def _shapes(detector: MapsState) -> dict[str, str]:
     if not detector.requires_fit or not detector._saved_shapes:
         raise RuntimeError(
             f"{type(detector).__name__} has no state of its own that could be saved or loaded."
@@ -103,7 +103,7 @@ def _shapes(detector: FittedOnMaps) -> dict[str, str]:
     return detector._saved_shapes
 
 
-def _check_entries(detector: FittedOnMaps, state: Any) -> None:
+def _check_entries(detector: MapsState, state: Any) -> None:
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be what state_dict() gave, got {type(state).__name__}.")
     if set(state) != _KEYS:
@@ -138,7 +138,7 @@ def _checked_layout(layout: Any) -> tuple[int, int]:
     return layout[0], layout[1]
 
 
-def _check_layer(detector: FittedOnMaps, name: Any, layout: tuple[int, int]) -> None:
+def _check_layer(detector: MapsState, name: Any, layout: tuple[int, int]) -> None:
     if name is not None and not isinstance(name, str):
         raise TypeError(f"The layer of the state must be a name or None, got {name!r}.")
     own = detector.layer_name
@@ -158,7 +158,7 @@ def _check_layer(detector: FittedOnMaps, name: Any, layout: tuple[int, int]) -> 
             )
 
 
-def _layer(detector: FittedOnMaps, name: str | None) -> Module | None:
+def _layer(detector: MapsState, name: str | None) -> Module | None:
     if isinstance(detector.layer, Module):
         return detector.layer
     if detector._first_layer is None or name is None:
