@@ -27,10 +27,7 @@ class _Scorer(Module):
         self.names = list(state)
         for name, tensor in state.items():
             self.register_buffer(name, tensor.detach().clone())
-        self.scoring = copy.copy(detector)
-        self.scoring.__dict__.update(
-            model=None, layer=layer, _first_layer=None, _statistics=None, _state=None
-        )
+        self.scoring = detector._without_model(layer)
 
     def of_maps(self, maps: Tensor) -> Tensor:
         return self.scoring._score(check_maps(maps, self.scoring._layout), self._state())
@@ -205,8 +202,8 @@ def _bare_layer(detector: FirstLayerDetector) -> Module | None:
     """A copy of the convolution that the detector reads, where it reads one."""
     if isinstance(detector.layer, Module):
         layer = detector.layer
-    elif detector._first_layer is not None and detector._first_layer.name is not None:
-        layer = detector._first_layer.layer()
+    elif detector.model is not None and detector.layer_name is not None:
+        layer = unwrap(detector.model).get_submodule(detector.layer_name)
     else:
         return None
     return copy.deepcopy(layer) if isinstance(layer, CONVOLUTIONS) else None

@@ -2,6 +2,7 @@
 What a first-layer detector holds: its model and layer, statistics of ID data and fitted state.
 """
 
+import copy
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -118,3 +119,11 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
     def _to_device(self, x: Tensor) -> Tensor:
         device = self.device
         return x if device is None else x.to(device)
+
+    def _without_model(self, layer: Module | None) -> Self:
+        """A copy to deploy, without model, statistics and state, that knows this layer."""
+        bare = copy.copy(self)
+        bare.__dict__.update(
+            model=None, layer=layer, _first_layer=None, _statistics=None, _state=None
+        )
+        return bare

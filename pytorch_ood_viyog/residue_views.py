@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
+from torch.nn import Module
 from typing_extensions import Self
 
 from .checks import check_maps
@@ -75,8 +76,22 @@ class ResidueView(FirstLayerDetector):
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} has no fit; fit the ViyogResidue.")
 
+    @property
+    def layer_name(self) -> str | None:
+        """Dotted name of the layer that is read; ``None`` before the first pass has found it."""
+        return self.residue.layer_name
+
+    @property
+    def _is_fitted(self) -> bool:
+        return self.residue._is_fitted
+
     def _require_state(self) -> dict[str, Tensor]:
         return self.residue._require_state()
+
+    def _without_model(self, layer: Module | None) -> Self:
+        bare = super()._without_model(layer)
+        bare.residue = self.residue._without_model(layer)
+        return bare
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return self._view(self.residue._call_features(call, state), state)

@@ -1,11 +1,13 @@
 """The contrast of ID and ADV, and the least score of ADV."""
 
+import pickle
+
 import pytest
 import torch
 from networks import SmallNet, build
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytorch_ood_viyog import ViyogResidue, ViyogTV
+from pytorch_ood_viyog import ViyogResidue, ViyogTV, with_score
 from pytorch_ood_viyog.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.residue_reader import Reader
@@ -97,3 +99,31 @@ def test_a_shared_pass_reads_the_features_once(residue, monkeypatch):
 def test_only_residue_has_a_contrast():
     with pytest.raises(TypeError, match="must be a ViyogResidue, got ViyogTV"):
         ResidueAlarm(ViyogTV(None))
+
+
+@pytest.mark.parametrize("view", [ResidueAlarm, ResidueOutlier])
+def test_a_deployed_view_holds_no_model_and_no_id_data(view, residue):
+    residue.predict(images(2, 1))
+    x, seen = images(6, 1), view(residue)
+    maps = residue.model.stem(x).detach()
+    module = seen.as_module()
+    assert torch.equal(module(maps), seen.predict_features(maps))
+    _, scores = with_score(residue.model, seen)(x)
+    torch.testing.assert_close(scores, seen.predict(x), rtol=1e-4, atol=1e-4)
+    assert len(pickle.dumps(module)) < 1.1 * len(pickle.dumps(residue.as_module()))
+
+
+def test_a_view_says_what_it_knows_from_the_detector(residue):
+    x = images(100, 0)
+    detector = ViyogResidue(build(SmallNet))
+    alarm = ResidueAlarm(detector)
+    assert "fitted=False" in repr(alarm)
+    detector.fit([(x, torch.zeros(100))])
+    assert "fitted=True" in repr(alarm)
+    assert alarm.layer_name == detector.layer_name == "stem.conv"
+    loaded = ViyogResidue(residue.model)
+    alarm = ResidueAlarm(loaded)
+    loaded.load_state_dict(residue.state_dict())
+    assert alarm.layer_name == "stem.conv"
+    maps = residue.model.stem(x).detach()
+    assert torch.equal(alarm.as_module()(maps), ResidueAlarm(residue).predict_features(maps))
