@@ -63,7 +63,8 @@ def load_detector_state(detector: Detector, state: Mapping[str, Any]) -> None:
 
 
 def _saves_itself(detector: Detector) -> TypeGuard[FirstLayerDetector]:
-    return isinstance(detector, FirstLayerDetector) and detector.requires_fit
+    # a view reads what another detector of the same pipeline saves
+    return isinstance(detector, FirstLayerDetector) and detector.fits is detector
 
 
 def _is_plain(value: Any) -> bool:

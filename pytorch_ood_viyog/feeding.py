@@ -21,9 +21,9 @@ from pytorch_ood.api import (
 from torch import Tensor
 from torch.nn import Module
 
-from .detector import FirstLayerDetector
 from .first_layer import LayerCall, find_layer
 from .guest import as_found, unwrap
+from .maps_state import MapsState
 from .representations import Representations, SharedPass
 
 __all__ = [
@@ -111,7 +111,7 @@ def intake(name: str, detector: Detector, has_feature_maps: bool) -> Intake:
     )
 
 
-def give_layer(detector: FirstLayerDetector, call: LayerCall) -> None:
+def give_layer(detector: MapsState, call: LayerCall) -> None:
     """
     Tell a first-layer detector which layer it is fed from; some need its weights.
 

@@ -66,6 +66,11 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
         """Dotted name of the layer that is read; ``None`` before the first pass has found it."""
         return None if self._first_layer is None else self._first_layer.name
 
+    @property
+    def fits(self) -> "MapsState":
+        """The detector that a fit is of: this one, unless it reads another's."""
+        return self
+
     def set_hyperparameters(self, **kwargs: Any) -> Self:
         """
         Set hyper-parameters by name, with the checks of the constructor. A fitted detector stays

@@ -77,7 +77,7 @@ class Panel:
         :return: their scores, shape :math:`B`
         """
         for detector in self.first_layer.values():
-            give_layer(detector, call)
+            give_layer(detector.fits, call)
         return {n: d._score_call(call, states[n]) for n, d in self.first_layer.items()}
 
     def score_other(self, name: str, x: Tensor, seen: Representations) -> Tensor:

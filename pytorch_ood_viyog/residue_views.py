@@ -3,7 +3,7 @@ The base of detectors that read the features of a ViyogResidue in another way.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
@@ -29,7 +29,6 @@ class ResidueView(FirstLayerDetector):
     """
 
     info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
-    requires_fit = False
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {}
 
     def __init__(self, residue: ViyogResidue):
@@ -70,11 +69,55 @@ class ResidueView(FirstLayerDetector):
         self.residue.fit_features(maps, y)
         return self
 
+    def partial_fit_features(self, maps: Tensor, y: Any = None) -> Self:
+        """
+        Go on fitting the other detector.
+
+        :param maps: as for :meth:`ViyogResidue.partial_fit_features`
+        :param y: as for :meth:`ViyogResidue.partial_fit_features`
+        :return: the fitted detector
+        :raises ValueError: as :meth:`ViyogResidue.partial_fit_features`
+        """
+        self.residue.partial_fit_features(maps, y)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """
+        Add what another view's detector was fitted on.
+
+        :param other: as for :meth:`ViyogResidue.merge`, a view
+        :return: the detector
+        :raises TypeError: if ``other`` is of another class
+        :raises ValueError: as :meth:`ViyogResidue.merge`
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}.")
+        self.residue.merge(other.residue)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """:return: that of the other detector"""
+        return self.residue.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        """
+        :param state: what :meth:`state_dict` of this or of the other detector gave
+        :return: the fitted detector
+        :raises ValueError: as :meth:`ViyogResidue.load_state_dict`
+        """
+        self.residue.load_state_dict(state)
+        return self
+
+    @property
+    def fits(self) -> ViyogResidue:
+        """The detector whose fit this one reads."""
+        return self.residue
+
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        raise NotImplementedError(f"{type(self).__name__} has no fit; fit the ViyogResidue.")
+        return self.residue._measure(maps, inputs)
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
-        raise NotImplementedError(f"{type(self).__name__} has no fit; fit the ViyogResidue.")
+        return self.residue._conclude(statistics)
 
     @property
     def layer_name(self) -> str | None:

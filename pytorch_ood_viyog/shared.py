@@ -12,6 +12,7 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from .checks import check_finite, check_input, id_mask
+from .detector import FirstLayerDetector
 from .feeding import naming, trial_copy
 from .first_layer import LayerCall
 from .guest import same_random_state, unwrap
@@ -115,11 +116,8 @@ class SharedForward:
         """
         chosen = self.detectors if names is None else {name: self[name] for name in names}
         panel = self._panel
-        trials = {
-            n: trial_copy(d)
-            for n, d in chosen.items()
-            if d.requires_fit and n not in panel.separate
-        }
+        fitted = self._to_fit(chosen)
+        trials = {name: trial_copy(detector) for name, detector in fitted.items()}
         with same_random_state(self.model):
             samples = self._gather(data_loader, trials, progress)
         collected = samples.representations()
@@ -133,8 +131,18 @@ class SharedForward:
             if name in chosen:
                 panel.fit_separately(name, data_loader)
         for name, trial in trials.items():
-            vars(self.detectors[name]).update(vars(trial))
+            vars(fitted[name]).update(vars(trial))
         return self
+
+    def _to_fit(self, chosen: Mapping[str, Detector]) -> dict[str, Detector]:
+        """What is fitted in the shared pass: once, if several detectors read the same fit."""
+        found: dict[str, Detector] = {}
+        for name, detector in chosen.items():
+            if detector.requires_fit and name not in self._panel.separate:
+                own = detector.fits if isinstance(detector, FirstLayerDetector) else detector
+                if not any(own is other for other in found.values()):
+                    found[name] = own
+        return found
 
     def _gather(self, loader: Iterable[Any], trials: dict[str, Any], progress: bool) -> IdSamples:
         panel = self._panel

@@ -96,7 +96,7 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
 
 
 def _shapes(detector: MapsState) -> dict[str, str]:
-    if not detector.requires_fit or not detector._saved_shapes:
+    if not detector._saved_shapes:
         raise RuntimeError(
             f"{type(detector).__name__} has no state of its own that could be saved or loaded."
         )

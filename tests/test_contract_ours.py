@@ -10,6 +10,8 @@ from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer_adaptive import LayerAdaptive
+from pytorch_ood_viyog.residue_alarm import ResidueAlarm
+from pytorch_ood_viyog.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.testing import DetectorContract
 
 
@@ -82,3 +84,25 @@ class TestLayerAdaptive(Ours):
             stem = model.stem(x)
             body = model.body(stem)
             return [stem, body, model.head(body.mean(dim=(2, 3)))]
+
+
+class TestResidueAlarm(Ours):
+    atol = 1e-2
+
+    @pytest.fixture
+    def detector(self):
+        return ResidueAlarm(ViyogResidue(build(SmallNet), input_range=1.0))
+
+    def without_model(self, detector):
+        return ResidueAlarm(ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0))
+
+
+class TestResidueOutlier(TestResidueAlarm):
+    atol = 0.1  # of log-likelihoods of a hundred or more
+
+    @pytest.fixture
+    def detector(self):
+        return ResidueOutlier(ViyogResidue(build(SmallNet), input_range=1.0))
+
+    def without_model(self, detector):
+        return ResidueOutlier(ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0))

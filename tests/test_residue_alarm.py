@@ -127,3 +127,36 @@ def test_a_view_says_what_it_knows_from_the_detector(residue):
     assert alarm.layer_name == "stem.conv"
     maps = residue.model.stem(x).detach()
     assert torch.equal(alarm.as_module()(maps), ResidueAlarm(residue).predict_features(maps))
+
+
+def test_views_in_a_pipeline_are_fitted_once_for_all_of_them(monkeypatch):
+    x, fits = images(120, 0), []
+    data = [(x, torch.arange(120) % 5)]
+    detector = ViyogResidue(None)
+    views = {"alarm": ResidueAlarm(detector), "outlier": ResidueOutlier(detector)}
+    conclude = ViyogResidue._conclude
+    monkeypatch.setattr(ViyogResidue, "_conclude", lambda *args: fits.append(1) or conclude(*args))
+    scores = SharedForward(build(SmallNet), views).fit(data, progress=False).predict(x[:5])
+    assert len(fits) == 1
+    own = ViyogResidue(build(SmallNet)).fit(data)
+    torch.testing.assert_close(scores["alarm"], ResidueAlarm(own).predict(x[:5]))
+    torch.testing.assert_close(scores["outlier"], ResidueOutlier(own).predict(x[:5]))
+
+
+def test_what_is_asked_of_a_view_is_done_by_the_detector(residue):
+    x = images(90, 8)
+    maps = residue.model.stem(x).detach()
+    conv = residue.model.stem.conv
+
+    def alarm():
+        return ResidueAlarm(ViyogResidue(None, layer=conv, input_range=1.0))
+
+    whole = alarm().fit_features(maps)
+    parts = alarm().partial_fit_features(maps[:30]).partial_fit_features(maps[30:])
+    merged = alarm().fit_features(maps[:30]).merge(alarm().fit_features(maps[30:]))
+    loaded = alarm().load_state_dict(whole.state_dict())
+    expected = whole.predict_features(maps[:9])
+    for other in (parts, merged, loaded):
+        torch.testing.assert_close(other.predict_features(maps[:9]), expected)
+    with pytest.raises(TypeError, match="must be a ResidueAlarm, got ViyogResidue"):
+        whole.merge(whole.residue)
