@@ -2,13 +2,13 @@
 
 import csv
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "detectors"
 
@@ -25,27 +25,14 @@ def run(*command):
     return process.stdout
 
 
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """As :func:`run`, without the seconds that a new process takes to import torch."""
-
-    def run_script(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
-        monkeypatch.syspath_prepend(script.parent)
-        runpy.run_path(str(script), run_name="__main__")
-        return capsys.readouterr().out
-
-    return run_script
-
-
 def table(path):
     with path.open() as file:
         return list(csv.DictReader(file))
 
 
-def test_torchrun_ends_with_the_state_of_one_process(tmp_path, run_here):
+def test_torchrun_ends_with_the_state_of_one_process(tmp_path):
     script, alone, together = EXAMPLES / "fit_torchrun.py", tmp_path / "1.pt", tmp_path / "2.pt"
-    run_here(script, "--quick", "--out", alone)
+    run_script(script, "--quick", "--out", alone)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     printed = run(*launcher, script, "--quick", "--out", together)
     assert "fitted by 2 process(es) on 96 images" in printed
@@ -55,10 +42,10 @@ def test_torchrun_ends_with_the_state_of_one_process(tmp_path, run_here):
         torch.testing.assert_close(two["tensors"][name], tensor, rtol=1e-9, atol=1e-12)
 
 
-def test_scoring_goes_on_where_it_was_stopped(tmp_path, run_here):
+def test_scoring_goes_on_where_it_was_stopped(tmp_path):
     image = pytest.importorskip("PIL.Image")
     script, state, folder = EXAMPLES / "score_folder.py", tmp_path / "s.pt", tmp_path / "images"
-    run_here(EXAMPLES / "fit_torchrun.py", "--quick", "--detector", "ViyogTV", "--out", state)
+    run_script(EXAMPLES / "fit_torchrun.py", "--quick", "--detector", "ViyogTV", "--out", state)
     (folder / "inner").mkdir(parents=True)
     for number in range(10):
         pixels = (255 * torch.rand(40, 36, 3)).byte().numpy()
@@ -66,7 +53,7 @@ def test_scoring_goes_on_where_it_was_stopped(tmp_path, run_here):
     (folder / "broken.png").write_bytes(b"no image")
     command = [script, "--state", state, "--images", folder, "--size", 32, "--batch-size", 4]
     out = tmp_path / "scores.csv"
-    assert "11 images scored" in run_here(*command, "--out", out)
+    assert "11 images scored" in run_script(*command, "--out", out)
     rows = table(out)
     assert len(rows) == 11
     by_name = {row["file"]: row for row in rows}
@@ -76,20 +63,20 @@ def test_scoring_goes_on_where_it_was_stopped(tmp_path, run_here):
 
     lines = out.read_text().splitlines(keepends=True)
     out.write_text("".join(lines[:7]) + lines[7][:5])  # cut off in the middle of a line
-    assert "5 images scored" in run_here(*command, "--out", out)
+    assert "5 images scored" in run_script(*command, "--out", out)
     assert {row["file"]: row for row in table(out)} == by_name
-    assert "0 images scored" in run_here(*command, "--out", out)
+    assert "0 images scored" in run_script(*command, "--out", out)
 
 
-def test_score_folder_quick(tmp_path, run_here):
+def test_score_folder_quick(tmp_path):
     out = tmp_path / "scores.csv"
-    assert "24 images scored" in run_here(EXAMPLES / "score_folder.py", "--quick", "--out", out)
+    assert "24 images scored" in run_script(EXAMPLES / "score_folder.py", "--quick", "--out", out)
     assert len(table(out)) == 24
 
 
-def test_speed_quick(tmp_path, run_here):
+def test_speed_quick(tmp_path):
     pytest.importorskip("viyog")
-    run_here(EXAMPLES.parent / "benchmarks" / "speed.py", "--quick", "--out", tmp_path)
+    run_script(EXAMPLES.parent / "benchmarks" / "speed.py", "--quick", "--out", tmp_path)
     report = (tmp_path / "speed_cpu.md").read_text()
     rows = table(tmp_path / "speed_cpu.csv")
     jobs = {row["job"] for row in rows if row["batch"] == "2" and row["device"] == "cpu"}

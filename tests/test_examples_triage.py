@@ -1,26 +1,17 @@
-"""The examples of SharedForward and Triage run as a user starts them."""
+"""The examples of SharedForward and Triage run with what a user gives them."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "detectors"
 
 
 def run(script, *arguments):
-    process = subprocess.run(
-        [sys.executable, EXAMPLES / script, "--quick", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return run_script(EXAMPLES / script, "--quick", *arguments)
 
 
 def test_shared_forward():
