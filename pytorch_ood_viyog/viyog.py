@@ -30,8 +30,8 @@ PAPER = Paper(
 _SEPARATION = 1e-8
 # the gate is lowered where it is closer to 1 than this: far more than the logarithm can add
 _CROWDED = 1e-4
-# maps that are computed at once: more leave a CPU's cache, and reading them again costs as much
-# as the convolution
+# maps that are computed at once: more leave a CPU's caches and are new memory each time, which
+# costs as much as the convolution
 _CACHED_BYTES = 2**23
 # fewest parts of a batch, and all on a GPU, where starting many kernels costs more
 _PARTS = 2
