@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .conformal import alarm_thresholds, conformal_p_values, smallest_calibration_set
+from .conformal import (
+    alarm_thresholds,
+    conformal_p_values,
+    smallest_calibration_set,
+    standardised_thresholds,
+)
 from .triage_report import Verdict
 
 __all__ = ["FUSED", "Calibration", "budget_shares", "fused_score"]
@@ -18,7 +23,7 @@ __all__ = ["FUSED", "Calibration", "budget_shares", "fused_score"]
 #: name of the signal that several gates give together
 FUSED = "gates"
 
-# share of the calibration samples that only place the gates on a common scale
+# share of the calibration samples that only place the signals on a common scale
 _REFERENCE_SHARE = 0.2
 
 
@@ -77,20 +82,24 @@ class Calibration:
         fused: Sequence[str],
         shares: Mapping[str, float],
         id_fpr: float,
+        standardised: bool = False,
     ) -> "Calibration":
         """
         :param scores: detector -> scores of the ID calibration samples, shape :math:`n`
         :param fused: detectors to fuse to one signal; the others are signals of their own
         :param shares: signal -> share of the false alarms
         :param id_fpr: rate of false alarms of all signals together
+        :param standardised: one threshold for the largest of the standardised signals, whatever
+            their shares
         :return: the calibration
         :raises ValueError: if there are too few samples, or a score is NaN
         """
         count = len(next(iter(scores.values())))
-        placed = round(_REFERENCE_SHARE * count) if fused else 0
-        needed = smallest_calibration_set(id_fpr, len(shares))
+        scaled = bool(fused) or standardised
+        placed = round(_REFERENCE_SHARE * count) if scaled else 0
+        needed = smallest_calibration_set(id_fpr, 1 if standardised else len(shares))
         if count - placed < needed:
-            needed = math.ceil(needed / (1 - _REFERENCE_SHARE)) + 1 if fused else needed
+            needed = math.ceil(needed / (1 - _REFERENCE_SHARE)) + 1 if scaled else needed
             raise ValueError(
                 f"Calibration needs {needed} or more ID samples for id_fpr={id_fpr:g} and the "
                 f"signals {list(shares)}, got {count}."
@@ -101,7 +110,12 @@ class Calibration:
         rest = {name: values[order[placed:]] for name, values in scores.items()}
         if fused:
             rest[FUSED] = fused_score(reference, rest)
-        thresholds = alarm_thresholds({name: rest[name] for name in shares}, id_fpr, shares)
+        signals = {name: rest[name] for name in shares}
+        if standardised:
+            scale = {name: scores[name][order[:placed]] for name in shares}
+            thresholds = standardised_thresholds(scale, signals, id_fpr)
+        else:
+            thresholds = alarm_thresholds(signals, id_fpr, shares)
         return cls(thresholds, {n: v.sort().values for n, v in rest.items()}, reference)
 
     def with_fused(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -76,7 +76,7 @@ class Triage(VerdictGiver):
         model: Module | None = None,
         id_fpr: float = 0.05,
         router_share: float = 0.5,
-        combine: Literal["fused", "any"] = "fused",
+        combine: Literal["fused", "any", "max"] = "fused",
         held_out: float = 0.2,
         **shared: Any,
     ):
@@ -87,7 +87,9 @@ class Triage(VerdictGiver):
         :param id_fpr: rate of false alarms on ID data, all signals together
         :param router_share: share of the false alarms that the router's alarm may raise
         :param combine: several gates raise one alarm together (``"fused"``), or each its own, with
-            equal shares of what the router leaves (``"any"``)
+            equal shares of what the router leaves (``"any"``). ``"max"`` is the published
+            two-signal gate: the largest of the standardised scores, the router's among them, has
+            one threshold, and ``router_share`` does not count.
         :param held_out: share of the training data to calibrate on where no calibration data are
             given, at most 2,000 samples
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
@@ -100,8 +102,8 @@ class Triage(VerdictGiver):
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
-        if combine not in ("fused", "any"):
-            raise ValueError(f"combine must be 'fused' or 'any', got {combine!r}.")
+        if combine not in ("fused", "any", "max"):
+            raise ValueError(f"combine must be 'fused', 'any' or 'max', got {combine!r}.")
         self.combine = combine
         alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
         self.router, self.alarm = type(router).__name__, type(alarm).__name__
@@ -154,7 +156,9 @@ class Triage(VerdictGiver):
         known = slice(None) if labels is None else labels >= 0
         scores = {name: table[name][known].double() for name in self.pipeline.detectors}
         fused = self.gates if self._fuses else []
-        self._calibration = Calibration.of(scores, fused, self.shares, self.id_fpr)
+        self._calibration = Calibration.of(
+            scores, fused, self.shares, self.id_fpr, standardised=self.combine == "max"
+        )
         return self
 
     @property
@@ -226,6 +230,8 @@ class Triage(VerdictGiver):
         lines = [f"Triage(id_fpr={self.id_fpr:g}, gates={self.gates}, router={self.router!r}"]
         for name, share in self.shares.items():
             budget = f"  {name}: {share * self.id_fpr:.2%} of ID may raise an alarm"
+            if self.combine == "max":
+                budget = f"  {name}: shares {self.id_fpr:.2%} of ID with the others"
             limits = {} if self._calibration is None else self._calibration.thresholds
             lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
         router, least_adv = self.rule

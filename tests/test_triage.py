@@ -293,7 +293,7 @@ def test_the_model_is_left_as_found():
         (None, {"id_fpr": 0.0}, ValueError, "id_fpr"),
         (None, {"router_share": 1.0}, ValueError, "router_share"),
         (None, {"held_out": 2}, ValueError, "held_out"),
-        (None, {"combine": "all"}, ValueError, "'fused' or 'any'"),
+        (None, {"combine": "all"}, ValueError, "'fused', 'any' or 'max'"),
         ({FUSED: EnergyBased(None)}, {}, ValueError, "names of other signals"),
     ],
 )
@@ -361,3 +361,19 @@ def test_no_warning_with_calibration_data(network):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Triage(None, ViyogTV(network)).fit(batches(60, 1), batches(60, 2))
+
+
+def test_the_published_gate_has_one_budget_for_all_signals(network):
+    gates = {"energy": EnergyBased(None), "maha": Mahalanobis(None)}
+    triage = Triage(gates, ViyogTV(network), id_fpr=0.1, combine="max")
+    triage.fit(batches(200, 1), batches(300, 2))
+    limits = triage.calibration.thresholds
+    assert set(limits) == {"energy", "maha", "ViyogTV"}
+    known = {name: triage.calibration.scores[name] for name in limits}
+    # 240 samples set the common threshold: 24 of 241 are cut off, the last of them touches it
+    assert max(int((known[name] > limit).sum()) for name, limit in limits.items()) <= 24
+    verdicts = triage.predict(draw(400, 7)[0])
+    assert 0.02 < float((verdicts != Verdict.ID).double().mean()) < 0.2
+    assert "maha: shares 10.00% of ID with the others" in repr(triage)
+    loaded = Triage(gates, ViyogTV(network), combine="max").load_state_dict(triage.state_dict())
+    assert torch.equal(loaded.predict(draw(50, 8)[0]), triage.predict(draw(50, 8)[0]))

@@ -12,6 +12,7 @@ the halvings.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,13 @@ def main() -> None:
     }
     table(f"{'+'.join(RECOMMENDED)}, fused: what the parts of the rule bring", parts)
     published = Rule(("Energy",), "ViyogTV", "ViyogTV", by_least=False)
-    table("the published router", {"Energy, ViyogTV": published})
+    gate = {
+        "Energy, ViyogTV": published,
+        "Energy, ViyogTV, published gate": replace(published, combine="max"),
+        f"Energy, {ROUTER}, published gate": residue(("Energy",), combine="max"),
+        f"{'+'.join(RECOMMENDED)}, published gate": residue(RECOMMENDED, combine="max"),
+    }
+    table("the published router and gate", gate)
     seen = [("Energy", ROUTER), (*RECOMMENDED, ROUTER), (*PANEL, ALARM, ROUTER)]
     for id_fpr, text in ((None, ""), (0.05, ", at 5 % ID alarms")):
         lda = {

@@ -43,7 +43,7 @@ class Rule:
     :param share: share of the false alarms that the router's alarm may raise
     :param by_least: whether an alarm means ADV where the router scores above ``least_adv``,
         whoever raised it; else where it is the router's
-    :param combine: ``"fused"`` or ``"any"``, as for ``Triage``
+    :param combine: ``"fused"``, ``"any"`` or ``"max"``, as for ``Triage``
     :param id_fpr: rate of false alarms
     """
 
@@ -79,7 +79,9 @@ def evaluate(scores: ScoresOfConfig, rule: Rule, halvings: int) -> dict[str, flo
         known, new = order[: count // 2], order[count // 2 :]
         shares = budget_shares(rule.gates, rule.alarm, rule.share, bool(rule.fused))
         id_scores = {name: scores.id[name][known] for name in names}
-        calibration = Calibration.of(id_scores, rule.fused, shares, rule.id_fpr)
+        calibration = Calibration.of(
+            id_scores, rule.fused, shares, rule.id_fpr, standardised=rule.combine == "max"
+        )
 
         def decide(table: Scores, calibration: Calibration = calibration) -> Tensor:
             chosen = calibration.with_fused({name: table[name] for name in names})
