@@ -14,6 +14,7 @@ from .checks import check_maps
 from .detector import FirstLayerDetector
 from .first_layer import CONVOLUTIONS, LayerCall, find_layer
 from .guest import unwrap
+from .maps_state import MapsState
 
 __all__ = ["MapsToScores", "ScoredModel", "with_score"]
 
@@ -51,7 +52,7 @@ class MapsToScores(Module):
         :raises RequiresFittingException: if it is not fitted
         """
         super().__init__()
-        self.scorer = _Scorer(detector, _bare_layer(detector))
+        self.scorer = _Scorer(detector, _bare_layer(detector.fits))
 
     def forward(self, maps: Tensor) -> Tensor:
         """
@@ -76,7 +77,7 @@ class ScoredModel(Module):
         super().__init__()
         self.model = copy.deepcopy(model).eval()
         layer = self.model.get_submodule(name)
-        _check_channels(detector, name, layer)
+        _check_channels(detector.fits, name, layer)
         scored = _ScoredLayer(layer, detector)
         for module in [*self.model.modules()]:
             for child_name, child in module._modules.items():
@@ -189,7 +190,7 @@ def with_score(
         raise TypeError(f"detector must be a first-layer detector, got {type(detector).__name__}.")
     detector._require_state()
     bare = unwrap(model)
-    known = layer or detector.layer_name or detector.layer
+    known = layer or detector.layer_name or detector.fits.layer
     if known is None:
         raise ValueError(
             f"This {type(detector).__name__} has no model and does not know which layer it reads. "
@@ -198,7 +199,7 @@ def with_score(
     return ScoredModel(bare, detector, find_layer(bare, known))
 
 
-def _bare_layer(detector: FirstLayerDetector) -> Module | None:
+def _bare_layer(detector: MapsState) -> Module | None:
     """A copy of the convolution that the detector reads, where it reads one."""
     if isinstance(detector.layer, Module):
         layer = detector.layer
@@ -209,7 +210,7 @@ def _bare_layer(detector: FirstLayerDetector) -> Module | None:
     return copy.deepcopy(layer) if isinstance(layer, CONVOLUTIONS) else None
 
 
-def _check_channels(detector: FirstLayerDetector, name: str, layer: Module) -> None:
+def _check_channels(detector: MapsState, name: str, layer: Module) -> None:
     if not isinstance(layer, CONVOLUTIONS) or detector._layout is None:
         return
     if (layer.out_channels, layer.weight.dim()) != detector._layout:

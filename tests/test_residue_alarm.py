@@ -160,3 +160,16 @@ def test_what_is_asked_of_a_view_is_done_by_the_detector(residue):
         torch.testing.assert_close(other.predict_features(maps[:9]), expected)
     with pytest.raises(TypeError, match="must be a ResidueAlarm, got ViyogResidue"):
         whole.merge(whole.residue)
+
+
+def test_a_view_of_a_pipeline_deploys_with_the_pipelines_layer():
+    x, model = images(120, 0), build(SmallNet)
+    alarm = ResidueAlarm(ViyogResidue(None))
+    pipeline = SharedForward(model, {"alarm": alarm})
+    pipeline.fit([(x, torch.arange(120) % 5)], progress=False)
+    expected = pipeline.predict(x[:6])["alarm"]
+    maps = model.stem(x[:6]).detach()
+    assert torch.equal(alarm.as_module()(maps), alarm.predict_features(maps))
+    torch.testing.assert_close(with_score(model, alarm)(x[:6])[1], expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"layer 'body\.2' gives 4"):
+        with_score(model, alarm, layer="body.2")
