@@ -14,7 +14,6 @@ from .checks import (
     check_layout,
     check_maps,
     check_number,
-    full_precision,
 )
 from .detector import Statistics
 from .first_layer import LayerCall
@@ -232,7 +231,7 @@ class ViyogResidue(ResidueReadings):
 
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
-        packed = full_precision(windows.pack(maps))
+        packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
             return reader.features(reader.from_maps(packed, windows))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from networks import Volume, build
 from pytorch_ood.api import RequiresFittingException
+from torch import nn
 
-from pytorch_ood_viyog import Viyog, ViyogTV
+from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 
 
 def saved_and_loaded(state):
@@ -208,3 +209,21 @@ def test_what_merge_refuses(make, model, fitted, images):
     with pytest.raises(ValueError, match="channels and dimensions"):
         fitted.merge(make(model, layer="body.2").fit([images]))
     assert torch.equal(fitted(images), scores)
+
+
+@pytest.mark.parametrize(
+    ("conv", "size", "largest"),
+    [(nn.Conv2d(3, 64, 3, padding=1), 32, 250_000), (nn.Conv2d(3, 768, 16, 16), 224, 2_000_000)],
+    ids=["3x3", "patches"],
+)
+def test_saved_states_are_as_small_as_readme_says(conv, size, largest):
+    model, x = nn.Sequential(conv).eval(), torch.rand(64, 3, size, size)
+
+    def saved_bytes(kind):
+        file = io.BytesIO()
+        torch.save(kind(model).fit([x], progress=False).state_dict(), file)
+        return len(file.getvalue())
+
+    assert 100_000 < saved_bytes(ViyogResidue) < largest
+    assert saved_bytes(Viyog) < 3_000
+    assert saved_bytes(ViyogTV) < 10_000
