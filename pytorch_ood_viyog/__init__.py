@@ -1,13 +1,27 @@
 """
 Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (OOD) inputs by the
 raw output of a model's first convolutional layer. Scores are larger for ADV.
+
+The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import no other; then
+``fitting``, ``residue``, ``detectors``, ``pipeline``, ``triage`` and ``deploy``, ``benchmark``.
+``testing``, a contract for anybody's detectors, stands by itself.
 """
 
 from .deploy import with_score
-from .metrics import ViyogMetrics, viyog_metrics
-from .residue import ViyogResidue
-from .tv import ViyogTV
-from .viyog import Viyog
+from .detectors import Viyog, ViyogResidue, ViyogTV
+from .evaluation import ViyogMetrics, viyog_metrics
+from .pipeline import SharedForward
+from .triage import Triage, Verdict
 
-__all__ = ["Viyog", "ViyogMetrics", "ViyogResidue", "ViyogTV", "viyog_metrics", "with_score"]
+__all__ = [
+    "SharedForward",
+    "Triage",
+    "Verdict",
+    "Viyog",
+    "ViyogMetrics",
+    "ViyogResidue",
+    "ViyogTV",
+    "viyog_metrics",
+    "with_score",
+]
 __version__ = "0.1.0"

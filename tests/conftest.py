@@ -2,8 +2,8 @@ import functools
 
 import pytest
 import torch
-from detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
 from networks import SmallNet, build
+from our_detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
 from torch.utils.data import DataLoader, TensorDataset
 
 pytest.register_assert_rewrite("manners")

@@ -10,7 +10,7 @@ import math
 import sys
 from pathlib import Path
 
-from pytorch_ood_viyog.results import Row, mean_auroc
+from pytorch_ood_viyog.evaluation.rows import Row, mean_auroc
 
 NOISE = ("uniform_noise", "gaussian_noise")
 OURS = ("Viyog", "ViyogTV", "ViyogResidue")

@@ -17,8 +17,8 @@ from images import CLASSES, Images, noise_sets, ood_sets, test_images, train_ima
 from models import accuracy, build, load_or_train
 from torch import Tensor, nn
 
-from pytorch_ood_viyog.attacks import AdversarialExamples, craft
-from pytorch_ood_viyog.named_attacks import named_attack
+from pytorch_ood_viyog.benchmark.attacks.craft import AdversarialExamples, craft
+from pytorch_ood_viyog.benchmark.attacks.named import named_attack
 
 
 @dataclass(frozen=True)

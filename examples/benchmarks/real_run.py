@@ -20,10 +20,10 @@ from prepare import ATTACKS, CONFIGS, QUICK, load_model, load_ood
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.baselines import baselines
-from pytorch_ood_viyog.benchmark import AdversarialBenchmark
-from pytorch_ood_viyog.layers import layer_scan
-from pytorch_ood_viyog.plotting import plot_layer_scan
+from pytorch_ood_viyog.benchmark.baselines.build import baseline_detectors
+from pytorch_ood_viyog.benchmark.benchmark import AdversarialBenchmark
+from pytorch_ood_viyog.evaluation.plotting import plot_layer_scan
+from pytorch_ood_viyog.pipeline.scan import layer_scan
 
 COLUMNS = (
     *("Detector", "Task", "Dataset", "Attack", "Negatives", "Positives"),
@@ -72,7 +72,7 @@ def run(name: str, bench: AdversarialBenchmark, out: Path, names: list[str] | No
         "ViyogResidue": ViyogResidue(model),
     }
     x, _ = next(iter(DataLoader(bench.id_test, batch_size=2)))
-    bench.evaluate(detectors | baselines(model, x, names), fit=True)
+    bench.evaluate(detectors | baseline_detectors(model, x, names), fit=True)
     table, text = bench.save(out / name)
     slim(table)
     for file in [table, text, *bench.plot(out / name), *scan(name, bench, out)]:

@@ -23,7 +23,7 @@ from separation_figure import draw
 from separation_report import main_report
 from separation_scores import Scores, Setting, describe, load_scores, load_setting
 
-from pytorch_ood_viyog.metrics import viyog_metrics
+from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
 
 PARTS = ("main", "controls", "adaptive")
 # the adaptive attacker costs hundreds of gradient steps a configuration

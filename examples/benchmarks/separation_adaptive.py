@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from pytorch_ood_viyog.attacks import round_to_8_bit
-from pytorch_ood_viyog.detector import FirstLayerDetector
-from pytorch_ood_viyog.metrics import viyog_metrics
-from pytorch_ood_viyog.residue import ViyogResidue
-from pytorch_ood_viyog.tv import ViyogTV
-from pytorch_ood_viyog.viyog import Viyog
+from pytorch_ood_viyog.benchmark.attacks.craft import round_to_8_bit
+from pytorch_ood_viyog.detectors.base import FirstLayerDetector
+from pytorch_ood_viyog.detectors.residue import ViyogResidue
+from pytorch_ood_viyog.detectors.tv import ViyogTV
+from pytorch_ood_viyog.detectors.viyog import Viyog
+from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
 
 WEIGHTS = (0.1, 1.0, 10.0)
 NOBODY = "nothing"  # the attacker who knows no detector

@@ -18,8 +18,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from pytorch_ood_viyog.attacks import round_to_8_bit
-from pytorch_ood_viyog.metrics import viyog_metrics
+from pytorch_ood_viyog.benchmark.attacks.craft import round_to_8_bit
+from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
 
 Change = Callable[[Tensor], Tensor]
 Row = dict[str, str | int | float]

@@ -25,10 +25,10 @@ from prepare import CONFIGS, load_attack, load_model, load_ood
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pytorch_ood_viyog.attacks import AdversarialExamples
-from pytorch_ood_viyog.residue import ViyogResidue
-from pytorch_ood_viyog.tv import ViyogTV
-from pytorch_ood_viyog.viyog import Viyog
+from pytorch_ood_viyog.benchmark.attacks.craft import AdversarialExamples
+from pytorch_ood_viyog.detectors.residue import ViyogResidue
+from pytorch_ood_viyog.detectors.tv import ViyogTV
+from pytorch_ood_viyog.detectors.viyog import Viyog
 
 PUBLISHED = "viyog 0.1.3"
 DETECTORS = ("ViyogResidue", "ViyogTV", "Viyog", PUBLISHED)

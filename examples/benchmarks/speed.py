@@ -28,8 +28,8 @@ from speed_memory import peak_memory
 from torch import Tensor, nn
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.first_layer import FirstLayer
-from pytorch_ood_viyog.shared import SharedForward
+from pytorch_ood_viyog.layer.first_layer import FirstLayer
+from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
 
 RESULTS = Path(__file__).parent / "results"
 DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}

@@ -32,10 +32,10 @@ from triage_tables import Scores, ScoresOfConfig
 
 import pytorch_ood_viyog
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
-from pytorch_ood_viyog.attack_cache import digest
-from pytorch_ood_viyog.residue_alarm import ResidueAlarm
-from pytorch_ood_viyog.residue_outlier import ResidueOutlier
-from pytorch_ood_viyog.shared import SharedForward
+from pytorch_ood_viyog.benchmark.attacks.cache import digest
+from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
+from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
 
 GATES: dict[str, Callable[[nn.Linear], Detector]] = {
     "MSP": lambda head: MaxSoftmax(None),

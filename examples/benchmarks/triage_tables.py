@@ -7,9 +7,9 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
-from pytorch_ood_viyog.calibration import Calibration, budget_shares
-from pytorch_ood_viyog.conformal import alarm_thresholds
-from pytorch_ood_viyog.triage_report import Verdict
+from pytorch_ood_viyog.triage.calibration import Calibration, budget_shares
+from pytorch_ood_viyog.triage.conformal import alarm_thresholds
+from pytorch_ood_viyog.triage.verdict import Verdict
 
 Scores = dict[str, Tensor]
 # scores of many samples -> verdicts

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytorch_ood_viyog.attacks import round_to_8_bit
+from pytorch_ood_viyog.benchmark.attacks.craft import round_to_8_bit
 
 _SIZE, _DIGIT = 32, 24
 

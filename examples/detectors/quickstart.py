@@ -27,7 +27,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.attacks import FoolboxAttack, craft, round_to_8_bit
+from pytorch_ood_viyog.benchmark.attacks.craft import FoolboxAttack, craft, round_to_8_bit
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

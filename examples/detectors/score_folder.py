@@ -21,8 +21,8 @@ from fit_torchrun import DETECTORS, build_model, generated_images
 from torch import Tensor
 from tqdm import tqdm
 
-from pytorch_ood_viyog.detector import FirstLayerDetector
-from pytorch_ood_viyog.image_files import ImageFiles, load_images
+from pytorch_ood_viyog.detectors.base import FirstLayerDetector
+from pytorch_ood_viyog.images.files import ImageFiles, load_images
 
 HEAD = ["file", "score", "error"]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
-from pytorch_ood_viyog.shared import SharedForward
+from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
 
 parser = argparse.ArgumentParser(description="Six detectors, one forward pass.")
 parser.add_argument("--quick", action="store_true", help="smaller model, for CI")

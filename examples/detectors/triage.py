@@ -20,10 +20,10 @@ from pytorch_ood.detector import EnergyBased, fDBD
 from torch.utils.data import DataLoader
 
 from pytorch_ood_viyog import ViyogResidue
-from pytorch_ood_viyog.attacks import FoolboxAttack, craft
-from pytorch_ood_viyog.residue_outlier import ResidueOutlier
-from pytorch_ood_viyog.triage import Triage
-from pytorch_ood_viyog.triage_report import Verdict
+from pytorch_ood_viyog.benchmark.attacks.craft import FoolboxAttack, craft
+from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.triage.triage import Triage
+from pytorch_ood_viyog.triage.verdict import Verdict
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -1,0 +1,49 @@
+"""
+Common attacks by name, ``pgd8`` for PGD with a budget of 8/255. Needs foolbox.
+"""
+
+import re
+
+from .craft import FoolboxAttack
+
+__all__ = ["ATTACK_NAMES", "named_attack"]
+
+#: the forms that :func:`named_attack` knows, N being the budget in 1/255
+ATTACK_NAMES = ("fgsmN", "pgdN", "bimN", "deepfool", "cw")
+
+
+def named_attack(name: str) -> FoolboxAttack:
+    """
+    :param name: ``fgsm8``, ``pgd8`` (20 steps, random start) or ``bim8`` (20 steps) with any
+        budget in 1/255, ``deepfool`` or ``cw`` (Carlini-Wagner), both L2
+    :return: the attack. DeepFool and Carlini-Wagner stop at the decision boundary, where
+        rounding to 8 bit would undo most of their successes: an overshoot and a confidence carry
+        them a little beyond.
+    :raises ValueError: if the name is unknown
+    :raises ImportError: if foolbox is not installed
+    """
+    try:
+        from foolbox import attacks
+    except ImportError as error:
+        raise ImportError(
+            "Attacks by name need foolbox: pip install 'pytorch-ood-viyog[examples]'"
+        ) from error
+    if name == "deepfool":
+        return FoolboxAttack(attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.3))
+    if name == "cw":
+        return FoolboxAttack(
+            attacks.L2CarliniWagnerAttack(
+                binary_search_steps=3, steps=30, stepsize=0.02, confidence=0.5, initial_const=0.3
+            )
+        )
+    match = re.fullmatch(r"(fgsm|pgd|bim)(\d+)", name)
+    if match is None:
+        raise ValueError(
+            f"There is no attack named {name!r}; names are {', '.join(ATTACK_NAMES)}."
+        )
+    family, budget = match[1], int(match[2]) / 255
+    if family == "fgsm":
+        return FoolboxAttack(attacks.FGSM(), budget)
+    if family == "pgd":
+        return FoolboxAttack(attacks.LinfPGD(steps=20, rel_stepsize=2.5 / 20), budget)
+    return FoolboxAttack(attacks.LinfBasicIterativeAttack(steps=20, rel_stepsize=0.1), budget)

@@ -1,0 +1,125 @@
+"""
+Images of the benchmark as data sets: rounded to 8 bit, relabelled, kept small in memory.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from ..layer.manners import same_random_state
+from .attacks.craft import round_to_8_bit
+
+__all__ = ["EightBit", "Relabelled", "Stored", "as_dataset", "first_images"]
+
+Sample = tuple[Tensor, int]
+
+
+class EightBit(Dataset[Sample]):
+    """
+    Samples of another data set, their images rounded to 8 bit, as the adversarial ones are:
+    otherwise a detector could tell the two by the rounding.
+    """
+
+    def __init__(self, name: str, dataset: Dataset[Any]):
+        """
+        :param name: name of the data set, for messages
+        :param dataset: yields images in [0, 1], or images and labels
+        """
+        self.name = name
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        item = self.dataset[index]
+        image, label = item[:2] if isinstance(item, (tuple, list)) and len(item) > 1 else (item, 0)
+        image = image[0] if isinstance(image, (tuple, list)) else image
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            got = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise TypeError(
+                f"Data set {self.name!r} must yield images as float tensors in [0, 1], got {got}. "
+                f"Convert them, for example by torchvision.transforms.ToTensor()."
+            )
+        if not bool(((image >= 0) & (image <= 1)).all()):
+            raise ValueError(
+                f"Data set {self.name!r} must yield images in [0, 1], got values from "
+                f"{float(image.min()):g} to {float(image.max()):g}. Put the normalisation into "
+                f"the model, as attacks and rounding work on pixels."
+            )
+        return round_to_8_bit(image), int(label)
+
+
+class Relabelled(Dataset[Sample]):
+    """The images of another data set, all with one label."""
+
+    def __init__(self, dataset: Dataset[Sample], label: int):
+        """
+        :param dataset: yields images and labels
+        :param label: label of all of them
+        """
+        self.dataset = dataset
+        self.label = label
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[index][0], self.label
+
+
+class Stored(Dataset[Sample]):
+    """8-bit images kept as bytes, a quarter of the memory."""
+
+    def __init__(self, images: Tensor, labels: Tensor):
+        """
+        :param images: shape (N, ...), multiples of 1/255 in [0, 1]
+        :param labels: shape (N,)
+        """
+        self.pixels = (images * 255).round().to(torch.uint8)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.pixels[index].float() / 255, int(self.labels[index])
+
+
+def as_dataset(name: str, data: Any) -> Dataset[Any]:
+    """
+    :param name: name of the argument, for messages
+    :param data: a data set, a tensor of images, or a tuple of images and labels
+    :return: a data set
+    :raises TypeError: if it is none of these
+    :raises ValueError: if it is empty
+    """
+    if isinstance(data, Tensor):
+        data = TensorDataset(data)
+    elif isinstance(data, (tuple, list)) and data and all(isinstance(d, Tensor) for d in data):
+        data = TensorDataset(*data)
+    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(data, dict):
+        raise TypeError(
+            f"{name} must be a data set with a length, a tensor of images or a tuple of images "
+            f"and labels, got {type(data).__name__}."
+        )
+    if len(data) == 0:
+        raise ValueError(f"{name} is empty.")
+    dataset: Dataset[Any] = data
+    return dataset
+
+
+def first_images(dataset: Dataset[Sample], count: int | None) -> tuple[Tensor, Tensor]:
+    """
+    :param dataset: yields images and labels
+    :param count: how many to take, ``None`` for all
+    :return: images (N, ...) and labels (N,)
+    """
+    length = len(dataset)  # type: ignore[arg-type]
+    part = Subset(dataset, range(length if count is None else min(count, length)))
+    with same_random_state():  # a loader draws a seed
+        batches: list[tuple[Tensor, Tensor]] = list(DataLoader(part, batch_size=100))
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)

@@ -1,0 +1,194 @@
+"""
+Rows of the benchmark from scores, and their tables as CSV and Markdown.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from torch import Tensor
+from tqdm import tqdm
+
+from ..evaluation.bootstrap import METRICS, metrics_with_intervals, resample
+from ..evaluation.rows import Row, Scores, mean_auroc, pivot
+from .attacks.craft import AttackSize
+
+__all__ = ["save_tables", "task_rows"]
+
+Counts = dict[str, Tensor]
+
+
+_INTERVALS = [f"{metric}{end}" for metric in METRICS for end in ("", " low", " high")]
+
+
+def comparisons(ood: Sequence[str], attacks: Sequence[str]) -> list[tuple[str, str, str]]:
+    """
+    :param ood: names of OOD sets
+    :param attacks: names of attacks
+    :return: task, name of the negative images, name of the positive images
+    """
+    first = [("T1", "ID", name) for name in ood]
+    second = [("T2", "ID", name) for name in attacks]
+    return [*first, *second, *(("T3", name, attack) for name in ood for attack in attacks)]
+
+
+def task_rows(
+    scores: Scores,
+    ood: Sequence[str],
+    sizes: Mapping[str, AttackSize],
+    *,
+    resamples: int = 0,
+    seed: int = 0,
+    costs: Mapping[str, Mapping[str, float]] | None = None,
+    progress: bool = False,
+) -> list[Row]:
+    """
+    Compare scores on all tasks.
+
+    :param scores: of all detectors, for ``"ID"``, the OOD sets and the attacks
+    :param ood: names of the OOD sets
+    :param sizes: attacks by name, with their sizes
+    :param resamples: bootstrap resamples, 0 for no intervals. All detectors share them.
+    :param seed: seed of the resamples
+    :param costs: more fields for every row of a detector
+    :param progress: show a progress bar
+    :return: one row for every detector, task and pair of images; NaN and ``Error`` where one of
+        the two has no scores
+    """
+    counts: Counts = {}
+    rows = []
+    bar = tqdm(scores.items(), desc="compare", leave=False, disable=not progress)
+    for detector, own in bar:
+        for task, negative, positive in comparisons(ood, list(sizes)):
+            row: Row = {"Detector": detector, "Task": task}
+            row |= {"Dataset": positive if task == "T1" else "" if task == "T2" else negative}
+            row |= {"Attack": "" if task == "T1" else positive}
+            row |= _metrics(
+                own.get(negative), own.get(positive), (negative, positive), counts, resamples, seed
+            )
+            row |= _size(sizes.get(positive))
+            rows.append(row | dict((costs or {}).get(detector, {})))
+    return [row | {"Error": row.pop("Error")} for row in rows]
+
+
+def _metrics(
+    negative: Tensor | str | None,
+    positive: Tensor | str | None,
+    names: tuple[str, str],
+    counts: Counts,
+    resamples: int,
+    seed: int,
+) -> Row:
+    empty = {"Negatives": 0, "Positives": 0} | dict.fromkeys(_INTERVALS, math.nan)
+    problems = [
+        problem
+        for name, scores in zip(names, (negative, positive), strict=True)
+        if isinstance(problem := f"no images of {name}" if scores is None else scores, str)
+    ]
+    if not isinstance(negative, Tensor) or not isinstance(positive, Tensor):
+        return empty | {"Error": "; ".join(dict.fromkeys(problems))}
+    drawn = None
+    if resamples:
+        for name, values in zip(names, (negative, positive), strict=True):
+            if name not in counts:
+                counts[name] = resample(len(values), resamples, seed + crc32(name.encode()))
+        drawn = counts[names[0]], counts[names[1]]
+    sizes = {"Negatives": len(negative), "Positives": len(positive)}
+    return empty | sizes | metrics_with_intervals(negative, positive, drawn) | {"Error": ""}
+
+
+def _size(size: AttackSize | None) -> Row:
+    if size is None:
+        return {"SuccessRate": math.nan, "Linf": math.nan, "RMS": math.nan}
+    return {"SuccessRate": size.success_rate, "Linf": size.linf, "RMS": size.rms}
+
+
+def save_tables(
+    rows: Sequence[Row], sizes: Mapping[str, AttackSize], path: Path, title: str = ""
+) -> list[Path]:
+    """
+    :param rows: rows of :func:`task_rows`
+    :param sizes: attacks by name, with their sizes
+    :param path: where to, without suffix; folders are made
+    :param title: heading of the Markdown file, the file's name by default
+    :return: the files written, ``path.csv`` and ``path.md``
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table, text = Path(f"{path}.csv"), Path(f"{path}.md")
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+    text.write_text(markdown(rows, sizes, title or path.name), encoding="utf-8")
+    return [table, text]
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -> str:
+    """
+    :param rows: rows of :func:`task_rows`
+    :param sizes: attacks by name, with their sizes
+    :param title: heading
+    :return: tables of the attacks, of AUROC on each task, of cost, and of errors
+    """
+    parts = [f"# {title}", _EXPLANATION]
+    if sizes:
+        parts += [
+            "## Attacks",
+            _table(_ATTACK_HEAD, [_attack_line(n, s) for n, s in sizes.items()]),
+        ]
+    for task, column, heading in (
+        ("T1", "Dataset", "T1 ID-vs-OOD, by OOD set"),
+        ("T2", "Attack", "T2 ID-vs-ADV, by attack"),
+        ("T3", "Attack", "T3 OOD-vs-ADV, by attack (mean over OOD sets)"),
+        ("T3", "Dataset", "T3 OOD-vs-ADV, by OOD set (mean over attacks)"),
+    ):
+        cells = pivot(rows, task, column)
+        if cells:
+            parts += [f"## {heading}", _auroc_table(rows, task, cells)]
+    costs = {row["Detector"]: row.get("SecondsPerImage", math.nan) for row in rows}
+    lines = [[name, _number(1000 * cost, ".3g")] for name, cost in costs.items()]
+    parts += ["## Cost, each detector by itself", _table(["detector", "ms per image"], lines)]
+    if errors := sorted({(row["Detector"], row["Error"]) for row in rows if row["Error"]}):
+        parts += ["## Errors", *(f"- {name}: {error}" for name, error in errors)]
+    return "\n\n".join(parts) + "\n"
+
+
+_EXPLANATION = (
+    "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV on T2 and T3. "
+    "Below 0.5 the order is reversed."
+)
+_ATTACK_HEAD = ["attack", "attacked", "succeeded", "rate", "L∞ in 1/255", "RMS in 1/255"]
+
+
+def _attack_line(name: str, size: AttackSize) -> list[str]:
+    rate, linf, rms = size.success_rate, size.linf, size.rms
+    numbers = [_number(rate, ".3f"), _number(linf, ".2f"), _number(rms, ".2f")]
+    return [name, str(size.attacked), str(size.succeeded), *numbers]
+
+
+def _auroc_table(rows: Sequence[Row], task: str, cells: dict[str, dict[str, float]]) -> str:
+    columns = list(next(iter(cells.values())))
+    lines = []
+    for detector, own in cells.items():
+        mean = mean_auroc(r for r in rows if r["Task"] == task and r["Detector"] == detector)
+        numbers = [_number(own[name], ".3f") for name in columns]
+        lines.append([detector, *numbers, f"**{_number(mean, '.3f')}**"])
+    return _table(["detector", *columns, "mean"], lines)
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))

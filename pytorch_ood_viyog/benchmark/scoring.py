@@ -1,0 +1,236 @@
+"""
+Scores of many detectors for many images: shared forward passes, and a failure stays with its
+detector.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from pytorch_ood.api import Detector, GradientDetector
+from torch import Tensor
+from torch.nn import Module
+from tqdm import tqdm
+
+from ..evaluation.rows import Scores
+from ..layer.manners import as_found_with_gradients, unwrap
+from ..pipeline.shared_forward import SharedForward
+
+__all__ = ["Scorer", "named_detectors"]
+
+T = TypeVar("T")
+
+_TIMED_RUNS = 3
+
+
+class Scorer:
+    """
+    Fits, times and applies detectors of one model. Exceptions are kept, with a warning, and the
+    detector that raised one is left out from then on, for the images at hand or, if it could not
+    be fitted, for all.
+    """
+
+    def __init__(
+        self, model: Module, detectors: Mapping[str, Detector], *, seed: int, progress: bool
+    ):
+        """
+        :param model: the model that the detectors judge
+        :param detectors: detectors by name
+        :param seed: seed of each fit
+        :param progress: show progress bars
+        """
+        self.model = model
+        self.detectors = dict(detectors)
+        self.seed = seed
+        self.progress = progress
+        #: detector -> name of the images -> scores of shape (N,), or the error as text
+        self.scores: Scores = {name: {} for name in detectors}
+        #: detector -> seconds to fit, those of the common fit where it shared one
+        self.fit_seconds: dict[str, float] = {}
+        #: detector -> seconds per image when it runs by itself
+        self.seconds_per_image: dict[str, float] = {}
+        #: detector -> why it could not be fitted
+        self.unfit: dict[str, str] = {}
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = device
+        for detector in self.detectors.values():
+            detector.to(device)
+        self._shareable = {n for n, d in self.detectors.items() if _share(model, {n: d})}
+        self._panel: SharedForward | None = None
+
+    def fit(self, loader: Iterable[Any]) -> None:
+        """
+        :param loader: yields images and labels of ID samples
+        """
+        together = self._fit_together(loader)
+        alone = [(n, detector) for n, detector in self.detectors.items() if n not in together]
+        for name, detector in self._bar(alone, "fit"):
+            start = time.perf_counter()
+            outcome = self._attempt(f"fitting {name}", partial(detector.fit, loader))
+            self.fit_seconds[name] = time.perf_counter() - start
+            if isinstance(outcome, str):
+                self.unfit[name] = outcome
+
+    def _fit_together(self, loader: Iterable[Any]) -> set[str]:
+        """What shares a forward pass; none if one of them fails, then all are fitted alone."""
+        shared = self._shared(self.detectors)
+        if shared is None:
+            return set()
+        start = time.perf_counter()
+        fit = partial(shared.fit, loader, progress=self.progress)
+        if isinstance(self._attempt(None, fit), str):
+            return set()
+        self.fit_seconds |= dict.fromkeys(shared.detectors, time.perf_counter() - start)
+        return set(shared.detectors)
+
+    def time(self, x: Tensor) -> None:
+        """
+        Measure the cost of each detector by itself: the fastest of three runs after a first one.
+
+        :param x: images
+        """
+        x = x.to(self.device)
+        for name, detector in self._bar(self._fitted(), "time"):
+            runs = []
+            for _ in range(_TIMED_RUNS + 1):
+                start = time.perf_counter()
+                outcome = self._attempt(None, partial(_predict, detector, x))
+                runs.append(time.perf_counter() - start)
+                if isinstance(outcome, str):
+                    break
+            else:
+                self.seconds_per_image[name] = min(runs[1:]) / len(x)
+
+    def score(self, name: str, loader: Iterable[Any]) -> None:
+        """
+        Score images with all detectors.
+
+        :param name: name of the images
+        :param loader: yields images and labels
+        """
+        parts: dict[str, list[Tensor]] = {detector: [] for detector, _ in self._fitted()}
+        failed: dict[str, str] = dict(self.unfit)
+        for x, _ in self._bar(loader, name):
+            working = {n: self.detectors[n] for n in parts if n not in failed}
+            for detector, outcome in self._score_batch(working, x.to(self.device), name).items():
+                if isinstance(outcome, str):
+                    failed[detector] = outcome
+                else:
+                    parts[detector].append(outcome)
+        for detector in self.detectors:
+            done = failed.get(detector) or torch.cat(parts[detector])
+            self.scores[detector][name] = done
+
+    def costs(self) -> dict[str, dict[str, float]]:
+        """
+        :return: detector -> ``SecondsPerImage`` and ``FitSeconds``, NaN where not measured
+        """
+        return {
+            name: {
+                "SecondsPerImage": self.seconds_per_image.get(name, math.nan),
+                "FitSeconds": self.fit_seconds.get(name, math.nan),
+            }
+            for name in self.detectors
+        }
+
+    def _score_batch(
+        self, detectors: dict[str, Detector], x: Tensor, images: str
+    ) -> dict[str, Tensor | str]:
+        """The seam to shared forward passes: what shares one is asked first, the rest alone."""
+        shared = self._shared(detectors)
+        outcome: dict[str, Tensor | str] = {}
+        if shared is not None:
+            together = self._attempt(None, partial(shared.predict, x))
+            # a failure in the shared pass does not tell whose it is: all are then run alone
+            if not isinstance(together, str):
+                outcome |= {name: scores.cpu() for name, scores in together.items()}
+        for name, detector in detectors.items():
+            if name not in outcome:
+                what = f"scoring {images} with {name}"
+                outcome[name] = self._attempt(what, partial(_predict, detector, x))
+        for name, scores in outcome.items():
+            if isinstance(scores, Tensor) and bool(scores.isnan().any()):
+                outcome[name] = (
+                    f"ValueError: {int(scores.isnan().sum())} scores of {images} are NaN"
+                )
+        return outcome
+
+    def _shared(self, detectors: Mapping[str, Detector]) -> SharedForward | None:
+        """What feeds from one forward pass; the same object for the same detectors."""
+        names = tuple(name for name in detectors if name in self._shareable)
+        if self._panel is None or tuple(self._panel.detectors) != names:
+            self._panel = _share(self.model, {name: detectors[name] for name in names})
+        return self._panel
+
+    def _fitted(self) -> list[tuple[str, Detector]]:
+        return [(n, detector) for n, detector in self.detectors.items() if n not in self.unfit]
+
+    def _attempt(self, what: str | None, work: Callable[[], T]) -> T | str:
+        """What ``work`` returns, or its exception as text, with a warning if ``what`` is named."""
+        try:
+            with _prepared(self.model, self.seed):
+                return work()
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            if what is not None:
+                warnings.warn(f"Failure while {what}: {message}", stacklevel=3)
+            return message
+
+    def _bar(self, items: Iterable[T], description: str) -> Iterable[T]:
+        bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not self.progress)
+        return bar
+
+
+def named_detectors(detector: Any) -> dict[str, Detector]:
+    """
+    :param detector: a detector, a list of detectors, or a dictionary of detectors by name
+    :return: detectors by name; without names that of the class, numbered from the second on
+    :raises TypeError: if there is something else than detectors
+    :raises ValueError: if there are no detectors
+    """
+    if isinstance(detector, Detector):
+        detector = [detector]
+    if not isinstance(detector, (Mapping, Sequence)) or not detector:
+        raise ValueError(f"detector must be one or several detectors, got {detector!r}.")
+    values = list(detector.values()) if isinstance(detector, Mapping) else list(detector)
+    strange = [type(value).__name__ for value in values if not isinstance(value, Detector)]
+    if strange:
+        raise TypeError(f"All detectors must be pytorch_ood.api.Detector, got {strange}.")
+    if isinstance(detector, Mapping):
+        return dict(detector)
+    named: dict[str, Detector] = {}
+    for value in values:
+        name, number = type(value).__name__, 2
+        while name in named:
+            name, number = f"{type(value).__name__} ({number})", number + 1
+        named[name] = value
+    return named
+
+
+def _predict(detector: Detector, x: Tensor) -> Tensor:
+    with torch.set_grad_enabled(isinstance(detector, GradientDetector)):
+        scores: Tensor = detector.predict(x)
+    if not isinstance(scores, Tensor) or scores.shape != x.shape[:1]:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"scores must be a tensor of shape ({len(x)},), got {got}")
+    return scores.detach().cpu()
+
+
+def _share(model: Module, detectors: dict[str, Detector]) -> SharedForward | None:
+    try:
+        return SharedForward(model, detectors) if detectors else None
+    except (TypeError, ValueError):  # they cannot share: different first layers, for example
+        return None
+
+
+@contextmanager
+def _prepared(model: Module, seed: int) -> Iterator[None]:
+    """Evaluation mode, seeded, and afterwards mode, gradients and random state as found."""
+    with as_found_with_gradients(unwrap(model)):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,20 @@
+"""
+The detectors, one a file: formula in the docstring of the class, mathematics in one screen.
+Imports ``residue``, ``fitting`` and ``layer``.
+"""
+
+from .base import FirstLayerDetector
+from .residue import ViyogResidue
+from .residue_alarm import ResidueAlarm
+from .residue_outlier import ResidueOutlier
+from .tv import ViyogTV
+from .viyog import Viyog
+
+__all__ = [
+    "FirstLayerDetector",
+    "ResidueAlarm",
+    "ResidueOutlier",
+    "Viyog",
+    "ViyogResidue",
+    "ViyogTV",
+]

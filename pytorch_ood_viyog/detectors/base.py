@@ -1,0 +1,159 @@
+"""
+The base of all first-layer detectors: what their scores mean and how they are asked for.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pytorch_ood.api import Paper, RequiresFittingException
+from torch import Tensor
+from typing_extensions import Self
+
+from ..fitting.saving import differing_settings, load_state, saved_state
+from ..fitting.streaming import FittedOnMaps
+from ..layer.checks import check_finite, check_input, check_maps
+from ..layer.first_layer import LayerCall
+
+__all__ = ["PAPER", "FirstLayerDetector"]
+
+PAPER = Paper(
+    title="Viyog: Separating Adversarial and Out-of-Distribution",
+    venue="CODES+ISSS",
+    year=2026,
+    url="https://viyog.readthedocs.io",
+    code="https://github.com/amanyagami/viyog",
+)
+
+
+class FirstLayerDetector(FittedOnMaps):
+    """
+    Base class of detectors that read the raw output :math:`a` of the first convolution, shape
+    :math:`B \\times C \\times *S` with one to three spatial dimensions.
+
+    **Sign.** Scores are larger for adversarial (ADV) and smaller for out-of-distribution (OOD)
+    inputs.
+
+    A detector implements :meth:`_measure` (statistics of a batch of ID maps), :meth:`_conclude`
+    (statistics to fitted state) and :meth:`_score`, and :meth:`_merge` where its statistics are
+    not plain sums. Everything else is here: running the model up to the layer, streaming, labels,
+    checks, and both pairs of names (``*_features`` and ``*_feature_maps``).
+    """
+
+    # -- what a detector adds ---------------------------------------------------------------
+
+    @abstractmethod
+    def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Scores of checked maps, shape :math:`B`."""
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        """Scores at the layer; a detector that needs less than all maps overrides it."""
+        return self._score(check_maps(call.maps(), self._layout), state)
+
+    # -- predict ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """
+        Score model inputs; the model runs only up to the first convolution, in evaluation mode.
+
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: scores of shape :math:`B`, larger for ADV
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises TypeError: if ``x`` is not a tensor
+        :raises ValueError: if ``x`` or its feature maps are not finite, or have other channels
+            than the detector was fitted on
+        """
+        return self._read_at_layer(x, self._score_call)
+
+    def _read_at_layer(
+        self, x: Tensor, read: Callable[[LayerCall, dict[str, Tensor]], Tensor]
+    ) -> Tensor:
+        """What ``read`` gives at the layer for each sample of checked inputs."""
+        first_layer, state = self._require_first_layer(), self._require_state()
+        x = self._to_device(check_input(x))
+        values = first_layer.run(x, lambda call: read(call, state))
+        check_finite("Input", x, values)
+        return values
+
+    @torch.no_grad()
+    def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:
+        """
+        Score first-layer feature maps that were extracted beforehand.
+
+        :param feature_maps: raw outputs of the first convolution, shape
+            :math:`B \\times C \\times *S`
+        :return: scores of shape :math:`B`, larger for ADV
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises TypeError: if the maps are not floating point
+        :raises ValueError: if the maps are not finite, or have another rank or other channels
+            than the detector was fitted on
+        """
+        state = self._require_state()
+        scores = self._score(check_maps(feature_maps, self._layout), state)
+        check_finite("Feature maps", feature_maps, scores)
+        return scores
+
+    def predict_features(self, maps: Tensor) -> Tensor:
+        """The shorter name of :meth:`predict_feature_maps`."""
+        scores: Tensor = self.predict_feature_maps(maps)
+        return scores
+
+    # -- several fits, saving and deployment ---------------------------------------------------
+
+    def merge(self, other: Self) -> Self:
+        """
+        Add what another detector was fitted on, for example on another machine. The result is
+        that of one fit to the data of both.
+
+        :param other: fitted detector of the same class with the same settings
+        :return: the detector
+        :raises RequiresFittingException: if ``other`` is not fitted
+        :raises TypeError: if ``other`` is of another class
+        :raises ValueError: if its settings, or the channels or sizes of its maps, differ; the
+            detector is then as it was
+        :raises RuntimeError: if one of the two was loaded without the statistics of its ID data
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}.")
+        differing = differing_settings(self, other)
+        if differing:
+            raise ValueError(f"Both detectors must have the same settings, got {differing}.")
+        self._require_statistics("merge()")
+        other._require_statistics("merge()")
+        if other._statistics is None:
+            raise RequiresFittingException("other is not fitted. Call its fit() first.")
+        return self._assign(self._add(self._statistics, other._statistics), "other")
+
+    def state_dict(self) -> dict[str, Any]:
+        """
+        Everything that scoring needs but the model: save it by ``torch.save``, and load it by
+        ``torch.load(..., weights_only=True)`` and :meth:`load_state_dict`.
+
+        :return: class, version of the format, settings, name of the layer, layout of its maps, and
+            tensors on the CPU
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        return saved_state(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        """
+        Take over settings and fit of a detector of the same class.
+
+        :param state: what :meth:`state_dict` gave
+        :return: the fitted detector
+        :raises TypeError: if the state is no mapping, or an entry has the wrong type
+        :raises ValueError: if it belongs to another class, version, layer or number of channels,
+            lacks entries or has others, or a tensor has another shape or is not finite; the
+            detector is then as it was
+        """
+        load_state(self, state)
+        return self
+
+    def __repr__(self) -> str:
+        model = "None" if self.model is None else type(self.model).__name__
+        settings = {"layer": self.layer_name or self.layer, **self.get_hyperparameters()}
+        shown = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        return f"{type(self).__name__}(model={model}, {shown}, fitted={self._is_fitted})"

@@ -1,0 +1,273 @@
+"""
+ViyogResidue: the noise floor in directions that natural images leave empty.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pytorch_ood.api import DetectorInfo, Task
+from torch import Tensor
+from torch.nn import Module
+
+from ..fitting.fitted import Statistics
+from ..layer.checks import check_count, check_layout, check_maps, check_number
+from ..layer.convolution import Convolution, as_convolution, maps_shape
+from ..layer.first_layer import LayerCall
+from ..layer.plain_convolution import exact_maps, plain_convolution
+from ..layer.precision import precise, without_autocast
+from ..residue.conclusion import conclude
+from ..residue.evidence import Settings, reader_of, score
+from ..residue.statistics import measure, merge
+from ..residue.windows import Windows
+from .base import PAPER
+from .residue_readings import ResidueReadings
+
+__all__ = ["ViyogResidue"]
+
+
+class ViyogResidue(ResidueReadings):
+    """
+    The detector to recommend: the noise floor of an image, read in directions of the first
+    convolution's maps that natural images leave nearly empty.
+
+    A gradient attack adds a perturbation :math:`\\delta` to the image. The first convolution is
+    linear, so it adds exactly :math:`W * \\delta` to the raw maps :math:`a`. Natural images, ID or
+    OOD, leave some directions of channel space nearly empty (fine detail and differences between
+    colours); a perturbation fills them everywhere, flat regions included.
+
+    1. *Directions*, quietest first, by :math:`\\Sigma u = \\lambda N u` with the ID covariance
+       :math:`\\Sigma` of the maps and their response :math:`N = W W^\\top` to white noise: once
+       among the channels at a position, once in the window of three positions along each axis
+       around it. Responses :math:`z = u^\\top (a - \\mathbb{E}_{ID}\\, a)` are in units of the
+       input's dynamic range.
+    2. *Features* per direction: logarithms of the 10 % quantile, the median and the mean of
+       :math:`z^2` over space; and of the 5 %, 25 % and 50 % quantiles of bands, means of
+       :math:`z^2` over four directions next to each other, which find the flattest places of an
+       image.
+    3. *Residues*. For ID samples also the features of :math:`a + W * \\delta` with
+       :math:`\\delta = \\epsilon \\cdot` random signs; exact, without any attack or OOD data.
+    4. *Hypotheses* :math:`H` about the features :math:`f`, Gaussian with one shrunk covariance
+       :math:`S`: **ID** with mean :math:`\\mu_0`; **ADV**, the residues' means; **OOD**, anything
+       else: the same means with covariance :math:`\\kappa S`, and residues beyond the budget (4,
+       8 and 16 times the largest :math:`\\epsilon`), which is what noise images look like.
+
+    .. math::
+        s(x) = \\frac{\\mathrm{arsinh}\\, o(f) - m}{d}, \\qquad
+        o(f) = \\ln p(f | ADV) - \\ln [p(f | ID) + p(f | OOD)]
+
+    with the mean :math:`m` and standard deviation :math:`d` over ID, each half of the ID sample
+    judged by hypotheses that were fitted to the other.
+
+    **Sign.** Larger scores speak for ADV; what looks like ID, or like neither ID nor ID with a
+    bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1.
+
+    **When to use.** To tell attacks of a bounded strength from natural images that are new to the
+    model. It does not know intent: sensor noise as strong as an attack scores as one. Nor does it
+    withstand an attacker who optimises against it. The README has the numbers for both.
+
+    Fitting needs one pass and constant memory: everything is concluded from ``sample_size`` ID
+    images, chosen by their content, so that neither order nor batches matter. All of them must
+    have one size.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        detector = ViyogResidue(model)
+        detector.fit(train_loader)
+        scores = detector(images)
+        levels = detector.noise_floor(images)   # about 5/255
+
+    :see: new in this package; the idea of reading the first layer is from Singh et al., *Viyog:
+        Separating Adversarial and Out-of-Distribution*, CODES+ISSS 2026 / IEEE TCAD
+    """
+
+    info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
+
+    #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
+    hyperparameter_space: ClassVar[dict[str, list[object]]] = {
+        "directions": [8, 16, 24],
+        "kappa": [1.5, 2.0, 3.0],
+        "shrinkage": [None, 0.01, 0.1],
+    }
+
+    def __init__(
+        self,
+        model: Module | None,
+        *,
+        layer: str | Module | None = None,
+        eps: Sequence[float] = (1 / 255, 2 / 255, 4 / 255, 8 / 255),
+        input_range: float | Sequence[float] | None = None,
+        directions: int = 16,
+        kappa: float = 2.0,
+        shrinkage: float | None = None,
+        sample_size: int = 256,
+        seed: int = 0,
+    ):
+        """
+        :param model: model whose first convolution is read; ``None`` to use feature maps only,
+            then the convolution is needed as ``layer``
+        :param layer: convolution to read instead, as dotted name or module
+        :param eps: strengths of the residues that count as ADV, as fractions of the input's
+            dynamic range
+        :param input_range: dynamic range of the convolution's input, one number or one per
+            channel. Default: read from the data during ``fit``; when fitting to maps alone, from
+            the inputs that the convolution's least-squares inverse gives.
+        :param directions: number of directions of each of the two kinds that are read one by one
+        :param kappa: how much wider than ID and ADV anything else is, :math:`\\kappa > 1`
+        :param shrinkage: share of the covariance that is shrunk to its diagonal, in [0, 1].
+            Default: :math:`F / (F + 10 N)` for :math:`F` features and :math:`N` samples, 5 % at
+            the default settings
+        :param sample_size: number of ID images that the state is concluded from; fewer, but at
+            least 64, where their maps would take more than 128 MiB
+        :param seed: seed of the residues' signs and of the choice of ID images
+        :raises TypeError: if an argument has the wrong type
+        :raises ValueError: if a number is out of range, or ``layer`` not found
+        :raises RuntimeError: if the model has no convolution and no layer is named
+        """
+        super().__init__(model, layer=layer)
+        self.eps = _strengths(eps)
+        self.input_range = _range(input_range)
+        self.directions = directions
+        self.kappa = kappa
+        self.shrinkage = shrinkage
+        self.sample_size = check_count("sample_size", sample_size, low=2)
+        self.seed = check_count("seed", seed, low=0)
+
+    @property
+    def directions(self) -> int:
+        """Number of directions of each kind."""
+        return self._directions
+
+    @directions.setter
+    def directions(self, value: int) -> None:
+        self._directions = check_count("directions", value, low=1)
+
+    @property
+    def kappa(self) -> float:
+        """How much wider than ID and ADV anything else is."""
+        return self._kappa
+
+    @kappa.setter
+    def kappa(self, value: float) -> None:
+        self._kappa = check_number("kappa", value, low=1.0)
+
+    @property
+    def shrinkage(self) -> float | None:
+        """Share of the covariance that is shrunk to its diagonal; ``None``: by the data's size."""
+        return self._shrinkage
+
+    @shrinkage.setter
+    def shrinkage(self, value: float | None) -> None:
+        given = None if value is None else check_number("shrinkage", value, low=0.0, high=1.0)
+        self._shrinkage = given
+
+    # -- fit --------------------------------------------------------------------------------
+
+    # not the statistics: their sample of maps may take 128 MiB
+    _saves_statistics = False
+    _saved_shapes: ClassVar[dict[str, str]] = {
+        "mean": "C",
+        "local": "M C",
+        "window": "R W ...",
+        "local_kernel": "M I ...",
+        "window_kernel": "R I ...",
+        "local_offset": "M",
+        "window_offset": "R",
+        "energies": "K",
+        "scale": "I",
+        "means": "L F",
+        "whitening": "F F",
+        "centre": "",
+        "spread": "",
+        "least": "E",
+        "contrast": "F",
+    }
+
+    def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
+        conv = self._convolution()
+        if inputs is not None:  # rounding to half precision would count as noise
+            maps = exact_maps(LayerCall(conv, inputs, maps))
+        return measure(conv, maps, inputs, self.sample_size, self.seed)
+
+    def _merge(self, one: Statistics, other: Statistics) -> Statistics:
+        return merge(one, other, self.sample_size)
+
+    def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
+        with without_autocast(statistics["sample"].device):
+            return conclude(self._convolution(), statistics, self._settings)
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(
+            self.eps,
+            self.input_range,
+            self.directions,
+            self.kappa,
+            self.shrinkage,
+            self.seed,
+        )
+
+    def _convolution(self) -> Convolution:
+        if isinstance(self.layer, Module):
+            return as_convolution(self.layer)
+        if self._first_layer is not None and self._first_layer.name is not None:
+            return as_convolution(self._first_layer.layer())
+        raise RuntimeError(
+            "ViyogResidue needs the weights of the convolution that made the feature maps. Pass "
+            "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
+        )
+
+    # -- predict ----------------------------------------------------------------------------
+
+    def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return score(self._features(maps, state), state, self._settings)
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return score(self._call_features(call, state), state, self._settings)
+
+    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
+        packed = windows.pack(maps)
+        with without_autocast(maps.device):
+            reader = reader_of(state)
+            return reader.features(reader.from_maps(packed, windows))
+
+    def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        """Read once for the detector and its views: the reading is nearly all of the work."""
+        features = call.readings.get(id(self))
+        if features is None:
+            features = self._input_features_of(call, state)
+        if features is None:
+            features = self._features(check_maps(exact_maps(call), self._layout), state)
+        call.readings[id(self)] = features
+        return features
+
+    def _input_features_of(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor | None:
+        """From the layer's input, without its maps; ``None`` where the padding is in the way."""
+        conv = plain_convolution(call)
+        if conv is None:
+            return None
+        shape = maps_shape(conv, call.input)
+        check_layout(shape, self._layout)
+        windows = Windows.of(conv, shape[2:])
+        field = windows.field(conv, call.input, shape[2:])
+        if field is None:
+            return None
+        with without_autocast(field.device):
+            reader = reader_of(state)
+            responses = reader.from_input(conv, precise(field), windows)
+            return reader.features(responses)
+
+
+def _strengths(eps: Sequence[float]) -> tuple[float, ...]:
+    strengths = tuple(check_number("eps", value, low=1e-9, high=1.0) for value in eps)
+    if not strengths or list(strengths) != sorted(set(strengths)):
+        raise ValueError(f"eps must be ascending fractions of the dynamic range, got {eps}.")
+    return strengths
+
+
+def _range(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
+    if value is None or isinstance(value, (int, float)):
+        return None if value is None else check_number("input_range", value, low=1e-30)
+    return tuple(check_number("input_range", width, low=1e-30) for width in value)

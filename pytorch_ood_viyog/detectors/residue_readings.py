@@ -1,0 +1,152 @@
+"""
+What ViyogResidue shows beside its score: its fitted parts, likelihoods and noise floors.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from ..layer.checks import check_finite, check_maps
+from ..layer.first_layer import LayerCall
+from ..residue.evidence import Settings, hypotheses, noise_floor
+from .base import FirstLayerDetector
+
+__all__ = ["ResidueReadings"]
+
+
+class ResidueReadings(FirstLayerDetector):
+    """Readings of a detector that scores by features of a noise floor."""
+
+    @property
+    @abstractmethod
+    def _settings(self) -> Settings:
+        """What the mathematics needs of the arguments."""
+
+    @abstractmethod
+    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Features of checked maps."""
+
+    @abstractmethod
+    def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        """Features at the layer."""
+
+    @property
+    def noise_directions(self) -> Tensor | None:
+        """
+        The local directions :math:`u`, quietest first, as rows: :math:`M \\times C`. The first
+        ``directions`` of them are read one by one, all of them in bands.
+        """
+        return self._fitted("local")
+
+    @property
+    def window_directions(self) -> Tensor | None:
+        """
+        Directions in a window, :math:`R \\times W \\times 3 \\times \\dots`, as weights of the
+        responses of the first :math:`W` of :attr:`noise_directions` at its positions; all of them,
+        where there are positions enough to learn from.
+        """
+        return self._fitted("window")
+
+    @property
+    def eigenvalues(self) -> Tensor | None:
+        """
+        :math:`\\lambda` of the local directions, then of those in a window, shape :math:`M + R`:
+        natural energy per unit of noise gain, in units of the squared dynamic range.
+        """
+        return self._fitted("energies")
+
+    @property
+    def means(self) -> Tensor | None:
+        """
+        Centres of the hypotheses, one a row: ID, ID with each residue of ``eps``, ID with
+        residues beyond the budget. Columns: 10 % quantiles, medians and means of the directions,
+        5 %, 25 % and 50 % quantiles of the bands.
+        """
+        return self._fitted("means")
+
+    @property
+    def covariance(self) -> Tensor | None:
+        """The shrunk covariance :math:`S` of the features."""
+        whitening = self._fitted("whitening")
+        return None if whitening is None else torch.linalg.inv(whitening.T @ whitening)
+
+    @property
+    def dynamic_range(self) -> Tensor | None:
+        """Dynamic range of each channel of the convolution's input, as read or as given."""
+        return self._fitted("scale")
+
+    @property
+    def least_adv(self) -> float | None:
+        """
+        The score below which an input is no attack worth the name: of held-out ID samples with
+        the residue of the middle strength of ``eps`` (of two, the smaller: 2/255 by default),
+        99 % score higher, and as many with each stronger residue. Attacks of twice the middle
+        strength are to be found; they do not use all of it at every pixel.
+        """
+        least = self._fitted("least")
+        return None if least is None else float(least[(len(least) - 1) // 2 :].min())
+
+    def _fitted(self, name: str) -> Tensor | None:
+        return self._require_state()[name] if self._is_fitted else None
+
+    def log_likelihoods(self, x: Tensor) -> Tensor:
+        """
+        The reading behind the score: log-likelihoods of ID, OOD and ADV, up to one constant.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: float64 of shape :math:`B \\times 3`, in the order ID, OOD, ADV
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        state = self._require_state()
+        return hypotheses(self._input_features(x), state, self._settings)
+
+    def log_likelihoods_features(self, maps: Tensor) -> Tensor:
+        """
+        :param maps: first-layer feature maps, as for :meth:`predict_features`
+        :return: what :meth:`log_likelihoods` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict_features`
+        """
+        state = self._require_state()
+        return hypotheses(self._maps_features(maps), state, self._settings)
+
+    def noise_floor(self, x: Tensor) -> Tensor:
+        """
+        Estimated strength of the perturbation of each sample, beyond what ID images show: the
+        median over the local directions of
+
+        .. math::
+            \\sqrt{\\max(0,\\ \\mathrm{median}(z^2) - \\mathrm{median}_{ID}(z^2))\\, /\\, 0.4549}
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: strengths of shape :math:`B`, as fractions of the input's dynamic range, like
+            ``eps``: 5/255 for a residue of 5 grey levels in 255
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return noise_floor(self._input_features(x), self._require_state())
+
+    def noise_floor_features(self, maps: Tensor) -> Tensor:
+        """
+        :param maps: first-layer feature maps, as for :meth:`predict_features`
+        :return: what :meth:`noise_floor` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict_features`
+        """
+        return noise_floor(self._maps_features(maps), self._require_state())
+
+    @torch.no_grad()
+    def _input_features(self, x: Tensor) -> Tensor:
+        return self._read_at_layer(x, self._call_features)
+
+    @torch.no_grad()
+    def _maps_features(self, maps: Tensor) -> Tensor:
+        state = self._require_state()
+        maps = self._to_device(check_maps(maps, self._layout))
+        features = self._features(maps, state)
+        check_finite("Feature maps", maps, features)
+        return features

@@ -1,0 +1,20 @@
+"""
+Ground floor: metrics with ADV as the positive class, bootstrap intervals, tables and figures of
+scores. Imports no other room.
+"""
+
+from .bootstrap import metrics_with_intervals
+from .metrics import ViyogMetrics, viyog_metrics
+from .plotting import plot_auroc, plot_layer_scan, plot_scores
+from .rows import mean_auroc, pivot
+
+__all__ = [
+    "ViyogMetrics",
+    "mean_auroc",
+    "metrics_with_intervals",
+    "pivot",
+    "plot_auroc",
+    "plot_layer_scan",
+    "plot_scores",
+    "viyog_metrics",
+]

@@ -1,0 +1,52 @@
+"""
+Find a layer in a model by name or by what it is.
+"""
+
+from torch.nn import Module
+
+from .convolution import CONVOLUTIONS
+from .manners import unwrap
+
+__all__ = ["convolutions", "find_layer", "known_convolutions"]
+
+
+def convolutions(model: Module) -> dict[str, Module]:
+    """
+    :param model: the unwrapped model
+    :return: dotted names and modules of all ``Conv1d``, ``Conv2d`` and ``Conv3d`` (and
+        subclasses), in the order of registration
+    """
+    return {name: m for name, m in model.named_modules() if isinstance(m, CONVOLUTIONS)}
+
+
+def find_layer(model: Module, layer: str | Module) -> str:
+    """
+    :param model: the unwrapped model
+    :param layer: name (wrappers' prefixes allowed) or module of a layer
+    :return: its dotted name
+    :raises ValueError: if the model does not contain it
+    """
+    names: dict[str, Module] = {name: module for name, module in model.named_modules() if name}
+    if isinstance(layer, Module):
+        inner = unwrap(layer)
+        for name, module in names.items():
+            if module is inner:
+                return name
+        wanted = f"the module {type(layer).__name__} given as layer"
+    else:
+        bare: str = layer
+        while bare.startswith(("module.", "_orig_mod.")) and bare not in names:
+            bare = bare.partition(".")[2]
+        if bare in names:
+            return bare
+        wanted = f"a layer named {layer!r}"
+    raise ValueError(
+        f"{type(model).__name__} does not contain {wanted}. {known_convolutions(model)}"
+    )
+
+
+def known_convolutions(model: Module) -> str:
+    """:return: a sentence with the names of the model's convolutions, for messages"""
+    names = list(convolutions(model))
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"Its convolutions are: {shown or 'none'}."

@@ -1,0 +1,71 @@
+"""
+Hooks that live for one call and act for one thread alone.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from torch.nn import Module
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import Self
+
+__all__ = ["PassHooks"]
+
+# torch numbers its hook handles without a lock: two threads that register at the same moment
+# may get the same number, and one hook would be lost
+_REGISTER_LOCK = threading.Lock()
+
+
+class PassHooks:
+    """
+    Hooks that live inside a ``with`` block and act for the thread that made them alone: a forward
+    pass of the same model in another thread neither triggers them nor is changed by them.
+
+    .. code-block:: python
+
+        with PassHooks() as hooks:
+            hooks.before(model.fc, lambda layer, args, kwargs: seen.append(args[0]))
+            model(x)
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def before(self, module: Module, hook: Callable[..., None]) -> None:
+        """
+        :param module: module to hook
+        :param hook: called as ``hook(module, args, kwargs)`` before ``module`` runs
+        """
+        with _REGISTER_LOCK:
+            self._handles.append(
+                module.register_forward_pre_hook(self._own(hook), with_kwargs=True)
+            )
+
+    def after(self, module: Module, hook: Callable[..., None]) -> None:
+        """
+        :param module: module to hook
+        :param hook: called as ``hook(module, args, kwargs, output)`` after ``module`` ran and
+            before the user's forward hooks, which may change the output
+        """
+        with _REGISTER_LOCK:
+            self._handles.append(
+                module.register_forward_hook(self._own(hook), with_kwargs=True, prepend=True)
+            )
+
+    def _own(self, hook: Callable[..., None]) -> Callable[..., None]:
+        # any number of arguments: while torch registers or removes a hook in several steps,
+        # another thread may see it without the mark that it takes keyword arguments
+        def own(*arguments: Any) -> None:
+            if threading.get_ident() == self._thread:
+                hook(*arguments)
+
+        return own

@@ -1,0 +1,155 @@
+"""
+Manners towards the user's model: unwrap it, run it in evaluation mode, and leave mode, hooks and
+random number generators as they were found, also after an exception.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch.nn import DataParallel, Module
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["as_found", "as_found_with_gradients", "modules_of", "same_random_state", "unwrap"]
+
+# two threads must not switch modes of one model at once: the later one would restore the
+# evaluation mode it found while the earlier one was still at work
+_MODE_LOCK = threading.RLock()
+
+
+class _Eager:
+    """
+    Switches compiled code off while any thread is inside. torch has one stance for all threads:
+    if each restored what it had found, overlapping threads would leave the wrong one behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stance = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._stance.close()
+
+
+_EAGER = _Eager()
+
+
+def unwrap(model: Module) -> Module:
+    """
+    Take the user's module out of ``DataParallel``, ``DistributedDataParallel`` and
+    ``torch.compile``, in any nesting.
+
+    :param model: model, wrapped or not
+    :return: the innermost wrapped module, or ``model`` itself
+    """
+    while True:
+        if isinstance(model, (DataParallel, DistributedDataParallel)):
+            model = model.module
+        elif isinstance(compiled := getattr(model, "_orig_mod", None), Module):
+            model = compiled
+        else:
+            return model
+
+
+def modules_of(model: Module) -> list[Module]:
+    """
+    :param model: the unwrapped model
+    :return: what ``model.modules()`` yields, in another order and in a fifth of the time, which
+        counts for single samples
+    """
+    found, seen = [model], {model}
+    for module in found:  # grows meanwhile
+        for child in module._modules.values():
+            if child is not None and child not in seen:
+                seen.add(child)
+                found.append(child)
+    return found
+
+
+@contextmanager
+def as_found(model: Module) -> Iterator[None]:
+    """
+    Run ``model`` in evaluation mode, eagerly and without gradients inside the block, and leave
+    the mode of every submodule and the random number generators as they were.
+
+    A model that is in evaluation mode already is not touched, so any number of threads can run
+    it at once. One that is in training mode is switched for the time of the block; threads that
+    come here meanwhile wait, threads that call the model elsewhere see the evaluation mode.
+
+    :param model: the unwrapped model
+    """
+    with ExitStack() as stack:
+        modules = modules_of(model)
+        stack.enter_context(_evaluation_mode(modules))
+        stack.enter_context(same_random_state(model))
+        stack.enter_context(torch.no_grad())
+        if any(_is_compiled(module) for module in modules):
+            # compiled submodules do not run hooks that came after their compilation
+            stack.enter_context(_EAGER)
+        yield
+
+
+@contextmanager
+def same_random_state(model: Module | None = None) -> Iterator[None]:
+    """
+    Give torch's random number generators (CPU, and the CUDA device of ``model``) back as found.
+
+    :param model: model whose device counts besides the CPU
+    """
+    parameter = None if model is None else next(model.parameters(), None)
+    on_cuda = parameter is not None and parameter.is_cuda
+    devices = [parameter.device] if parameter is not None and on_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def as_found_with_gradients(model: Module) -> Iterator[None]:
+    """
+    As :func:`as_found`, but with gradients inside the block; those that the parameters hold are
+    given back as found.
+
+    :param model: the unwrapped model, which may be differentiated inside the block
+    """
+    found = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in found:
+        parameter.grad = None
+    try:
+        with as_found(model), torch.enable_grad():
+            yield
+    finally:
+        for parameter, gradient in found:
+            parameter.grad = gradient
+
+
+@contextmanager
+def _evaluation_mode(modules: list[Module]) -> Iterator[None]:
+    with _MODE_LOCK:
+        training = [module for module in modules if module.training]
+        if training:
+            # attributes, not eval(): some models override train() to keep parts frozen
+            try:
+                for module in training:
+                    module.training = False
+                yield
+            finally:
+                for module in training:
+                    module.training = True
+            return
+    yield
+
+
+def _is_compiled(module: Module) -> bool:
+    # not hasattr: that is slow where the answer is no, as it is for nearly all modules
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

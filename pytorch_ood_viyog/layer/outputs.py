@@ -1,0 +1,109 @@
+"""
+Read the outputs of many layers in one forward pass, each as soon as it is there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor
+from torch.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Linear, Module
+
+from .convolution import CONVOLUTIONS
+from .hooks import PassHooks
+from .manners import as_found, unwrap
+
+__all__ = ["LAYER_KINDS", "LayerOutputs", "evenly_spread"]
+
+T = TypeVar("T")
+
+#: the layers that are read where none are named: convolutions, linear layers, batch norms
+LAYER_KINDS: tuple[type[Module], ...] = (
+    *CONVOLUTIONS,
+    Linear,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+)
+
+
+class LayerOutputs:
+    """
+    Runs a model once and hands the output of each chosen layer to a reader inside the forward
+    pass. The reader keeps what it needs, a few numbers per sample usually, so memory does not
+    grow with the size or the number of the layers, and in-place operations that follow a layer
+    cannot reach what was read.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        layers: Sequence[str] | None = None,
+        kinds: tuple[type[Module], ...] = LAYER_KINDS,
+    ):
+        """
+        :param model: model to read, also wrapped in ``DataParallel``, ``DistributedDataParallel``
+            or ``torch.compile``
+        :param layers: dotted names of the layers; default is all layers of ``kinds``
+        :param kinds: classes of the layers that are read where none are named
+        :raises ValueError: if a named layer is not part of the model, or there is none at all
+        """
+        self.model = model
+        modules = dict(unwrap(model).named_modules())
+        if layers is None:
+            layers = [name for name, module in modules.items() if isinstance(module, kinds)]
+        unknown = [name for name in layers if name not in modules]
+        if unknown or not layers:
+            raise ValueError(
+                f"layers must name at least one module of {type(unwrap(model)).__name__}, got "
+                f"{list(layers)}, unknown among them: {unknown}. Its modules are "
+                f"{[name for name in modules if name][:40]}."
+            )
+        #: dotted names, in the order given
+        self.layers = list(layers)
+
+    def run(self, x: Tensor, read: Callable[[str, Tensor], T]) -> dict[str, T]:
+        """
+        Run the model on ``x`` in evaluation mode and without gradients.
+
+        :param x: batch of model inputs
+        :param read: called with the name and the output of a layer, the first time that it runs
+        :return: what ``read`` returned, by layer, in the order of execution; layers that did not
+            run, or whose output is not a tensor, are missing
+        """
+        model = unwrap(self.model)
+        values: dict[str, T] = {}
+
+        def reader(name: str) -> Callable[..., None]:
+            def keep(layer: Module, args: Any, kwargs: Any, output: Any) -> None:
+                if name not in values and isinstance(output, Tensor):
+                    values[name] = read(name, output)
+
+            return keep
+
+        with as_found(model), PassHooks() as hooks:
+            for name in self.layers:
+                hooks.after(model.get_submodule(name), reader(name))
+            model(x)
+        return values
+
+    def order(self, x: Tensor) -> list[str]:
+        """
+        :param x: batch of model inputs
+        :return: names of the layers that run, in the order of execution
+        """
+        return list(self.run(x, lambda name, output: None))
+
+
+def evenly_spread(names: Sequence[str], at_most: int) -> list[str]:
+    """
+    :param names: names in order
+    :param at_most: how many to keep
+    :return: at most that many of the names, in order, evenly spread, the first and the last
+        among them
+    """
+    if len(names) <= at_most:
+        return list(names)
+    if at_most == 1:
+        return [names[-1]]
+    step = (len(names) - 1) / (at_most - 1)
+    return [names[round(i * step)] for i in range(at_most)]

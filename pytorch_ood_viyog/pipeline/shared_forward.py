@@ -1,0 +1,240 @@
+"""
+SharedForward: many detectors, one forward pass.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from pytorch_ood.api import Detector
+from torch import Tensor
+from torch.nn import Module
+from typing_extensions import Self
+
+from ..detectors.base import FirstLayerDetector
+from ..layer.batches import batches, id_mask
+from ..layer.checks import check_finite, check_input
+from ..layer.first_layer import LayerCall
+from ..layer.manners import same_random_state, unwrap
+from .feeding import naming, trial_copy
+from .id_samples import IdSamples
+from .panel import Panel, common_layer
+from .shared_pass import PickLogits, Representations, SharedPass
+
+__all__ = ["SharedForward"]
+
+
+class SharedForward:
+    """
+    Runs a model once per batch and feeds all detectors from that pass: logits detectors the
+    model's output, feature detectors the penultimate features, first-layer detectors the raw maps
+    of the first convolution. The scores are those of each detector's own ``predict``.
+
+    Detectors are built with ``None`` in place of model or encoder, or with this very model; an
+    encoder of their own must give the same features, which is checked on the first batch.
+    Detectors that need gradients, several layers or the raw input are refused, unless they are
+    named in ``separate``: they then run by themselves, with the passes that this takes.
+
+    Logits and features for fitting are collected in CPU memory (:math:`N \\times D`);
+    first-layer maps are consumed batch by batch inside the pass.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        pipeline = SharedForward(
+            model, {"energy": EnergyBased(None), "knn": KNN(None), "tv": ViyogTV(None)}
+        )
+        pipeline.fit(train_loader)
+        scores = pipeline.predict(images)["tv"]
+        table = pipeline.score(test_loader)
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        detectors: Mapping[str, Detector],
+        *,
+        layer: str | Module | None = None,
+        head: str | Module | None = None,
+        feature_maps: str | Module | None = None,
+        logits: PickLogits | None = None,
+        separate: Collection[str] = (),
+    ):
+        """
+        :param model: model that all detectors judge
+        :param detectors: detectors by name
+        :param layer: first layer to read, as dotted name or module; default is what the
+            detectors name, else the first convolution that executes
+        :param head: layer whose input are the features; default is the last ``Linear`` that runs
+        :param feature_maps: layer whose output pytorch-ood's feature-map detectors (ASH, ReAct,
+            ...) take; without it they are refused
+        :param logits: picks the logits out of the model's output, for models that return a
+            tuple or a dictionary
+        :param separate: names of detectors that run by themselves
+        :raises TypeError: if a detector cannot be fed from the pass, with the reason
+        :raises ValueError: if names or layers do not fit together, or a first-layer detector has
+            another model
+        """
+        if not isinstance(model, Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+        self.model = model
+        self._panel = Panel(model, detectors, separate, feature_maps is not None)
+        self._pass = SharedPass(
+            model,
+            layer=common_layer(model, layer, self._panel.first_layer),
+            head=head,
+            feature_maps=feature_maps,
+            logits=logits,
+        )
+
+    @property
+    def detectors(self) -> dict[str, Detector]:
+        """The detectors by name."""
+        return self._panel.detectors
+
+    # -- fit --------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data_loader: Iterable[Any],
+        *,
+        names: Collection[str] | None = None,
+        progress: bool = True,
+    ) -> Self:
+        """
+        Fit the detectors to ID data in one pass (and one more for each separate one).
+
+        :param data_loader: yields ``(x, y)`` or ``(x, y, ...)``; samples with label :math:`< 0`
+            are left out. Plain tensors are enough where only first-layer detectors need a fit.
+        :param names: the detectors to fit; default is all that require it
+        :param progress: show a progress bar where the pass takes more than a second
+        :return: the fitted pipeline
+        :raises ValueError: if there are no ID samples, no labels, or NaN or inf in the data
+        :raises RuntimeError: if a detector's own fit fails
+
+        After an error, all detectors are as they were.
+        """
+        chosen = self.detectors if names is None else {name: self[name] for name in names}
+        panel = self._panel
+        fitted = self._to_fit(chosen)
+        trials = {name: trial_copy(detector) for name, detector in fitted.items()}
+        with same_random_state(self.model):
+            samples = self._gather(data_loader, trials, progress)
+        collected = samples.representations()
+        for name, trial in trials.items():
+            if name in panel.first_layer:
+                trial._assign(samples.statistics[name], "data_loader")
+                continue
+            with naming(name, trial, "could not be fitted"):
+                panel.fed[name].fit(trial, collected, self._pass.device)
+        for name in panel.separate:
+            if name in chosen:
+                panel.fit_separately(name, data_loader)
+        for name, trial in trials.items():
+            vars(fitted[name]).update(vars(trial))
+        return self
+
+    def _to_fit(self, chosen: Mapping[str, Detector]) -> dict[str, Detector]:
+        """What is fitted in the shared pass: once, if several detectors read the same fit."""
+        found: dict[str, Detector] = {}
+        for name, detector in chosen.items():
+            if detector.requires_fit and name not in self._panel.separate:
+                own = detector.fits if isinstance(detector, FirstLayerDetector) else detector
+                if not any(own is other for other in found.values()):
+                    found[name] = own
+        return found
+
+    def _gather(self, loader: Iterable[Any], trials: dict[str, Any], progress: bool) -> IdSamples:
+        panel = self._panel
+        fed = [name for name in trials if name in panel.fed]
+        wanted = panel.wanted(fed)
+        samples = IdSamples(wanted, {n: d for n, d in trials.items() if n in panel.first_layer})
+        if not trials:
+            return samples
+        for x, y in batches(loader, "fit", progress):
+            known = id_mask(y, x)
+            x, y = (x, y) if known is None else (x[known], torch.as_tensor(y)[known.cpu()])
+            if x.shape[0] == 0:
+                continue
+            x = self._pass.to_device(x)
+            seen = self._pass.run(x, wanted, samples.reader(x))
+            panel.check_own(fed, self._pass, x, seen)
+            samples.add(seen, y)
+        return samples
+
+    # -- predict ----------------------------------------------------------------------------
+
+    def predict(self, x: Tensor, *, logits: bool = False) -> dict[str, Tensor]:
+        """
+        Scores of all detectors for one batch.
+
+        :param x: batch of model inputs, first dimension :math:`B`
+        :param logits: also give the model's logits, shape :math:`B \\times C`, as ``"logits"``
+        :return: name of the detector -> scores of shape :math:`B`
+        :raises RequiresFittingException: if a detector is not fitted
+        :raises ValueError: if ``x`` is not finite, or scores do not have the shape :math:`B`
+        """
+        x = self._pass.to_device(check_input(x))
+        panel = self._panel
+        scores: dict[str, Tensor] = {}
+        states = panel.states()
+
+        def read(call: LayerCall) -> None:
+            scores.update(panel.score_first_layer(call, states))
+
+        wanted = panel.wanted(panel.fed) | ({"logits"} if logits else set())
+        seen = self._pass.run(x, wanted, read if states else None)
+        check_finite("Input", x, *scores.values())
+        panel.check_own(panel.fed, self._pass, x, seen)
+        for name in self.detectors:
+            if name not in scores:
+                scores[name] = panel.score_other(name, x, seen)
+            if scores[name].shape != x.shape[:1]:
+                raise ValueError(
+                    f"Detector {name!r} must give one score per sample, got shape "
+                    f"{tuple(scores[name].shape)} for inputs of shape {tuple(x.shape)}."
+                )
+        ordered = {name: scores[name] for name in self.detectors}
+        return ordered | {"logits": seen.logits} if seen.logits is not None and logits else ordered
+
+    def score(self, data_loader: Iterable[Any], *, progress: bool = True) -> dict[str, Tensor]:
+        """
+        Scores of all detectors for all samples of a loader.
+
+        :param data_loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``; OOD samples are kept
+        :param progress: show a progress bar where the pass takes more than a second
+        :return: name of the detector -> scores of shape :math:`N`, on the CPU, and with them
+            ``"logits"`` and, where the loader gives them, ``"labels"``
+        :raises ValueError: if the loader is empty, or as :meth:`predict`
+        """
+        parts: dict[str, list[Tensor]] = {}
+        with same_random_state(self.model):
+            for x, y in batches(data_loader, "score", progress):
+                labels = {} if y is None else {"labels": torch.as_tensor(y)}
+                for name, values in (self.predict(x, logits=True) | labels).items():
+                    parts.setdefault(name, []).append(values.cpu())
+        if not parts:
+            raise ValueError("data_loader is empty.")
+        return {name: torch.cat(values) for name, values in parts.items()}
+
+    def unfitted(self, x: Tensor) -> list[str]:
+        """
+        pytorch-ood has no common mark of a fitted detector, so each is tried on a batch.
+
+        :param x: batch of model inputs
+        :return: names of the detectors that require fitting and do not score ``x``
+        """
+        x, panel = self._pass.to_device(check_input(x)), self._panel
+        seen = self._pass.run(x, panel.wanted(panel.fed)) if panel.fed else Representations()
+        need = [name for name, detector in self.detectors.items() if detector.requires_fit]
+        return [name for name in need if panel.scores_nothing(name, x, seen)]
+
+    def __getitem__(self, name: str) -> Detector:
+        if name not in self.detectors:
+            raise KeyError(f"No detector named {name!r}; there are {list(self.detectors)}.")
+        return self.detectors[name]
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{name}={type(d).__name__}" for name, d in self.detectors.items())
+        return f"SharedForward(model={type(unwrap(self.model)).__name__}, {kinds})"

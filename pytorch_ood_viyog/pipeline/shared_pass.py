@@ -1,0 +1,196 @@
+"""
+One forward pass of a model, read in several places: at the first convolution, at the penultimate
+features, at a layer's feature maps and at the logits.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, Module
+
+from ..layer.finding import find_layer
+from ..layer.first_layer import FirstLayer, LayerCall
+from ..layer.hooks import PassHooks
+from ..layer.manners import as_found, unwrap
+
+__all__ = ["Representations", "SharedPass"]
+
+PickLogits = Callable[[Any], Tensor]
+ReadFirstLayer = Callable[[LayerCall], None]
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What one pass gave; ``None`` for what was not asked for."""
+
+    #: model output before the softmax, shape :math:`B \\times C`
+    logits: Tensor | None = None
+    #: input of the classification head, shape :math:`B \\times D`
+    features: Tensor | None = None
+    #: output of the layer named for it, shape :math:`B \\times C \\times H \\times W`
+    feature_maps: Tensor | None = None
+
+
+class SharedPass:
+    """
+    Runs a model once per batch, in evaluation mode and without gradients, and reads it on the way
+    by hooks that live for that pass and act for the calling thread alone.
+
+    First-layer maps are handed to a reader inside the pass, right after the convolution ran and
+    before the model goes on, so that an in-place activation does not reach them and they are
+    never stored.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        layer: str | Module | None = None,
+        head: str | Module | None = None,
+        feature_maps: str | Module | None = None,
+        logits: PickLogits | None = None,
+    ):
+        """
+        :param model: model to run, also wrapped in ``DataParallel``, ``DistributedDataParallel``
+            or ``torch.compile``
+        :param layer: first layer to read; default is the first convolution that executes
+        :param head: layer whose input are the features; default is the last ``Linear`` that runs
+        :param feature_maps: layer whose output are the feature maps
+        :param logits: picks the logits out of the model's output; default takes the output itself
+        :raises ValueError: if a layer is not part of the model
+        """
+        self.model = model
+        self.logits = logits
+        bare = unwrap(model)
+        self.layer_name = None if layer is None else find_layer(bare, layer)
+        #: dotted name of the head; ``None`` until a pass has found it
+        self.head_name = None if head is None else find_layer(bare, head)
+        self.maps_name = None if feature_maps is None else find_layer(bare, feature_maps)
+        self._first_layer: FirstLayer | None = None
+
+    def run(
+        self, x: Tensor, wanted: Collection[str], read_first_layer: ReadFirstLayer | None = None
+    ) -> Representations:
+        """
+        :param x: batch of model inputs on the model's device
+        :param wanted: names of fields of :class:`Representations`
+        :param read_first_layer: called once inside the pass with the first layer and its maps
+        :return: the representations that were asked for, without gradients
+        :raises TypeError: if the logits are not a tensor
+        :raises ValueError: if logits or features do not have the shape they should have
+        :raises RuntimeError: if a layer to read does not run
+        """
+        if read_first_layer is not None and not wanted:
+            self._run_to_first_layer(x, read_first_layer)
+            return Representations()
+        model = unwrap(self.model)
+        with ExitStack() as stack:
+            stack.enter_context(as_found(model))
+            if read_first_layer is not None:
+                stack.enter_context(self._require_first_layer().reading(read_first_layer))
+            hooks = stack.enter_context(PassHooks())
+            inputs = self._watch_head(model, hooks) if "features" in wanted else {}
+            maps = self._watch_maps(model, hooks) if "feature_maps" in wanted else []
+            output = model(x)
+        return Representations(
+            logits=self._pick_logits(output, len(x)) if "logits" in wanted else None,
+            features=self._features(inputs, len(x)) if "features" in wanted else None,
+            feature_maps=_last(self.maps_name, maps) if "feature_maps" in wanted else None,
+        )
+
+    def _run_to_first_layer(self, x: Tensor, read: ReadFirstLayer) -> None:
+        def run_layer_once(call: LayerCall) -> None:
+            read(LayerCall(call.layer, call.input, call.maps()))
+
+        self._require_first_layer().run(x, run_layer_once)
+
+    def to_device(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs
+        :return: ``x`` on the device of the model's parameters
+        """
+        return x.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's parameters; the CPU for a model without any."""
+        parameter = next(self.model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def _require_first_layer(self) -> FirstLayer:
+        # made when first needed: a model without any convolution may still feed other detectors
+        if self._first_layer is None:
+            self._first_layer = FirstLayer(self.model, self.layer_name)
+        return self._first_layer
+
+    def _watch_head(self, model: Module, hooks: PassHooks) -> dict[str, Tensor]:
+        """Filled in the pass with the input of the head, or of the last ``Linear`` that ran."""
+        inputs: dict[str, Tensor] = {}
+
+        def remember(name: str) -> Callable[..., None]:
+            def hook(_: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                inputs.clear()
+                # a copy: what comes after the layer may work in place
+                inputs[name] = next(iter((*args, *kwargs.values()))).detach().clone()
+
+            return hook
+
+        for name, module in self._head_candidates(model).items():
+            hooks.before(module, remember(name))
+        return inputs
+
+    def _head_candidates(self, model: Module) -> dict[str, Module]:
+        if self.head_name is not None:
+            return {self.head_name: model.get_submodule(self.head_name)}
+        return {name: m for name, m in model.named_modules() if isinstance(m, Linear)}
+
+    def _features(self, inputs: dict[str, Tensor], count: int) -> Tensor:
+        if not inputs:
+            looked_for = f"The head {self.head_name!r}" if self.head_name else "A Linear layer"
+            raise RuntimeError(
+                f"{looked_for} never runs in the forward pass of {type(self.model).__name__}. "
+                f"Name the layer whose input are the penultimate features by head='...'."
+            )
+        [(name, features)] = inputs.items()
+        found = self.head_name is None
+        if features.dim() < 2 or len(features) != count or (found and features.dim() != 2):
+            raise ValueError(
+                f"Features must have the shape (B, D) with B = {count}, got "
+                f"{tuple(features.shape)} at the input of {name!r}. Name the layer whose input "
+                f"are the penultimate features by head='...'."
+            )
+        self.head_name = name
+        return features.flatten(1)
+
+    def _watch_maps(self, model: Module, hooks: PassHooks) -> list[Tensor]:
+        if self.maps_name is None:
+            raise RuntimeError("No layer is named whose output are the feature maps.")
+        outputs: list[Tensor] = []
+        layer = model.get_submodule(self.maps_name)
+        hooks.after(layer, lambda m, args, kwargs, output: outputs.append(output.detach().clone()))
+        return outputs
+
+    def _pick_logits(self, output: Any, count: int) -> Tensor:
+        logits = output if self.logits is None else self.logits(output)
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"Logits must be a tensor, got {type(logits).__name__} from "
+                f"{type(self.model).__name__}. Pass a function that picks them from the model's "
+                f"output, such as logits=lambda output: output[0]."
+            )
+        if logits.dim() != 2 or len(logits) != count:
+            raise ValueError(
+                f"Logits must have the shape (B, C) with B = {count}, got {tuple(logits.shape)}. "
+                f"Pass a function that picks them from the model's output by logits=..."
+            )
+        return logits.detach()
+
+
+def _last(name: str | None, outputs: list[Tensor]) -> Tensor:
+    if not outputs:
+        raise RuntimeError(f"Layer {name!r}, whose output are the feature maps, never runs.")
+    return outputs[-1]

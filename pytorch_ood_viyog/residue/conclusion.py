@@ -1,0 +1,116 @@
+"""
+The fit of ViyogResidue: from a sample of ID maps to directions, hypotheses and their scale.
+"""
+
+import torch
+from torch import Tensor
+
+from ..fitting.fitted import Statistics
+from ..layer.convolution import Convolution
+from .contrast import fisher_contrast
+from .evidence import Settings, evidence, hypotheses
+from .hypotheses import shrunk_whitening
+from .reader import Reader, fit_reader
+from .statistics import dynamic_range
+from .windows import Windows
+
+__all__ = ["conclude"]
+
+# strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
+_BEYOND = (4, 8, 16)
+# samples at once
+_CHUNK = 8
+# share of the residues of a strength that score below its entry in `least`
+_BELOW_LEAST = 0.01
+
+
+def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
+    """
+    :param conv: the convolution
+    :param statistics: what was kept of the ID data
+    :param settings: the detector's settings
+    :return: fitted state: the :class:`Reader`'s directions and kernels, ``scale`` (dynamic range
+        of the input), ``means`` and ``whitening`` of the hypotheses, ``centre`` and ``spread`` of
+        the evidence on ID, ``least`` scores of ID with the residue of each strength, and the
+        ``contrast`` of ID and ADV
+    """
+    windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
+    scale = dynamic_range(conv, statistics, settings.input_range)
+    sample = _in_own_order(statistics["sample"])
+    reader = fit_reader(conv, sample, windows, scale, settings.directions)
+    groups = _feature_groups(conv, sample, reader, windows, scale, settings)
+    state = vars(reader) | {"scale": scale} | _fit_hypotheses(groups, settings)
+    evidence, *with_residues = _held_out_evidence(groups, settings)
+    centre, spread = evidence.mean(), evidence.std(correction=0)
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    least = [((e - centre) / spread).quantile(_BELOW_LEAST) for e in with_residues]
+    residues = torch.cat(groups[1 : len(settings.eps) + 1])
+    contrast = fisher_contrast(groups[0], residues, _shrinkage(groups, settings))
+    return state | {
+        "centre": centre,
+        "spread": spread,
+        "least": torch.stack(least),
+        "contrast": contrast,
+    }
+
+
+def _in_own_order(maps: Tensor) -> Tensor:
+    """By energy, so that the order they were drawn in does not deal out the residues' signs."""
+    energies = [m.double().flatten(1).square().sum(dim=1) for m in torch.split(maps, _CHUNK)]
+    return maps[torch.cat(energies).argsort(stable=True)]
+
+
+def _fit_hypotheses(groups: list[Tensor], settings: Settings) -> dict[str, Tensor]:
+    means = torch.stack([group.mean(dim=0) for group in groups])
+    levels = len(settings.eps) + 1
+    centred = torch.cat([groups[level] - means[level] for level in range(levels)])
+    whitening = shrunk_whitening(centred, _shrinkage(groups, settings))
+    return {"means": means, "whitening": whitening}
+
+
+def _shrinkage(groups: list[Tensor], settings: Settings) -> float:
+    samples, features = groups[0].shape
+    usual = features / (features + 10 * samples)
+    return usual if settings.shrinkage is None else settings.shrinkage
+
+
+def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]:
+    """
+    Evidence on ID samples as they are, and with each residue; each half is judged by the other:
+    as new images will be.
+    """
+    judged = groups[: len(settings.eps) + 1]
+    if len(groups[0]) < 4:
+        fitted = _fit_hypotheses(groups, settings)
+        return [evidence(hypotheses(group, fitted, settings)) for group in judged]
+    first, second = [_fit_hypotheses([g[half::2] for g in groups], settings) for half in (0, 1)]
+    return [
+        torch.cat(
+            [
+                evidence(hypotheses(group[1::2], first, settings)),
+                evidence(hypotheses(group[::2], second, settings)),
+            ]
+        )
+        for group in judged
+    ]
+
+
+def _feature_groups(
+    conv: Convolution,
+    maps: Tensor,
+    reader: Reader,
+    windows: Windows,
+    scale: Tensor,
+    settings: Settings,
+) -> list[Tensor]:
+    """Features of ID samples: as they are, with each residue, and with those beyond the budget."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    counts = windows.count(tuple(maps.shape[2:]))
+    beyond = [max(settings.eps) * factor for factor in _BEYOND]
+    strengths = (0.0, *settings.eps, *beyond)
+    chunks = []
+    for part in torch.split(maps, _CHUNK):
+        local, around = reader.from_maps(part, windows)
+        noise, more = reader.white_noise(conv, windows, counts, len(part), scale, generator)
+        chunks.append([reader.features((local + e * noise, around + e * more)) for e in strengths])
+    return [torch.cat(group) for group in zip(*chunks, strict=True)]

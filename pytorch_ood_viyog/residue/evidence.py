@@ -1,0 +1,82 @@
+"""
+From features to evidence: log-likelihoods of the hypotheses, scores, noise floors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .hypotheses import log_likelihoods
+from .reader import Reader
+
+__all__ = ["Settings", "evidence", "hypotheses", "noise_floor", "reader_of", "score"]
+
+# median of the square of a standard normal variable
+_NORMAL_MEDIAN = 0.4549
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of ViyogResidue's arguments the mathematics needs; see there."""
+
+    eps: tuple[float, ...]
+    input_range: float | tuple[float, ...] | None
+    directions: int
+    kappa: float
+    shrinkage: float | None
+    seed: int
+
+
+def hypotheses(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:
+    """
+    :param features: :math:`B \\times F`
+    :param state: fitted state
+    :param settings: the detector's settings
+    :return: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
+    """
+    return log_likelihoods(
+        features, state["means"], state["whitening"], len(settings.eps), settings.kappa
+    )
+
+
+def score(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:
+    """
+    :param features: :math:`B \\times F`
+    :param state: fitted state
+    :param settings: the detector's settings
+    :return: evidence for ADV, standardised on ID, shape :math:`B`
+    """
+    return (evidence(hypotheses(features, state, settings)) - state["centre"]) / state["spread"]
+
+
+def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """
+    :param features: :math:`B \\times F`
+    :param state: fitted state
+    :return: estimated strength of the perturbation, as fraction of the dynamic range, shape
+        :math:`B`
+    """
+    medians = reader_of(state).local_medians
+    excess = features[:, medians].exp() - state["means"][0, medians].exp()
+    return (excess.median(dim=1).values.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+
+
+def reader_of(state: dict[str, Tensor]) -> Reader:
+    """
+    :param state: fitted state
+    :return: the directions in it
+    """
+    return Reader(**{name: state[name] for name in Reader.__dataclass_fields__})
+
+
+def evidence(likelihoods: Tensor) -> Tensor:
+    """
+    :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
+    :return: log-odds of ADV against ID or OOD, beyond one or two on a logarithmic scale:
+        :math:`\\mathrm{arsinh}` of them, shape :math:`B`
+    """
+    odds = likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    size = odds.abs()
+    # arsinh, spelled out: ONNX Runtime has no asinh of float64
+    return odds.sign() * (size + (odds.square() + 1).sqrt()).log()

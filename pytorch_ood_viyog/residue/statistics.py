@@ -1,0 +1,127 @@
+"""
+What ViyogResidue keeps of its ID data: a sample of feature maps and the range of the inputs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..fitting import content_sample
+from ..fitting.fitted import Statistics
+from ..layer.convolution import Convolution, dense_kernel
+from ..layer.precision import full_precision
+from .windows import Windows
+
+__all__ = ["dynamic_range", "measure", "merge"]
+
+# memory that the sample of maps may take
+_SAMPLE_BYTES = 2**27
+_FEWEST_SAMPLES = 64
+_VECTORS = 65536
+
+
+def measure(
+    conv: Convolution, maps: Tensor, inputs: Tensor | None, sample_size: int, seed: int
+) -> Statistics:
+    """
+    :param conv: the convolution
+    :param maps: its raw maps for a batch of ID samples
+    :param inputs: its inputs, where they are known
+    :param sample_size: number of samples to keep
+    :param seed: seed of their choice
+    :return: ``sample``, packed maps of the chosen samples, and their ``priority``; ``low`` and
+        ``high``, extremes of the inputs per channel, infinite where unknown; ``shape``, the
+        spatial shape of the maps
+    """
+    shape = tuple(maps.shape[2:])
+    packed = full_precision(Windows.of(conv, shape).pack(maps))
+    priority = content_sample.priorities(maps if inputs is None else inputs, seed)
+    priority, sample = content_sample.draw(priority, packed, _capacity(packed, sample_size))
+    low, high = _extremes(inputs, conv.in_channels, maps.device)
+    return {
+        "priority": priority,
+        "sample": sample,
+        "low": low,
+        "high": high,
+        "shape": torch.tensor(shape),
+    }
+
+
+def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
+    """
+    :param one: statistics of some ID samples
+    :param other: statistics of others
+    :param sample_size: number of samples to keep
+    :return: statistics of all of them, whatever their order
+    :raises ValueError: if their maps differ in size
+    """
+    if not torch.equal(one["shape"], other["shape"]):
+        raise ValueError(
+            f"All feature maps of a fit must have one size, got {one['shape'].tolist()} and "
+            f"{other['shape'].tolist()}. Resize or crop the inputs to one size."
+        )
+    priority, sample = content_sample.merge(
+        (one["priority"], one["sample"]),
+        (other["priority"], other["sample"]),
+        _capacity(one["sample"], sample_size),
+    )
+    device = one["low"].device
+    return {
+        "priority": priority,
+        "sample": sample,
+        "low": torch.minimum(one["low"], other["low"].to(device)),
+        "high": torch.maximum(one["high"], other["high"].to(device)),
+        "shape": one["shape"],
+        "count": one["count"] + other["count"].to(device),
+    }
+
+
+def dynamic_range(
+    conv: Convolution, statistics: Statistics, given: float | Sequence[float] | None
+) -> Tensor:
+    """
+    :param conv: the convolution
+    :param statistics: statistics of the ID data
+    :param given: range that the user gave, one number or one per channel
+    :return: dynamic range of each input channel: as given, as read from the inputs, or where only
+        maps were seen, from the inputs that the convolution's least-squares inverse gives
+    :raises ValueError: if the user gave another number of channels
+    """
+    low, high = statistics["low"], statistics["high"]
+    if given is not None:
+        widths = torch.as_tensor(given, dtype=low.dtype, device=low.device)
+        if widths.numel() not in (1, conv.in_channels):
+            raise ValueError(
+                f"input_range must be one number or one for each of the {conv.in_channels} "
+                f"channels of the convolution's input, got {widths.numel()}."
+            )
+        return widths.expand(conv.in_channels)
+    if not bool(torch.isfinite(low).all()):
+        low, high = _reconstructed_extremes(conv, statistics["sample"])
+    widths = high - low
+    widest = widths.max() if bool(widths.max() > 0) else torch.ones_like(widths[0])
+    # a constant channel tells nothing of its range: it gets that of the widest
+    return torch.where(widths > 0, widths, widest)
+
+
+def _capacity(packed: Tensor, sample_size: int) -> int:
+    fitting = _SAMPLE_BYTES // (4 * packed.shape[1:].numel())
+    return min(sample_size, max(_FEWEST_SAMPLES, fitting))
+
+
+def _extremes(inputs: Tensor | None, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    if inputs is None:
+        unknown = torch.full((channels,), torch.inf, dtype=torch.float64, device=device)
+        return unknown, -unknown
+    low, high = torch.aminmax(inputs.transpose(0, 1).flatten(1), dim=1)
+    return low.double(), high.double()
+
+
+def _reconstructed_extremes(conv: Convolution, maps: Tensor) -> tuple[Tensor, Tensor]:
+    inverse = torch.linalg.pinv(dense_kernel(conv).flatten(1))
+    vectors = maps.movedim(1, -1).reshape(-1, maps.shape[1])
+    vectors = vectors[:: max(1, len(vectors) // _VECTORS)].double()
+    bias = 0 if conv.bias is None else conv.bias.detach().double()
+    patches = ((vectors - bias) @ inverse.T).reshape(len(vectors), conv.in_channels, -1)
+    return patches.amin(dim=(0, 2)), patches.amax(dim=(0, 2))

@@ -1,0 +1,177 @@
+"""
+What white noise on a convolution's input does to its maps, and where in its maps no border is.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..layer.convolution import Convolution, padding_of
+
+__all__ = ["Windows", "extended_kernel"]
+
+
+# more windows than this tell little more about an image
+_MOST_WINDOWS = 1024
+
+
+def extended_kernel(conv: Convolution, kernel: Tensor) -> Tensor:
+    """
+    The kernels that give the maps at a position and at all its neighbours, on the receptive field
+    of the whole window of three positions along each axis, without dilation.
+
+    :param conv: the convolution, for its stride and dilation
+    :param kernel: :math:`M \\times C_{in} \\times *K`, read at the dilation of ``conv``
+    :return: :math:`M \\cdot 3^d \\times C_{in} \\times *E` with
+        :math:`E = dilation (K - 1) + 1 + 2 \\cdot stride`; the window's positions vary fastest
+    """
+    axes = kernel.dim() - 2
+    sizes = [
+        conv.dilation[i] * (kernel.shape[i + 2] - 1) + 1 + 2 * conv.stride[i] for i in range(axes)
+    ]
+    extended = kernel.new_zeros(kernel.shape[0], 3**axes, kernel.shape[1], *sizes)
+    positions = torch.cartesian_prod(*[torch.arange(3)] * axes).reshape(-1, axes).tolist()
+    for neighbour, position in enumerate(positions):
+        place = extended[:, neighbour]
+        for i, (stride, dilation) in enumerate(zip(conv.stride, conv.dilation, strict=True)):
+            reach = dilation * (kernel.shape[i + 2] - 1) + 1
+            place = place.narrow(i + 2, position[i] * stride, reach)
+            place = place.movedim(i + 2, 0)[::dilation].movedim(0, i + 2)
+        place.copy_(kernel)
+    return extended.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """
+    Where features are read: windows of three positions along each axis, away from the border
+    where padding shows, and on large maps only every ``steps``-th of them.
+
+    The last axis has no steps unless it is the only one, so that windows overlap along it and the
+    maps they need can be packed.
+    """
+
+    #: positions cut off at both ends of each axis
+    margins: tuple[int, ...]
+    #: distance between windows along each axis
+    steps: tuple[int, ...]
+
+    @staticmethod
+    def of(conv: Convolution, shape: tuple[int, ...]) -> "Windows":
+        """
+        :param conv: the convolution
+        :param shape: spatial shape of its maps
+        :return: windows clear of the padding, or all windows if nothing is clear of it
+        """
+        padding = [padding_of(conv, axis) for axis in range(len(shape))]
+        margins = [math.ceil(padding[i] / conv.stride[i]) for i in range(len(shape))]
+        if any(size - 2 * margin < 3 for size, margin in zip(shape, margins, strict=True)):
+            margins = [0] * len(shape)
+        inner = [size - 2 * margin for size, margin in zip(shape, margins, strict=True)]
+        stepped = max(1, len(shape) - 1)
+        step = math.ceil((math.prod(inner) / _MOST_WINDOWS) ** (1 / stepped))
+        steps = [step if axis < stepped else 1 for axis in range(len(shape))]
+        return Windows(tuple(margins), tuple(steps))
+
+    def pack(self, maps: Tensor) -> Tensor:
+        """
+        Cut the maps down to what the windows need. An axis of fewer than three positions is
+        widened by repeating its ends.
+
+        :param maps: feature maps of shape :math:`B \\times C \\times *S`
+        :return: packed maps; their windows are :attr:`packed_steps` apart
+        """
+        for axis, (margin, step) in enumerate(zip(self.margins, self.steps, strict=True), 2):
+            inner = maps.narrow(axis, margin, maps.shape[axis] - 2 * margin)
+            index = torch.arange(inner.shape[axis], device=maps.device)
+            if len(index) < 3:
+                index = torch.cat([index[:1], index, index[-1:]])
+            if step > 3:
+                index = index.unfold(0, 3, step).flatten()
+            maps = inner if len(index) == inner.shape[axis] else inner.index_select(axis, index)
+        return maps
+
+    @property
+    def packed_steps(self) -> tuple[int, ...]:
+        """Distance between windows along each axis of packed maps."""
+        return tuple(min(step, 3) for step in self.steps)
+
+    def count(self, packed: tuple[int, ...]) -> tuple[int, ...]:
+        """
+        :param packed: spatial shape of packed maps
+        :return: number of windows along each axis
+        """
+        steps = zip(packed, self.packed_steps, strict=True)
+        return tuple((size - 3) // step + 1 for size, step in steps)
+
+    def positions(self, packed: Tensor) -> Tensor:
+        """
+        The positions that are read one by one: all along axes without steps, else the centres of
+        the windows.
+
+        :param packed: packed maps, or what was computed from them position by position
+        :return: those positions of them
+        """
+        for axis, (step, packed_step) in enumerate(
+            zip(self.steps, self.packed_steps, strict=True), 2
+        ):
+            if step > 1:
+                packed = packed.movedim(axis, 0)[1:-1:packed_step].movedim(0, axis)
+        return packed
+
+    def neighbours(self, packed: Tensor) -> Iterator[Tensor]:
+        """
+        :param packed: packed maps, or what was computed from them position by position
+        :return: its values at the first position of each window, at the second, and so on, the
+            last axis varying fastest: :math:`3^d` tensors of the windows' shape
+        """
+        counts = self.count(tuple(packed.shape[2:]))
+        for place in itertools.product(range(3), repeat=len(counts)):
+            values = packed
+            for axis, (step, count) in enumerate(zip(self.packed_steps, counts, strict=True), 2):
+                values = values.narrow(axis, place[axis - 2], (count - 1) * step + 1)
+                values = values.movedim(axis, 0)[::step].movedim(0, axis)
+            yield values
+
+    def positions_field(self, conv: Convolution, field: Tensor) -> Tensor:
+        """
+        :param conv: the convolution
+        :param field: the part of its input that the windows see
+        :return: the part of it that :meth:`positions` see
+        """
+        for axis, (step, stride) in enumerate(zip(self.steps, conv.stride, strict=True), 2):
+            if step > 1:
+                field = field.narrow(axis, stride, field.shape[axis] - 2 * stride)
+        return field
+
+    def input_stride(self, conv: Convolution) -> tuple[int, ...]:
+        """
+        :param conv: the convolution
+        :return: distance between windows on its input, along each axis
+        """
+        return tuple(a * b for a, b in zip(self.steps, conv.stride, strict=True))
+
+    def field(self, conv: Convolution, inputs: Tensor, maps: tuple[int, ...]) -> Tensor | None:
+        """
+        The part of the layer's input that the windows see, for use with
+        :func:`extended_kernel` and a stride of ``steps`` times that of the convolution.
+
+        :param conv: the convolution
+        :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
+        :param maps: spatial shape of its maps
+        :return: part of ``inputs``; ``None`` if the windows see padding
+        """
+        for axis, margin in enumerate(self.margins):
+            reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
+            start = margin * conv.stride[axis] - padding_of(conv, axis)
+            length = (maps[axis] - 2 * margin - 1) * conv.stride[axis] + reach
+            if start < 0 or maps[axis] - 2 * margin < 3:
+                return None
+            if start + length > inputs.shape[axis + 2]:
+                return None
+            inputs = inputs.narrow(axis + 2, start, length)
+        return inputs

@@ -1,0 +1,107 @@
+"""
+Verdicts and how often they are right.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..evaluation.plotting import pyplot
+from .verdict import Verdict
+
+__all__ = ["TriageReport"]
+
+
+_ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV)
+
+
+@dataclass(frozen=True)
+class TriageReport:
+    """
+    Confusion of the three classes.
+
+    :param confusion: counts, :math:`3 \\times 3`; rows are the truth, columns the verdict, both
+        in the order ID, OOD, ADV
+    """
+
+    confusion: Tensor
+
+    @classmethod
+    def of(cls, id: Tensor, ood: Tensor, adv: Tensor) -> "TriageReport":
+        """
+        :param id: verdicts for ID samples
+        :param ood: verdicts for OOD samples
+        :param adv: verdicts for ADV samples
+        :return: the report
+        :raises ValueError: if one of them is empty or holds anything but verdicts
+        """
+        rows = []
+        for name, verdicts in (("id", id), ("ood", ood), ("adv", adv)):
+            counts = torch.stack([(verdicts == verdict).sum() for verdict in _ORDER])
+            if len(verdicts) == 0 or int(counts.sum()) != len(verdicts):
+                raise ValueError(f"{name} must hold verdicts (0, 1, -1) and at least one of them.")
+            rows.append(counts.cpu())
+        return cls(torch.stack(rows))
+
+    @property
+    def shares(self) -> Tensor:
+        """Confusion with rows that sum to 1, float64."""
+        return self.confusion.double() / self.confusion.sum(dim=1, keepdim=True)
+
+    def share(self, truth: Verdict, verdict: Verdict) -> float:
+        """:return: share of the samples of class ``truth`` that were taken for ``verdict``"""
+        return float(self.shares[_ORDER.index(truth), _ORDER.index(verdict)])
+
+    @property
+    def recall(self) -> dict[Verdict, float]:
+        """Share of each class that was recognised."""
+        return {verdict: self.share(verdict, verdict) for verdict in _ORDER}
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the three recalls."""
+        return sum(self.recall.values()) / len(_ORDER)
+
+    @property
+    def id_false_alarm_rate(self) -> float:
+        """Share of the ID samples that raised any alarm."""
+        return 1 - self.recall[Verdict.ID]
+
+    def plot(self, axes: Any = None) -> Any:
+        """
+        Draw the confusion table. Needs matplotlib.
+
+        :param axes: matplotlib axes to draw on; default is a new figure
+        :return: the axes
+        :raises ImportError: if matplotlib is not installed
+        """
+        if axes is None:
+            _, axes = pyplot().subplots(figsize=(4, 4), layout="constrained")
+        names = [verdict.name for verdict in _ORDER]
+        axes.imshow(self.shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+        axes.set(xlabel="verdict", ylabel="truth")
+        axes.set_xticks(range(3), names)
+        axes.set_yticks(range(3), names)
+        for row, counts in enumerate(self.confusion.tolist()):
+            for column, count in enumerate(counts):
+                share = float(self.shares[row, column])
+                color = "white" if share > 0.5 else "black"
+                text = f"{share:.1%}\n{count}"
+                axes.text(column, row, text, ha="center", va="center", color=color)
+        axes.set_title(f"balanced accuracy {self.balanced_accuracy:.3f}")
+        return axes
+
+    def __str__(self) -> str:
+        lines = ["truth    verdict:  ID     OOD     ADV    samples"]
+        for verdict, counts, shares in zip(
+            _ORDER, self.confusion.tolist(), self.shares.tolist(), strict=True
+        ):
+            cells = "  ".join(f"{share:6.1%}" for share in shares)
+            lines.append(f"{verdict.name:<15} {cells}   {sum(counts):7d}")
+        lines.append(
+            f"balanced accuracy {self.balanced_accuracy:.3f}, "
+            f"ID false alarms {self.id_false_alarm_rate:.1%}"
+        )
+        return "\n".join(lines)

@@ -1,0 +1,256 @@
+"""
+Triage: a verdict per sample, ID, OOD or ADV, with a bounded rate of false alarms.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pytorch_ood.api import Detector, RequiresFittingException
+from pytorch_ood.detector import EnergyBased
+from torch import Tensor
+from torch.nn import Module
+from typing_extensions import Self
+
+from ..detectors.base import FirstLayerDetector
+from ..detectors.residue import ViyogResidue
+from ..detectors.residue_alarm import ResidueAlarm
+from ..layer.batches import first_inputs
+from ..layer.checks import check_number
+from .calibration import FUSED, Calibration, budget_shares
+from .explanation import Explanation
+from .held_out import HeldOut
+from .verdict_giver import VerdictGiver
+
+__all__ = ["Triage"]
+
+# enough for thresholds at a few percent, and little memory
+_MOST_HELD_OUT = 2000
+
+
+class Triage(VerdictGiver):
+    """
+    Turns detector scores into verdicts: answer (ID), abstain (OOD) or reject and alert (ADV).
+
+    An alarm is raised where the score of the *gate* or the *router's alarm* is unusual for ID
+    data, above a threshold of its own. The router needs an alarm too, because gates on logits see
+    few attacks: these are made to look confident. The router then decides between ADV and OOD:
+
+    - A :class:`ViyogResidue` raises its alarms by :class:`ResidueAlarm`, its contrast of ID and
+      ADV. The verdict is ADV where its score is above
+      :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly all ID
+      samples with a simulated perturbation exceed, whoever raised the alarm; OOD otherwise.
+    - Any other router raises alarms by its score. Those mean ADV, all others OOD.
+
+    Several gates are fused to one score by default, see
+    :func:`~pytorch_ood_viyog.triage.calibration.fused_score`. Gates that look at different
+    representations complement each other most.
+
+    **Guarantee.** The thresholds are conformal: with :math:`n` ID calibration samples, a new ID
+    sample raises a false alarm with probability at most
+
+    .. math:: \\lfloor id\\_fpr \\cdot (n + 1) \\rfloor / (n + 1) \\leq id\\_fpr
+
+    for gate and router together, whatever the detectors, see
+    :func:`~pytorch_ood_viyog.triage.conformal.alarm_thresholds` for the rate given one calibration
+    set. It holds if new ID samples and calibration samples are exchangeable. It **breaks** if the
+    model was trained on the calibration images (it is more confident on them than on new ones,
+    and the false alarms exceed the rate), if a detector was fitted on them, or if the ID data
+    drift. Where gates are fused, :math:`n` is 80 % of the calibration samples; the others place
+    the gates on a common scale. Nothing is promised about how many OOD or ADV samples are found.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        triage = Triage(EnergyBased(None), ViyogResidue(model), id_fpr=0.05)
+        triage.fit(train_loader, calibration_loader)
+        verdicts = triage.predict(images)
+        print(triage.explain(images))
+    """
+
+    def __init__(
+        self,
+        gate: Detector | Mapping[str, Detector] | None,
+        router: FirstLayerDetector,
+        *,
+        model: Module | None = None,
+        id_fpr: float = 0.05,
+        router_share: float = 0.5,
+        combine: Literal["fused", "any", "max"] = "fused",
+        held_out: float = 0.2,
+        **shared: Any,
+    ):
+        """
+        :param gate: one detector, or several by name; ``None`` for :class:`EnergyBased`
+        :param router: first-layer detector that tells ADV from OOD
+        :param model: model; default is the one of the router or of a gate
+        :param id_fpr: rate of false alarms on ID data, all signals together
+        :param router_share: share of the false alarms that the router's alarm may raise
+        :param combine: several gates raise one alarm together (``"fused"``), or each its own, with
+            equal shares of what the router leaves (``"any"``). ``"max"`` is the published
+            two-signal gate: the largest of the standardised scores, the router's among them, has
+            one threshold, and ``router_share`` does not count.
+        :param held_out: share of the training data to calibrate on where no calibration data are
+            given, at most 2,000 samples
+        :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
+        :raises TypeError: if gate or router are no detectors of these kinds
+        :raises ValueError: if a number is out of range, or there is no model
+        """
+        if not isinstance(router, FirstLayerDetector):
+            raise TypeError(f"router must be a first-layer detector, got {type(router).__name__}.")
+        gates = _named(EnergyBased(None) if gate is None else gate)
+        self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
+        self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
+        self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
+        if combine not in ("fused", "any", "max"):
+            raise ValueError(f"combine must be 'fused', 'any' or 'max', got {combine!r}.")
+        self.combine = combine
+        alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
+        self.router, self.alarm = type(router).__name__, type(alarm).__name__
+        if taken := {self.router, self.alarm, FUSED} & set(gates):
+            raise ValueError(f"gate must not have the names of other signals, got {taken}.")
+        self.gates = list(gates)
+        detectors = gates | {self.alarm: alarm, self.router: router}
+        super().__init__(_find_model(model, router, gates), detectors, **shared)
+        self._calibration: Calibration | None = None
+
+    def fit(
+        self,
+        train_loader: Iterable[Any],
+        calibration_loader: Iterable[Any] | None = None,
+        *,
+        progress: bool = True,
+    ) -> Self:
+        """
+        Fit those detectors that are not fitted yet, then set the thresholds. ID data only;
+        samples with label :math:`< 0` are left out.
+
+        :param train_loader: data to fit the detectors on, yields ``(x, y)``
+        :param calibration_loader: data to set the thresholds on, neither seen by the model in
+            training nor in ``train_loader``. Without it, a share of ``train_loader`` is held out
+            (all of it, if every detector is fitted), which keeps the guarantee only if the model
+            was not trained on it.
+        :param progress: show progress bars where a pass takes more than a second
+        :return: the fitted triage
+        :raises ValueError: if there are too few calibration samples for ``id_fpr``
+        """
+        x = first_inputs(train_loader, self.pipeline.model)
+        names = self.pipeline.unfitted(x)
+        if calibration_loader is not None:
+            self._fit_detectors(train_loader, names, progress)
+            return self._calibrate(calibration_loader, progress)
+        warnings.warn(
+            "Triage.fit without calibration_loader sets its thresholds on a part of train_loader. "
+            "If the model was trained on these images, false alarms will exceed id_fpr.",
+            stacklevel=2,
+        )
+        if not names:
+            return self._calibrate(train_loader, progress)
+        part = HeldOut(train_loader, self.held_out, _MOST_HELD_OUT)
+        self._fit_detectors(part, names, progress)
+        return self._calibrate(part.inputs, progress)
+
+    def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
+        table = self.pipeline.score(loader, progress=progress)
+        labels = table.get("labels")
+        known = slice(None) if labels is None else labels >= 0
+        scores = {name: table[name][known].double() for name in self.pipeline.detectors}
+        fused = self.gates if self._fuses else []
+        self._calibration = Calibration.of(
+            scores, fused, self.shares, self.id_fpr, standardised=self.combine == "max"
+        )
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Signal -> share of the false alarms that it may raise."""
+        return budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+
+    @property
+    def rule(self) -> tuple[str, float | None]:
+        """What decides between OOD and ADV, see :meth:`Calibration.verdicts`."""
+        router = self.pipeline[self.router]
+        return self.router, router.least_adv if isinstance(router, ViyogResidue) else None
+
+    @property
+    def _fuses(self) -> bool:
+        return self.combine == "fused" and len(self.gates) > 1
+
+    @property
+    def calibration(self) -> Calibration:
+        """
+        Thresholds, and the ID calibration scores that they were set on.
+
+        :raises RequiresFittingException: before fitting
+        """
+        if self._calibration is None:
+            raise RequiresFittingException("Triage has no thresholds yet. Call fit() first.")
+        return self._calibration
+
+    def predict(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
+        :raises RequiresFittingException: if this or a detector is not fitted
+        """
+        calibration = self.calibration
+        return calibration.verdicts(calibration.with_fused(self.pipeline.predict(x)), *self.rule)
+
+    def explain(self, x: Tensor) -> Explanation:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: verdicts, and the scores, thresholds and p-values behind them
+        :raises RequiresFittingException: if this or a detector is not fitted
+        """
+        calibration = self.calibration
+        scores = calibration.with_fused(self.pipeline.predict(x))
+        router, least_adv = self.rule
+        return Explanation(
+            verdicts=calibration.verdicts(scores, router, least_adv),
+            scores=scores,
+            p_values=calibration.p_values(scores),
+            thresholds=dict(calibration.thresholds),
+            required={} if least_adv is None else {router: least_adv},
+        )
+
+    def _rule_state(self) -> dict[str, Any]:
+        return {
+            "id_fpr": self.id_fpr,
+            "router_share": self.router_share,
+            "combine": self.combine,
+            "calibration": self.calibration.state_dict(),
+        }
+
+    def _load_rule(self, state: dict[str, Any]) -> None:
+        self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
+        self.combine = state["combine"]
+        self._calibration = Calibration(**state["calibration"])
+
+    def __repr__(self) -> str:
+        lines = [f"Triage(id_fpr={self.id_fpr:g}, gates={self.gates}, router={self.router!r}"]
+        for name, share in self.shares.items():
+            budget = f"  {name}: {share * self.id_fpr:.2%} of ID may raise an alarm"
+            if self.combine == "max":
+                budget = f"  {name}: shares {self.id_fpr:.2%} of ID with the others"
+            limits = {} if self._calibration is None else self._calibration.thresholds
+            lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
+        router, least_adv = self.rule
+        if least_adv is not None:
+            lines.append(f"  an alarm means ADV with {router} above {least_adv:.4g}, else OOD")
+        return "\n".join([*lines, f"  fitted={self._calibration is not None}\n)"])
+
+
+def _named(gate: Detector | Mapping[str, Detector]) -> dict[str, Detector]:
+    if isinstance(gate, Mapping) and gate:
+        return dict(gate)
+    if isinstance(gate, Detector):
+        return {type(gate).__name__: gate}
+    raise TypeError(f"gate must be a detector or detectors by name, got {gate!r}.")
+
+
+def _find_model(model: Module | None, router: Detector, gates: Mapping[str, Detector]) -> Module:
+    for candidate in (model, *(getattr(d, "model", None) for d in (router, *gates.values()))):
+        if isinstance(candidate, Module):
+            return candidate
+    raise ValueError("There is no model: pass model=, or a router or gate that has one.")

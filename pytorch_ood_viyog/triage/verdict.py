@@ -1,0 +1,18 @@
+"""
+What an input is taken for.
+"""
+
+from enum import IntEnum
+
+__all__ = ["Verdict"]
+
+
+class Verdict(IntEnum):
+    """What an input is taken for, and with it what to do."""
+
+    #: in-distribution: answer
+    ID = 0
+    #: out-of-distribution: abstain or collect
+    OOD = 1
+    #: adversarial: reject and raise an alert
+    ADV = -1

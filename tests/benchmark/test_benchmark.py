@@ -1,0 +1,391 @@
+"""AdversarialBenchmark on a case worked out by hand, its contract, its failures, its files."""
+
+import csv
+import math
+import re
+
+import pytest
+import torch
+from manners import untouched
+from networks import SmallNet, build
+from pytorch_ood.api import Detector, GradientDetector, LogitsDetector
+from pytorch_ood.benchmark import Benchmark
+from pytorch_ood.detector import EnergyBased, KLMatching, MaxSoftmax
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytorch_ood_viyog import ViyogTV
+from pytorch_ood_viyog.benchmark.benchmark import AdversarialBenchmark
+from pytorch_ood_viyog.benchmark.scoring import Scorer
+
+
+class Brightness(nn.Module):
+    """Class 0 for dark and class 1 for bright images."""
+
+    def __init__(self):
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        bright = x.mean(dim=(1, 2, 3)) - self.threshold
+        return torch.stack([-bright, bright], dim=1)
+
+
+class MeanDetector(Detector):
+    """Score: brightness, times a sign."""
+
+    def __init__(self, sign=1):
+        self.sign = sign
+
+    def predict(self, x):
+        return self.sign * x.mean(dim=(1, 2, 3))
+
+
+class Broken(MeanDetector):
+    """Fails where it is told to."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def fit(self, data_loader):
+        if self.where == "fit":
+            raise ArithmeticError("no fit")
+        return self
+
+    def predict(self, x):
+        if self.where == "predict":
+            raise ArithmeticError("no score")
+        if self.where == "bright" and x.mean() > 0.92:
+            raise ArithmeticError("too bright")
+        scores = super().predict(x)
+        if self.where == "shape":
+            return scores[:1].expand(len(x) + 1)
+        return scores * math.nan if self.where == "nan" else scores
+
+
+class Brighten:
+    """Attack: adds a constant. Counts its calls; fails from a call on, if told so."""
+
+    def __init__(self, amount, fails_at=None):
+        self.amount, self.fails_at, self.calls = amount, fails_at, 0
+
+    def __call__(self, model, x, y):
+        if self.calls == self.fails_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return (x + self.amount).clamp(0, 1)
+
+    def __repr__(self):
+        return f"Brighten({self.amount})"
+
+
+def flat(*values):
+    """One 3 × 8 × 8 image of each brightness."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, 8, 8).clone()
+
+
+@pytest.fixture
+def bench():
+    """ID .1 .2 .3 .4 (and .9, misclassified), OOD .15 .25; attacked .55 .65 .75 .85."""
+    return AdversarialBenchmark(
+        Brightness().eval(),
+        (flat(0.1, 0.2, 0.3, 0.4, 0.9), torch.zeros(5, dtype=torch.int64)),
+        {"dusk": flat(0.15, 0.25), "noon": flat(0.95)},
+        {"brighten": Brighten(0.45)},
+        id_train=(flat(0.1, 0.2), torch.zeros(2, dtype=torch.int64)),
+        resamples=20,
+        progress=False,
+    )
+
+
+def auroc(rows, **fields):
+    found = [row for row in rows if all(row[name] == value for name, value in fields.items())]
+    assert len(found) == 1
+    return found[0]["AUROC"]
+
+
+def test_by_hand(bench):
+    rows = bench.evaluate({"bright": MeanDetector(), "dark": MeanDetector(-1)})
+    # dusk against ID: .15 is above .1; .25 above .1 and .2; of 10 pairs
+    assert auroc(rows, Detector="bright", Task="T1", Dataset="dusk") == pytest.approx(0.3)
+    assert auroc(rows, Detector="bright", Task="T1", Dataset="noon") == 1
+    # the four attacked images are brighter than all ID images but that of .9
+    assert auroc(rows, Detector="bright", Task="T2", Attack="brighten") == pytest.approx(0.8)
+    assert auroc(rows, Detector="bright", Task="T3", Dataset="dusk") == 1
+    assert auroc(rows, Detector="bright", Task="T3", Dataset="noon") == 0
+
+
+def test_direction_is_kept(bench):
+    rows = bench.evaluate({"bright": MeanDetector(), "dark": MeanDetector(-1)})
+    bright, dark = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    for one, other in zip(bright, dark, strict=True):
+        assert one["AUROC"] + other["AUROC"] == pytest.approx(1)
+
+
+def test_rows_have_sizes_and_costs(bench):
+    rows = bench.evaluate(MeanDetector())
+    fields = set(rows[0])
+    assert all(set(row) == fields for row in rows)
+    assert [row["Task"] for row in rows] == ["T1", "T1", "T2", "T3", "T3"]
+    t2 = rows[2]
+    assert (t2["Negatives"], t2["Positives"]) == (5, 4)
+    # .9 is misclassified before the attack and so not attacked
+    assert t2["SuccessRate"] == 1
+    assert t2["Linf"] == pytest.approx(115, abs=1)  # 0.45 of 255, rounded
+    assert t2["AUROC low"] <= t2["AUROC"] <= t2["AUROC high"]
+    assert t2["SecondsPerImage"] > 0
+    assert t2["Error"] == ""
+    assert bench.attack_sizes()["brighten"].succeeded == 4
+
+
+def test_attacks_that_rounding_undoes_do_not_count():
+    model = Brightness().requires_grad_(False)
+    model.threshold += -0.5 + 127.2 / 255  # 127.3 crosses it, and is rounded to 127
+    images = (flat(127 / 255), torch.zeros(1, dtype=torch.int64))
+    attacks = {"weak": Brighten(0.3 / 255)}
+    weak = AdversarialBenchmark(model, images, {"noon": flat(0.95)}, attacks, progress=False)
+    rows = weak.evaluate(MeanDetector())
+    t2 = next(row for row in rows if row["Task"] == "T2")
+    assert math.isnan(t2["AUROC"])
+    assert "no images of weak" in t2["Error"]
+    size = weak.attack_sizes()["weak"]
+    assert (size.attacked, size.succeeded) == (1, 0)
+
+
+def test_detectors_of_one_class_are_told_apart(bench):
+    rows = bench.evaluate([MeanDetector(), MeanDetector(-1), MeanDetector()])
+    assert list(dict.fromkeys(row["Detector"] for row in rows)) == [
+        "MeanDetector",
+        "MeanDetector (2)",
+        "MeanDetector (3)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("fit", "no fit"),
+        ("predict", "no score"),
+        ("nan", "NaN"),
+        ("shape", r"shape \(\d,\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Failure while")
+def test_a_failing_detector_does_not_stop_the_others(bench, where, message):
+    alone = bench.evaluate({"good": MeanDetector()})
+    rows = bench.evaluate({"bad": Broken(where), "good": MeanDetector()}, fit=True)
+    bad = [row for row in rows if row["Detector"] == "bad"]
+    good = [row for row in rows if row["Detector"] == "good"]
+    assert len(bad) == len(good) == 5
+    assert all(math.isnan(row["AUROC"]) for row in bad)
+    assert all(re.search(message, row["Error"]) for row in bad)
+    assert [row["AUROC"] for row in good] == [row["AUROC"] for row in alone]
+
+
+def test_a_failure_is_warned_of_and_stays_with_its_images(bench):
+    with pytest.warns(UserWarning, match="Failure while scoring noon with moody"):
+        rows = bench.evaluate({"moody": Broken("bright")}, {"batch_size": 1})
+    errors = {(row["Task"], row["Dataset"], row["Attack"]): row["Error"] for row in rows}
+    failed = [key for key, error in errors.items() if "too bright" in error]
+    assert failed == [("T1", "noon", ""), ("T3", "noon", "brighten")]
+    assert all(errors[key] == "" for key in errors if key not in failed)
+
+
+def test_logits_are_shared_and_equal(bench):
+    rows = bench.evaluate({"msp": MaxSoftmax(bench.model), "energy": EnergyBased(bench.model)})
+    assert not any(row["Error"] for row in rows)
+    x, _ = next(iter(DataLoader(bench.id_test, batch_size=5)))
+    with torch.no_grad():
+        torch.testing.assert_close(bench.scores["msp"]["ID"], MaxSoftmax(bench.model)(x))
+
+
+class Unfittable(LogitsDetector):
+    requires_fit = True
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit_logits(self, logits, y):
+        raise ArithmeticError("no fit to logits")
+
+    def predict_logits(self, logits):
+        return logits[:, 0]
+
+
+def test_one_forward_pass_serves_all(bench):
+    passes = []
+    bench.model.register_forward_hook(lambda *_: passes.append(1))
+    detectors = {"msp": MaxSoftmax(bench.model), "kl": KLMatching(bench.model)}
+    scorer = Scorer(bench.model, detectors, seed=0, progress=False)
+    scorer.fit(DataLoader(bench.train_set(), batch_size=1))
+    assert len(passes) == 2
+    scorer.score("ID", DataLoader(bench.id_test, batch_size=3))
+    assert len(passes) == 2 + 2
+    alone = KLMatching(bench.model).fit(DataLoader(bench.train_set(), batch_size=2))
+    x = torch.stack([x for x, _ in bench.id_test])
+    torch.testing.assert_close(scorer.scores["kl"]["ID"], alone(x).detach())
+
+
+def test_a_failure_in_the_common_fit_stays_with_its_detector(bench):
+    detectors = {"bad": Unfittable(bench.model), "kl": KLMatching(bench.model)}
+    with pytest.warns(UserWarning, match="Failure while fitting bad: .*no fit to logits"):
+        rows = bench.evaluate(detectors, fit=True)
+    errors = {row["Detector"]: row["Error"] for row in rows}
+    assert errors["kl"] == ""
+    assert "no fit to logits" in errors["bad"]
+
+
+def test_gradient_detectors_have_gradients(bench):
+    class NeedsGradient(GradientDetector):
+        def predict(self, x):
+            assert torch.is_grad_enabled()
+            return x.mean(dim=(1, 2, 3))
+
+    class NeedsNone(MeanDetector):
+        def predict(self, x):
+            assert not torch.is_grad_enabled()
+            return super().predict(x)
+
+    rows = bench.evaluate([NeedsGradient(), NeedsNone()])
+    assert not any(row["Error"] for row in rows)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_is_left_as_found(training):
+    model = build(SmallNet).train(training)
+    images = torch.rand(24, 3, 8, 8)
+    with torch.no_grad():
+        labels = model.eval()(images).argmax(1)
+    model.train(training)
+    bench = AdversarialBenchmark(
+        model,
+        (images, labels),
+        {"noise": torch.rand(9, 3, 8, 8)},
+        {"brighten": Brighten(0.3)},
+        id_train=(images, labels),
+        resamples=0,
+        progress=False,
+    )
+    with untouched(model):
+        bench.evaluate([ViyogTV(model), EnergyBased(model)], fit=True)
+
+
+class TestContract:
+    """What pytorch-ood asks of a Benchmark."""
+
+    def test_sets(self, bench):
+        assert bench.ood_names == ["dusk", "noon", "brighten"]
+        both, unknown = bench.test_sets(), bench.test_sets(known=False)
+        assert [len(d) for d in both] == [5 + 2, 5 + 1, 5 + 4]
+        assert [len(d) for d in unknown] == [2, 1, 4]
+        assert [int(y) for _, y in both[0]] == [0] * 5 + [-1] * 2
+        assert all(y < 0 for d in unknown for _, y in d)
+        assert [len(d) for d in bench.test_sets(unknown=False)] == [5]
+        with pytest.raises(ValueError, match="both"):
+            bench.test_sets(known=False, unknown=False)
+
+    def test_train_set(self, bench):
+        assert len(bench.train_set()) == 2
+        bench.id_train = None
+        with pytest.raises(ValueError, match="id_train"):
+            bench.train_set()
+
+    def test_evaluate_of_the_base_class_agrees(self, bench):
+        ours = {r["Dataset"] or r["Attack"]: r for r in bench.evaluate(MeanDetector())[:3]}
+        theirs = Benchmark.evaluate(bench, MeanDetector(), loader_kwargs={"batch_size": 4})
+        assert [row["Dataset"] for row in theirs] == bench.ood_names
+        for row in theirs:
+            for metric in ("AUROC", "AUPR-IN", "AUPR-OUT", "FPR95TPR", "AUTC"):
+                assert ours[row["Dataset"]][metric] == pytest.approx(row[metric], nan_ok=True)
+
+
+class TestCache:
+    def make(self, attack, folder):
+        images = torch.linspace(0.05, 0.45, 12)
+        return AdversarialBenchmark(
+            Brightness(),
+            (flat(*images.tolist()), torch.zeros(12, dtype=torch.int64)),
+            {},
+            {"brighten": attack},
+            cache=folder,
+            batch_size=4,
+            progress=False,
+        )
+
+    def test_second_run_attacks_nothing(self, tmp_path):
+        first, second = Brighten(0.45), Brighten(0.45)
+        sizes = self.make(first, tmp_path).attack_sizes()
+        assert first.calls == 3
+        assert self.make(second, tmp_path).attack_sizes() == sizes
+        assert second.calls == 0
+
+    def test_other_settings_attack_anew(self, tmp_path):
+        self.make(Brighten(0.45), tmp_path).attack_sizes()
+        other = Brighten(0.4)
+        self.make(other, tmp_path).attack_sizes()
+        assert other.calls == 3
+
+    def test_interrupted_run_resumes(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            self.make(Brighten(0.45, fails_at=2), tmp_path).attack_sizes()
+        again = Brighten(0.45)
+        assert self.make(again, tmp_path).attack_sizes()["brighten"].attacked == 12
+        assert again.calls == 1
+
+
+def test_all_images_are_rounded_to_8_bit():
+    bench = AdversarialBenchmark(
+        Brightness(), (torch.rand(3, 3, 4, 4), torch.zeros(3)), {"o": torch.rand(2, 3, 4, 4)}, {}
+    )
+    for dataset in bench.test_sets():
+        for image, _ in dataset:
+            torch.testing.assert_close(image * 255, (image * 255).round())
+
+
+def test_arguments_are_checked():
+    images, labels = flat(0.1), torch.zeros(1)
+    with pytest.raises(ValueError, match="both empty"):
+        AdversarialBenchmark(Brightness(), (images, labels), {}, {})
+    with pytest.raises(ValueError, match=r"\['a'\] twice"):
+        AdversarialBenchmark(Brightness(), images, {"a": images}, {"a": Brighten(1)})
+    with pytest.raises(ValueError, match="id_test is empty"):
+        AdversarialBenchmark(Brightness(), images[:0], {"a": images}, {})
+    with pytest.raises(TypeError, match="id_test must be a data set"):
+        AdversarialBenchmark(Brightness(), 3, {"a": images}, {})
+    bench = AdversarialBenchmark(Brightness(), (images, labels), {"a": images * 20}, {})
+    with pytest.raises(ValueError, match="'a' must yield images in"):
+        bench.evaluate(MeanDetector())
+    with pytest.raises(TypeError, match="got \\['int'\\]"):
+        bench.evaluate([MeanDetector(), 1])
+    with pytest.raises(ValueError, match="one or several"):
+        bench.evaluate([])
+    with pytest.raises(RuntimeError, match="evaluate"):
+        bench.save("nowhere")
+
+
+def test_images_must_be_floats():
+    data = TensorDataset(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2))
+    bench = AdversarialBenchmark(Brightness(), data, {"a": flat(0.1)}, {})
+    with pytest.raises(TypeError, match=r"float tensors.*uint8"):
+        bench.evaluate(MeanDetector())
+
+
+@pytest.mark.filterwarnings("ignore:Failure while")
+def test_save_and_plot(bench, tmp_path):
+    rows = bench.evaluate({"bright": MeanDetector(), "broken": Broken("predict")})
+    table, text = bench.save(tmp_path / "new" / "mine")
+    with table.open() as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == len(rows)
+    for row, expected in zip(read, rows, strict=True):
+        assert row["Detector"] == expected["Detector"]
+        assert float(row["AUROC"] or "nan") == pytest.approx(expected["AUROC"], nan_ok=True)
+    written = text.read_text()
+    assert "| bright | 0.300 | 1.000 | **0.650** |" in written
+    assert "- broken: ArithmeticError: no score" in written
+    assert "| brighten | 4 | 4 | 1.000 |" in written
+    pytest.importorskip("matplotlib")
+    figures = bench.plot(tmp_path / "new" / "mine")
+    assert [figure.name for figure in figures] == ["mine_auroc.png", "mine_scores.png"]
+    assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)

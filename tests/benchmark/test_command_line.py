@@ -1,0 +1,200 @@
+"""The command line, its images, models and attacks by name."""
+
+import os
+import subprocess
+import sys
+
+import digits
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pytorch_ood_viyog.benchmark.__main__ import main
+from pytorch_ood_viyog.benchmark.attacks.named import named_attack
+from pytorch_ood_viyog.benchmark.model_names import Normalized, named_model
+from pytorch_ood_viyog.images.files import load_images
+
+
+def colour_model():
+    """What ``--model test_command_line:colour_model`` imports."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+
+
+def save_npz(path, count, **arrays):
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    np.savez(path, images=images, **arrays)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A model that knows digits in colour, an ID file with a split, an OOD file."""
+    (x, y), (test, labels) = digits.images()
+    images = torch.cat([x, test]).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+    pixels = (images * 255).round().to(torch.uint8).numpy()
+    split = np.repeat([0, 1], [len(x), len(test)])
+    np.savez(tmp_path / "id.npz", images=pixels, labels=torch.cat([y, labels]), split=split)
+    save_npz(tmp_path / "noise.npz", 30)
+    model = colour_model()
+    weight = nn.functional.one_hot(y, 10).float()  # least squares on the features is enough
+    features = model[:3](x.expand(-1, 3, -1, -1)).detach()
+    solution = torch.linalg.lstsq(features, 10 * weight).solution
+    model[3].weight.data, model[3].bias.data = solution.T.clone(), torch.zeros(10)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pt")
+    return tmp_path
+
+
+def test_a_whole_run(files, capsys, monkeypatch):
+    pytest.importorskip("foolbox")
+    monkeypatch.chdir(files)
+    arguments = "--model test_command_line:colour_model --checkpoint model.pt --id-test id.npz"
+    arguments += " --ood noise.npz --attacks fgsm16 --detectors ViyogTV MSP --limit 60"
+    arguments += " --resamples 10 --out out/run --no-figures"
+    main(arguments.split())
+    printed = capsys.readouterr().out
+    assert "ViyogTV" in printed
+    assert "MSP" in printed
+    table = (files / "out" / "run.md").read_text()
+    assert "| fgsm16 |" in table
+    assert "## Errors" not in table
+    assert (files / "out" / "run.csv").read_text().count("\n") == 1 + 2 * 3
+    assert list((files / ".cache" / "benchmark").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--model": "resnet-none"}, "There is no model 'resnet-none'"),
+        ({"--model": "nowhere:build"}, "cannot be imported"),
+        ({"--checkpoint": "gone.pt"}, "gone.pt does not exist"),
+        ({"--id-test": "gone"}, "gone does not exist"),
+        ({"--ood": "sky=gone.npz"}, "gone.npz does not exist"),
+        ({"--attacks": "pgd"}, "no attack named 'pgd'; names are fgsmN"),
+        ({"--detectors": "Enrgy"}, "no detector named ['Enrgy']; names are Viyog, ViyogTV"),
+        ({"--id-test": "."}, "--id-train is needed"),
+        ({"--id-test": "noise.npz"}, "has no 'split'"),
+        ({"--mean": "0.5"}, "--mean and --std go together"),
+    ],
+)
+def test_mistakes_are_told(files, capsys, monkeypatch, changed, message):
+    pytest.importorskip("foolbox")
+    monkeypatch.chdir(files)
+    given = {
+        "--model": "test_command_line:colour_model",
+        "--checkpoint": "model.pt",
+        "--id-test": "id.npz",
+        "--ood": "noise.npz",
+        "--detectors": "MSP",
+    } | changed
+    with pytest.raises(SystemExit) as stop:
+        main([part for pair in given.items() for part in pair])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_of_the_module():
+    process = subprocess.run(
+        [sys.executable, "-m", "pytorch_ood_viyog.benchmark.benchmark", "--help"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0
+    assert process.stderr == ""
+    for name in ("--model", "ViyogResidue", "LayerAdaptive", "pgdN"):
+        assert name in process.stdout
+
+
+class TestImages:
+    def test_folder_with_named_and_with_numbered_classes(self, tmp_path):
+        image = pytest.importorskip("PIL.Image")
+        for name, value in (("cat/a.png", 10), ("dog/b.png", 200), ("dog/notes.txt", 0)):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            if name.endswith("png"):
+                image.new("RGB", (6, 4), (value, value, value)).save(tmp_path / name)
+        data = load_images(tmp_path)
+        assert [(round(float(x.mean() * 255)), y) for x, y in data] == [(10, 0), (200, 1)]
+        assert data[0][0].shape == (3, 4, 6)
+        (tmp_path / "cat").rename(tmp_path / "7")
+        (tmp_path / "dog").rename(tmp_path / "30")
+        assert sorted(y for _, y in load_images(tmp_path)) == [7, 30]
+        assert load_images(tmp_path, size=5)[0][0].shape == (3, 5, 5)
+
+    def test_resizing_keeps_the_8_bit_grid(self, tmp_path):
+        pytest.importorskip("PIL")
+        x, _ = load_images(save_npz(tmp_path / "a.npz", 3), size=5)[0]
+        assert x.shape == (3, 5, 5)
+        torch.testing.assert_close(255 * x, (255 * x).round())
+
+    def test_npz(self, tmp_path):
+        labels, split = np.arange(10), np.arange(10) % 2
+        path = save_npz(tmp_path / "a.npz", 10, labels=labels, split=split)
+        assert [int(y) for _, y in load_images(path, part="test")] == [1, 3, 5, 7, 9]
+        assert len(load_images(path, limit=4)) == 4
+        assert len(load_images(path, limit=40)) == 10
+        drawn = [int(y) for _, y in load_images(path, limit=4)]
+        assert drawn == [int(y) for _, y in load_images(path, limit=4)]
+        grey = tmp_path / "grey.npz"
+        np.savez(grey, images=np.full((2, 8, 8), 51, np.uint8))
+        x, y = load_images(grey)[1]
+        assert (x.shape, float(x.mean()), int(y)) == ((3, 8, 8), pytest.approx(0.2), 0)
+
+    def test_errors(self, tmp_path):
+        with pytest.raises(ValueError, match="holds no images"):
+            load_images(tmp_path)
+        path = tmp_path / "a.npz"
+        np.savez(path, x=np.zeros(3))
+        with pytest.raises(ValueError, match="named 'images'"):
+            load_images(path)
+        np.savez(path, images=np.zeros((3, 8, 8, 4), np.uint8))
+        with pytest.raises(ValueError, match=r"shape \(N, H, W, 3\)"):
+            load_images(path)
+        (tmp_path / "a.txt").write_text("")
+        with pytest.raises(ValueError, match="must be a folder of images or"):
+            load_images(tmp_path / "a.txt")
+
+
+class TestModels:
+    def test_normalisation_is_part_of_the_model(self):
+        model = Normalized(nn.Flatten(), (0.5, 0.0, 0.25), (0.5, 1.0, 0.25))
+        x = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1)
+        torch.testing.assert_close(model(x), torch.tensor([[1.0, 0.5, -1.0]]))
+
+    def test_torchvision_with_a_checkpoint(self, tmp_path):
+        models = pytest.importorskip("torchvision.models")
+        own = models.squeezenet1_1(weights=None, num_classes=3).eval()
+        torch.save(own.state_dict(), tmp_path / "own.pt")
+        model = named_model("squeezenet1_1", tmp_path / "own.pt", classes=3)
+        assert not model.training
+        x = torch.rand(1, 3, 64, 64)
+        mean, std = (
+            torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
+        torch.testing.assert_close(model(x), own((x - mean) / std))
+        with pytest.raises(ValueError, match=r"own\.pt does not fit SqueezeNet"):
+            named_model("squeezenet1_1", tmp_path / "own.pt", classes=4)
+
+    def test_own_function(self, tmp_path):
+        torch.save(colour_model().state_dict(), tmp_path / "own.pt")
+        model = named_model("test_command_line:colour_model", tmp_path / "own.pt")
+        assert isinstance(model, nn.Sequential)
+        with pytest.raises(ValueError, match=r"must return a torch\.nn\.Module, got dict"):
+            named_model("builtins:dict", tmp_path / "own.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "epsilon"),
+    [
+        ("fgsm8", "FastGradientAttack", 8 / 255),
+        ("pgd2", "ProjectedGradientDescent", 2 / 255),
+        ("bim4", "BasicIterativeAttack", 4 / 255),
+        ("deepfool", "DeepFool", None),
+        ("cw", "CarliniWagner", None),
+    ],
+)
+def test_named_attacks(name, text, epsilon):
+    pytest.importorskip("foolbox")
+    attack = named_attack(name)
+    assert any(text in kind.__name__ for kind in type(attack.attack).__mro__)
+    assert attack.epsilon == epsilon

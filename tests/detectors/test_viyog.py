@@ -1,0 +1,220 @@
+"""The mathematics of Viyog. What all detectors share is tested in test_detector.py."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytorch_ood_viyog import Viyog
+from pytorch_ood_viyog.detectors.viyog import bounded_transform, infinity_norm
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def maps_of_norms(norms, dtype=torch.float32):
+    """Maps (B, 2, 3, 3) whose infinity norms are given; the extreme value is negative."""
+    maps = torch.zeros(len(norms), 2, 3, 3, dtype=dtype)
+    maps[:, 1, 2, 0] = -torch.as_tensor(norms, dtype=dtype)
+    maps[:, 0, 0, 0] = torch.as_tensor(norms, dtype=dtype) / 2
+    return maps
+
+
+def gate(centred, temperature):
+    """The transform of the original method, written out in Python floats."""
+    if centred == 0:
+        return 0.0
+    return math.copysign(1, centred) / (1 + math.exp(-math.exp(abs(centred) / temperature)))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 7), (3, 2, 4, 5), (3, 2, 3, 4, 5)])
+def test_infinity_norm_is_the_largest_magnitude(shape):
+    maps = torch.randn(shape)
+    expected = [max(abs(v) for v in sample.flatten().tolist()) for sample in maps]
+    norms = infinity_norm(maps)
+    assert norms.tolist() == expected
+    assert norms.dtype == torch.float64
+
+
+def test_score_by_hand():
+    # norms 1 and 3, so b = 2; the score of 1 is +g(1), that of 3 is -g(1), with T = 1
+    detector = Viyog(None, temperature=1.0).fit_features(maps_of_norms([1.0, 3.0]))
+    assert detector.baseline == 2.0
+    expected = 1 / (1 + math.exp(-math.e))
+    scores = detector.predict_features(maps_of_norms([1.0, 2.0, 3.0]))
+    assert scores.dtype == torch.float64
+    assert scores[0].item() == pytest.approx(expected, abs=1e-7)
+    assert scores[1].item() == 0
+    assert scores[2].item() == pytest.approx(-expected, abs=1e-7)
+
+
+def test_jump_at_the_baseline():
+    detector = Viyog(None).fit_features(maps_of_norms([2.0]))
+    below, at, above = detector.predict_features(maps_of_norms([1.999999, 2.0, 2.000001])).tolist()
+    limit = 1 / (1 + math.exp(-1))  # 0.731
+    assert below == pytest.approx(limit, abs=1e-6)
+    assert at == 0
+    assert above == pytest.approx(-limit, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 10.0, 1000.0])
+def test_formula(temperature):
+    norms = torch.rand(50).mul(4).tolist()
+    detector = Viyog(None, temperature=temperature).fit_features(maps_of_norms(norms))
+    norms = [float(np.float32(n)) for n in norms]
+    assert detector.baseline == pytest.approx(math.fsum(norms) / 50, rel=1e-15)
+    scores = detector.predict_features(maps_of_norms(norms))
+    expected = [-gate(n - detector.baseline, temperature) for n in norms]
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=0, atol=3e-6)
+    close = [abs(n - detector.baseline) < 2 * temperature for n in norms]
+    np.testing.assert_allclose(
+        scores.numpy()[close], np.array(expected)[close], rtol=1e-7, atol=1e-7
+    )
+
+
+def test_unbounded_score_is_the_negated_centred_norm():
+    norms = [0.5, 1.0, 4.5, 1e30]
+    detector = Viyog(None, bounded=False).fit_features(maps_of_norms([1.0, 2.0, 3.0]))
+    scores = detector.predict_features(maps_of_norms(norms))
+    assert scores.tolist() == [2.0 - float(np.float32(n)) for n in norms]
+
+
+def test_a_thousand_close_norms_keep_a_thousand_scores():
+    norms = torch.linspace(3.0, 3.01, 1000)
+    detector = Viyog(None).fit_features(maps_of_norms(norms))
+    scores = detector.predict_features(maps_of_norms(norms))
+    assert scores.unique().numel() == norms.unique().numel() == 1000
+    assert bool((scores.diff() < 0).all())
+
+
+@pytest.mark.parametrize("centre", [1e-30, 1e-3, 3.0, 1e4, 1e30])
+def test_neighbouring_float32_norms_never_tie(centre):
+    norms = [np.float32(centre)]
+    for _ in range(200):
+        norms.append(np.nextafter(norms[-1], np.float32(np.inf)))
+    temperature = max(1000.0, centre)
+    detector = Viyog(None, temperature=temperature).fit_features(maps_of_norms(norms[:100]))
+    assert bool((detector.predict_features(maps_of_norms(norms)).diff() < 0).all())
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1.0, 1000.0])
+@pytest.mark.parametrize("baseline", [1e-6, 0.5, 2.7, 3.0, 50.0])
+def test_ranks_are_exact_up_to_three_temperatures(temperature, baseline):
+    centre = torch.tensor(baseline * temperature, dtype=torch.float64)
+    centred = torch.linspace(-2.9999, 2.9999, 4001, dtype=torch.float64) * temperature
+    norms = (centre + centred).clamp_min(0).float().double().unique()
+    values = bounded_transform(norms, centre, temperature)
+    assert bool((values.diff() > 0).all())
+    assert values.abs().max() <= 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    norms=st.lists(st.floats(0, LARGEST, width=32), min_size=2, max_size=30),
+    fitted=st.lists(st.floats(0, LARGEST, width=32), min_size=1, max_size=5),
+    temperature=st.floats(1e-3, 1e39),
+)
+def test_ranks_are_those_of_the_norm_at_any_scale(norms, fitted, temperature):
+    detector = Viyog(None, temperature=temperature).fit_features(maps_of_norms(fitted))
+    exact = sum(map(Fraction, fitted)) / len(fitted)
+    norms = sorted({n for n in norms if abs(Fraction(n) - exact) < 3 * Fraction(temperature)})
+    if len(norms) < 2:
+        return
+    scores = detector.predict_features(maps_of_norms(norms))
+    assert bool((scores.diff() < 0).all())
+    assert bool((scores.abs() <= 1).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_step_of_a_half_float_counts(dtype):
+    norms = torch.arange(0x3C00, 0x3C00 + 100, dtype=torch.int16).view(torch.float16).to(dtype)
+    norms = norms.unique()
+    detector = Viyog(None).fit_features(maps_of_norms(norms, dtype))
+    scores = detector.predict_features(maps_of_norms(norms, dtype))
+    assert scores.dtype == torch.float64
+    assert bool((scores.diff() < 0).all())
+
+
+def test_beyond_three_temperatures_the_score_saturates_in_order():
+    detector = Viyog(None, temperature=1.0).fit_features(maps_of_norms([1.0]))
+    scores = detector.predict_features(maps_of_norms([2.0, 10.0, 100.0, 1e30]))
+    assert bool((scores.diff() <= 0).all())
+    assert scores[-1].item() == -1
+
+
+def test_all_zero_maps():
+    detector = Viyog(None).fit_features(maps_of_norms([0.0, 0.0]))
+    assert detector.baseline == 0
+    scores = detector.predict_features(maps_of_norms([0.0, 1e-40, 1.0]))
+    assert scores[0].item() == 0
+    assert bool((scores.diff() < 0).all())
+
+
+def test_baseline_is_summed_in_double_precision():
+    # 1e8 + 1 is not a float32; a float32 sum of many such norms drifts
+    detector = Viyog(None, bounded=False)
+    for _ in range(50):
+        detector.partial_fit_features(maps_of_norms([16777216.0, 1.0, 3.0]))
+    assert detector.baseline == pytest.approx((16777216 + 4) / 3, rel=1e-15)
+
+
+@pytest.mark.parametrize("scale", [0.01, 7.0])
+def test_unbounded_scores_scale_with_the_maps(scale):
+    maps = torch.randn(20, 4, 6, 6, dtype=torch.float64)
+    one = Viyog(None, bounded=False).fit_features(maps).predict_features(maps)
+    other = Viyog(None, bounded=False).fit_features(scale * maps).predict_features(scale * maps)
+    torch.testing.assert_close(other, scale * one)
+
+
+def test_hyperparameters_apply_to_a_fitted_detector():
+    maps = maps_of_norms([1.0, 2.0, 6.0])
+    detector = Viyog(None).fit_features(maps)
+    detector.set_hyperparameters(temperature=1.0, bounded=False)
+    assert detector.get_hyperparameters() == {"temperature": 1.0, "bounded": False}
+    assert detector.predict_features(maps).tolist() == [2.0, 1.0, -3.0]
+    detector.bounded = True
+    assert detector.predict_features(maps)[0].item() == pytest.approx(-gate(-2, 1.0), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"temperature": 0}, ValueError, "temperature must be finite and in"),
+        ({"temperature": -1.0}, ValueError, "temperature must be finite and in"),
+        ({"temperature": math.inf}, ValueError, "temperature must be finite and in"),
+        ({"temperature": math.nan}, ValueError, "temperature must be finite and in"),
+        ({"temperature": "1000"}, TypeError, "temperature must be a number, got '1000'"),
+        ({"bounded": 1}, TypeError, "bounded must be True or False, got 1"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Viyog(None, **arguments)
+    detector = Viyog(None)
+    with pytest.raises(error, match=message):
+        detector.set_hyperparameters(**arguments)
+    assert detector.get_hyperparameters() == {"temperature": 1000.0, "bounded": True}
+
+
+def test_maps_that_overflow_are_not_scored():
+    # finite weights and inputs, but their product is more than half precision holds
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1, bias=False)).half().eval()
+    torch.nn.init.constant_(model[0].weight, 4.0)
+    detector = Viyog(model).fit([torch.ones(2, 1, 3, 3, dtype=torch.float16)])
+    x = torch.ones(3, 1, 3, 3, dtype=torch.float16)
+    x[1] = 60000
+    with pytest.raises(ValueError, match=r"the samples 1\."):
+        detector(x)
+
+
+def test_autocast_applies_as_it_does_to_the_layer():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)).eval()
+    x = torch.rand(20, 3, 8, 8)
+    detector = Viyog(model).fit([x])
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        scores, maps = detector(x), model(x)
+    assert maps.dtype == torch.bfloat16
+    torch.testing.assert_close(scores, detector.predict_features(maps))

@@ -1,0 +1,111 @@
+"""The parts of the separation benchmark that its numbers rest on, without its data."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from torch import nn
+
+from pytorch_ood_viyog import ViyogTV
+
+sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
+adaptive = import_module("separation_adaptive")
+controls = import_module("separation_controls")
+report = import_module("separation_report")
+DETECTORS = import_module("separation_scores").DETECTORS
+
+
+def rows(values, **columns):
+    """Rows of ``separation.csv``: (attack, negatives) -> AUROC; FPR95 is 1 - AUROC."""
+    return pandas.DataFrame(
+        {"config": "c", "detector": DETECTORS[0], **columns}
+        | {"attack": attack, "negatives": negatives, "AUROC": auroc, "FPR95": 1 - auroc}
+        for (attack, negatives), auroc in values.items()
+    )
+
+
+RESULTS = {
+    ("pgd8", "id"): 0.5,
+    ("pgd8", "aerial"): 1.0,
+    ("pgd8", "mri"): 0.9,
+    ("fgsm8", "mri"): 0.8,
+    ("deepfool", "mri"): 0.1,
+    ("pgd8", "uniform_noise"): 0.25,
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "number", "where"),
+    [
+        ("OOD-vs-ADV, PGD 8/255", 0.95, ""),  # neither ID nor noise images take part
+        ("worst OOD set, attacks of 8/255", 0.8, "mri, fgsm8"),  # DeepFool is none of 8/255
+        ("ID-vs-ADV, PGD 8/255", 0.5, ""),
+        ("noise images as OOD, worst attack", 0.25, "uniform_noise, pgd8"),
+        ("FPR95 OOD-vs-ADV, PGD 8/255", 0.05, ""),
+    ],
+)
+def test_targets_read_what_their_names_say(target, number, where):
+    (found,) = (t for t in report.TARGETS if t.name == target)
+    value = found.read(rows(RESULTS))
+    assert value.number == pytest.approx(number)
+    assert value.where == where
+
+
+def test_targets_without_rows_have_no_value():
+    assert not any(target.read(rows(RESULTS).iloc[:0]) for target in report.TARGETS)
+
+
+def test_a_bound_from_above_is_met_below_it():
+    (fpr,) = (target for target in report.TARGETS if target.at_most)
+    assert fpr.met(report.Value(0.01))
+    assert not fpr.met(report.Value(0.03))
+
+
+def test_report_counts_and_marks_what_is_missed():
+    perfect = dict.fromkeys(RESULTS, 1.0) | {("pgd8", "id"): 0.5}
+    table = pandas.concat([rows(perfect, detector=d) for d in DETECTORS])
+    attacks = pandas.DataFrame(
+        {"config": "c", "attack": a, "attacked": 4, "succeeded": 3, "linf": 8.0, "rms": 7.0}
+        for a in ("fgsm8", "pgd8", "deepfool")
+    )
+    text = report.main_report(table, attacks)
+    assert "6 of 7 met" in text
+    assert text.count("**0.500**") == 1
+
+
+def test_threshold_leaves_5_percent_above():
+    scores = torch.arange(1000.0)[torch.randperm(1000, generator=torch.manual_seed(0))]
+    assert (scores > controls.threshold(scores)).sum() == 50
+
+
+@pytest.mark.parametrize("change", controls.CHANGES.values())
+def test_changes_keep_shape_range_and_8_bit(change):
+    x = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.manual_seed(0)) / 255
+    changed = change(x)
+    assert changed.shape == x.shape
+    assert 0 <= changed.min() <= changed.max() <= 1
+    torch.testing.assert_close(changed * 255, (changed * 255).round(), rtol=0, atol=1e-4)
+
+
+def test_attacker_who_knows_the_detector_scores_lower_within_the_budget():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
+    ).eval()
+    x = torch.randint(0, 256, (12, 3, 12, 12)) / 255
+    with torch.no_grad():
+        model[-1].bias -= model(x).mean(0)  # no class is far away
+    y = model(x).argmax(1)
+    known = adaptive.Knowledge.of(ViyogTV(model).fit([x]), x)
+    plain = adaptive.attack(model, known, x, y, weight=0.0, steps=80)
+    knowing = adaptive.attack(model, known, x, y, weight=1.0, steps=80)
+    for attacked in (plain, knowing):
+        change = (attacked - x) * 255
+        assert change.abs().max() <= 8 + 1e-3
+        torch.testing.assert_close(change, change.round(), rtol=0, atol=1e-3)
+    fooled = (model(plain).argmax(1) != y) & (model(knowing).argmax(1) != y)
+    assert fooled.any()
+    assert (known.scores(knowing)[fooled] < known.scores(plain)[fooled]).all()

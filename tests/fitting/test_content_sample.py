@@ -1,0 +1,55 @@
+"""The sample depends on content alone: not on order, batches or who saw what."""
+
+from itertools import pairwise
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytorch_ood_viyog.fitting.content_sample import draw, merge, priorities
+
+
+def sampled(parts, size, seed=0):
+    total = None
+    for part in parts:
+        drawn = draw(priorities(part, seed), part, size)
+        total = drawn if total is None else merge(total, drawn, size)
+    return total
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 999),
+    size=st.integers(1, 40),
+    cuts=st.lists(st.integers(1, 29), max_size=4, unique=True),
+)
+def test_neither_order_nor_batches_matter(seed, size, cuts):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(30, 2, 3, generator=generator)
+    shuffled = x[torch.randperm(30, generator=generator)]
+    bounds = [0, *sorted(cuts), 30]
+    parts = [shuffled[a:b] for a, b in pairwise(bounds)]
+    wanted, got = sampled([x], size), sampled(parts, size)
+    assert torch.equal(wanted[0], got[0])
+    assert torch.equal(wanted[1], got[1])
+    assert len(got[1]) == min(size, 30)
+
+
+def test_the_choice_is_spread_evenly():
+    x = torch.arange(20_000.0).reshape(-1, 1)
+    chosen = sampled([x], 2_000)[1].flatten()
+    # a uniform sample: its mean is within four standard errors of the population's
+    assert abs(chosen.mean() - 10_000) < 4 * 20_000 / 12**0.5 / 2_000**0.5
+
+
+def test_the_seed_changes_the_choice_and_types_do_not():
+    x = torch.randn(50, 4)
+    assert not torch.equal(priorities(x, 0), priorities(x, 1))
+    assert torch.equal(priorities(x, 0), priorities(x.double(), 0))
+    assert torch.equal(priorities(torch.zeros(1, 4), 0), priorities(-torch.zeros(1, 4), 0))
+
+
+def test_the_global_generator_is_not_used():
+    before = torch.get_rng_state()
+    priorities(torch.randn(3, 4, generator=torch.Generator()), 0)
+    assert torch.equal(torch.get_rng_state(), before)

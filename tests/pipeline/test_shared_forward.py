@@ -1,0 +1,522 @@
+"""One pass gives every detector what its own predict gives, and leaves the model as found."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+import torch
+from manners import untouched
+from networks import Faulty, InPlaceStem, SmallNet, build
+from pytorch_ood.api import RequiresFittingException
+from pytorch_ood.detector import (
+    ASH,
+    DICE,
+    GEN,
+    GMM,
+    KNN,
+    LTS,
+    MCD,
+    NCI,
+    ODIN,
+    PNML,
+    RMD,
+    SHE,
+    EnergyBased,
+    Entropy,
+    GradNorm,
+    KLMatching,
+    Mahalanobis,
+    MaxLogit,
+    MaxSoftmax,
+    MultiMahalanobis,
+    NNGuide,
+    OpenMax,
+    ReAct,
+    TemperatureScaling,
+    ViM,
+    WeightedEBO,
+    fDBD,
+)
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytorch_ood_viyog import Viyog, ViyogTV
+from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
+
+LOGITS = {
+    "msp": lambda m: MaxSoftmax(m),
+    "energy": lambda m: EnergyBased(m),
+    "entropy": lambda m: Entropy(m),
+    "gen": lambda m: GEN(m),
+    "maxlogit": lambda m: MaxLogit(m),
+    "weighted": lambda m: WeightedEBO(m, torch.linspace(0.5, 1.5, 5)),
+    "kl": lambda m: KLMatching(m),
+    "openmax": lambda m: OpenMax(m, tailsize=3, alpha=2),
+    "temperature": lambda m: TemperatureScaling(m),
+}
+FEATURES = {
+    "maha": lambda e, h: Mahalanobis(e),
+    "rmd": lambda e, h: RMD(e),
+    "knn": lambda e, h: KNN(e, k=3),
+    "vim": lambda e, h: ViM(e, d=2, w=h.weight, b=h.bias),
+    "nnguide": lambda e, h: NNGuide(e, h, k=3),
+    "fdbd": lambda e, h: fDBD(e, h),
+    "nci": lambda e, h: NCI(e, h),
+    "pnml": lambda e, h: PNML(e, h),
+    "dice": lambda e, h: DICE(e, h.weight, h.bias, p=0.5),
+    "lts": lambda e, h: LTS(e, h, p=0.5),
+    "gmm": lambda e, h: GMM(e, reg=0.1),
+}
+FIRST_LAYER = {"viyog": Viyog, "tv": ViyogTV}
+
+
+class Encoder(nn.Module):
+    """SmallNet without its head, written out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model.body(self.model.stem(x)).mean(dim=(2, 3))
+
+
+def everything(model, encoder, head):
+    made = {name: make(model) for name, make in (LOGITS | FIRST_LAYER).items()}
+    return made | {name: make(encoder, head) for name, make in FEATURES.items()}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """All detectors in one pipeline, and each by itself, fitted on the same batches."""
+    torch.manual_seed(0)
+    model = build(SmallNet)
+    x, y = torch.rand(60, 3, 10, 10), torch.arange(60) % 5
+    loader = DataLoader(TensorDataset(x, y), batch_size=20)
+    pipeline = SharedForward(model, everything(None, None, model.head)).fit(loader)
+    alone = everything(model, Encoder(model), model.head)
+    for detector in alone.values():
+        detector.fit(loader)
+    return pipeline, alone, loader
+
+
+@pytest.mark.parametrize("name", [*LOGITS, *FEATURES, *FIRST_LAYER])
+def test_scores_equal_each_detectors_own(fitted, name):
+    pipeline, alone, _ = fitted
+    x = torch.rand(7, 3, 10, 10)
+    expected = alone[name].predict(x).detach()
+    torch.testing.assert_close(pipeline.predict(x)[name], expected, rtol=1e-6, atol=0)
+
+
+def test_detectors_with_the_same_model_are_accepted_and_fitted_alike(fitted):
+    pipeline, _, loader = fitted
+    model = pipeline.model
+    own = everything(model, Encoder(model), model.head)
+    scores = SharedForward(model, own).fit(loader).predict(torch.ones(3, 3, 10, 10))
+    for name, expected in pipeline.predict(torch.ones(3, 3, 10, 10)).items():
+        torch.testing.assert_close(scores[name], expected)
+
+
+def test_score_gives_a_table_of_all_batches(fitted):
+    pipeline, _, loader = fitted
+    table = pipeline.score(loader, progress=False)
+    x, y = loader.dataset.tensors
+    assert set(table) == {*pipeline.detectors, "labels", "logits"}
+    assert torch.equal(table["labels"], y)
+    with torch.no_grad():
+        torch.testing.assert_close(table["logits"], pipeline.model(x))
+    torch.testing.assert_close(table["tv"], pipeline.predict(x)["tv"])
+    assert "labels" not in pipeline.score([x])
+
+
+def test_logits_come_on_request_only(fitted):
+    pipeline, _, _ = fitted
+    x = torch.rand(2, 3, 10, 10)
+    assert "logits" not in pipeline.predict(x)
+    assert pipeline.predict(x, logits=True)["logits"].shape == (2, 5)
+
+
+# -- one pass --------------------------------------------------------------------------------
+
+
+def count_calls(module):
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_the_model_runs_once_a_batch(model, loader):
+    runs, stem = count_calls(model), count_calls(model.stem.conv)
+    pipeline = SharedForward(model, everything(None, None, model.head))
+    pipeline.fit(loader)
+    assert (len(runs), len(stem)) == (4, 4)
+    pipeline.predict(torch.rand(5, 3, 10, 10))
+    assert (len(runs), len(stem)) == (5, 5)
+
+
+def test_a_fit_of_first_layer_detectors_runs_the_first_layer_only(model, loader):
+    runs = count_calls(model.head)
+    SharedForward(model, {"energy": EnergyBased(None), "tv": ViyogTV(None)}).fit(loader)
+    assert not runs
+
+
+def test_maps_are_not_kept(model):
+    pipeline = SharedForward(model, {"energy": EnergyBased(None), "viyog": Viyog(None)})
+    x = torch.rand(4, 3, 10, 10)
+    pipeline.fit([x])
+    maps = []
+    model.stem.conv.register_forward_hook(lambda m, i, output: maps.append(weakref.ref(output)))
+    pipeline.fit([x]).predict(x)
+    gc.collect()
+    assert maps
+    assert all(ref() is None for ref in maps)
+
+
+def test_raw_maps_count_where_an_activation_works_in_place():
+    model = build(InPlaceStem)
+    x = torch.rand(6, 3, 8, 8) - 0.5
+    pipeline = SharedForward(model, {"energy": EnergyBased(None), "viyog": Viyog(None)}).fit([x])
+    expected = -(model.conv(x).abs().amax(dim=(1, 2, 3)) - pipeline["viyog"].baseline)
+    pipeline["viyog"].bounded = False
+    torch.testing.assert_close(pipeline.predict(x)["viyog"].float(), expected)
+
+
+def test_user_hooks_on_the_convolution_do_not_change_the_maps(model, loader):
+    pipeline = SharedForward(model, {"energy": EnergyBased(None), "tv": ViyogTV(None)}).fit(loader)
+    x = torch.rand(3, 3, 10, 10)
+    expected = pipeline.predict(x)["tv"]
+    model.stem.conv.register_forward_hook(lambda m, i, output: output * 0 + 7)
+    assert torch.equal(pipeline.predict(x)["tv"], expected)
+
+
+# -- a guest of the model --------------------------------------------------------------------
+
+
+def test_the_model_is_left_as_found(loader):
+    model = build(SmallNet)
+    model.train()
+    model.head.weight.grad = torch.ones_like(model.head.weight)
+    detectors = everything(None, None, model.head) | {"odin": ODIN(model)}
+    pipeline = SharedForward(model, detectors, separate=["odin"])
+    x = torch.rand(3, 3, 10, 10)
+    with untouched(model):
+        pipeline.fit(loader, progress=False)
+        pipeline.predict(x)
+        pipeline.score(loader, progress=False)
+    assert torch.equal(model.head.weight.grad, torch.ones_like(model.head.weight))
+
+
+def test_the_model_is_left_as_found_after_its_own_error():
+    model = build(Faulty)
+    head = nn.Sequential(model, nn.Flatten(), nn.LazyLinear(2))
+    x = torch.rand(2, 3, 6, 6)
+    head(x)
+    pipeline = SharedForward(head, {"energy": EnergyBased(None), "tv": ViyogTV(None)}).fit([x])
+    model.broken = True
+    with untouched(head), pytest.raises(ArithmeticError, match="raised by the user's model"):
+        pipeline.predict(x)
+
+
+def test_errors_of_a_detector_inside_the_pass_come_through(model, loader):
+    pipeline = SharedForward(model, {"energy": EnergyBased(None), "tv": ViyogTV(None)}).fit(loader)
+    x = torch.rand(3, 3, 10, 10)
+    x[1, 0, 2, 2] = torch.nan
+    with untouched(model), pytest.raises(ValueError, match="the samples 1"):
+        pipeline.predict(x)
+
+
+def test_threads_do_not_disturb_each_other(fitted):
+    pipeline, _, _ = fitted
+    inputs = [torch.rand(4, 3, 10, 10) for _ in range(4)]
+    expected = [pipeline.predict(x) for x in inputs]
+    with torch.no_grad():
+        plain = [pipeline.model(x) for x in inputs]
+    failures = []
+
+    def work(number):
+        for _ in range(15):
+            scores = pipeline.predict(inputs[number])
+            if any(not torch.equal(scores[n], expected[number][n]) for n in ("tv", "maha")):
+                failures.append(number)
+
+    def user():
+        for _ in range(60):
+            with torch.no_grad():
+                if not torch.equal(pipeline.model(inputs[0]), plain[0]):
+                    failures.append("user")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    threads.append(threading.Thread(target=user))
+    with untouched(pipeline.model):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+# -- models ----------------------------------------------------------------------------------
+
+
+class Wrapped(nn.Module):
+    def __init__(self, pack):
+        super().__init__()
+        self.inner = build(SmallNet)
+        self.pack = pack
+
+    def forward(self, x):
+        return self.pack(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    ("pack", "pick"),
+    [
+        (lambda z: (z, None), lambda out: out[0]),
+        (lambda z: {"logits": z, "aux": 0}, lambda out: out["logits"]),
+    ],
+    ids=["tuple", "dict"],
+)
+def test_models_that_return_more_than_logits(pack, pick):
+    model, x = Wrapped(pack), torch.rand(3, 3, 10, 10)
+    pipeline = SharedForward(model, {"energy": EnergyBased(None)}, logits=pick)
+    expected = -model.inner(x).logsumexp(dim=1)
+    torch.testing.assert_close(pipeline.predict(x)["energy"], expected.detach())
+    with pytest.raises(TypeError, match=r"got (tuple|dict).*logits="):
+        SharedForward(model, {"energy": EnergyBased(None)}).predict(x)
+
+
+def test_logits_of_another_shape_are_refused():
+    model = nn.Conv2d(3, 5, 1)
+    with pytest.raises(ValueError, match=r"\(B, C\).*got \(2, 5, 4, 4\)"):
+        SharedForward(model, {"energy": EnergyBased(None)}).predict(torch.rand(2, 3, 4, 4))
+
+
+def test_a_head_can_be_named_and_need_not_be_linear():
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 4, 1), nn.Flatten()
+    )
+    x, y = torch.rand(40, 3, 5, 5), torch.arange(40) % 4
+    maha = SharedForward(model, {"maha": Mahalanobis(None)}, head="3").fit([(x, y)])
+    own = Mahalanobis(nn.Sequential(*model[:3], nn.Flatten())).fit([(x, y)])
+    torch.testing.assert_close(maha.predict(x)["maha"], own.predict(x))
+    with pytest.raises(RuntimeError, match=r"Linear layer never runs.*head="):
+        SharedForward(model, {"maha": Mahalanobis(None)}).fit([(x, y)])
+    with pytest.raises(ValueError, match="does not contain a layer named 'fc'"):
+        SharedForward(model, {"maha": Mahalanobis(None)}, head="fc")
+
+
+def test_linear_layers_on_tokens_are_no_head():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Softmax(dim=1))
+    with pytest.raises(ValueError, match=r"got \(2, 7, 4\) at the input of '0'.*head="):
+        SharedForward(model, {"maha": Mahalanobis(None)}).unfitted(torch.rand(2, 7, 4))
+
+
+ARCHITECTURES = {
+    "resnet18": ("fc", 32, {}),
+    "densenet121": ("classifier", 32, {}),
+    "convnext_tiny": ("classifier.2", 32, {}),
+    "swin_t": ("head", 32, {}),
+    "vit_b_16": ("heads.head", 32, {"image_size": 32}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_torchvision_architectures(name):
+    torchvision = pytest.importorskip("torchvision")
+    head, size, options = ARCHITECTURES[name]
+    model = getattr(torchvision.models, name)(num_classes=3, **options)
+    x, y = torch.rand(4, 3, size, size), torch.tensor([0, 1, 2, 0])
+    detectors = {"energy": EnergyBased(None), "knn": KNN(None, k=2), "tv": ViyogTV(None)}
+    pipeline = SharedForward(model, detectors)
+    with untouched(model):
+        pipeline.fit([(x, y)])
+        scores = pipeline.predict(x[:2])
+    inputs = []
+    model.eval().get_submodule(head).register_forward_pre_hook(lambda m, i: inputs.append(i[0]))
+    with torch.no_grad():
+        energy = -torch.cat([model(x[:2]), model(x[2:])]).logsumexp(dim=1)
+    features = torch.cat(inputs)
+    distances = torch.cdist(
+        features[:2] / features[:2].norm(dim=1, keepdim=True),
+        features / features.norm(dim=1, keepdim=True),
+    )
+    torch.testing.assert_close(scores["energy"], energy[:2], rtol=1e-4, atol=1e-5)
+    second = distances.sort(dim=1).values[:, 1]
+    torch.testing.assert_close(scores["knn"].float(), second, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(scores["tv"], ViyogTV(model).fit([x]).predict(x[:2]))
+
+
+# -- what is fed, what is refused ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda m: ODIN(m), "needs gradients"),
+        (lambda m: GradNorm(m), "needs gradients"),
+        (lambda m: MultiMahalanobis([m.stem, m.body]), "several layers"),
+        (lambda m: MCD(m), "raw model input"),
+    ],
+)
+def test_what_cannot_share_the_pass_is_refused_with_the_reason(model, make, reason):
+    with pytest.raises(TypeError, match=rf"'other'.*{reason}.*separate=\['other'\]"):
+        SharedForward(model, {"other": make(model)})
+
+
+def test_separate_detectors_run_by_themselves(model, loader):
+    detectors = {"odin": ODIN(model), "norm": GradNorm(model), "tv": ViyogTV(None)}
+    pipeline = SharedForward(model, detectors, separate=["odin", "norm"]).fit(loader)
+    x = torch.rand(3, 3, 10, 10)
+    with torch.no_grad():
+        scores = pipeline.predict(x)
+    torch.testing.assert_close(scores["odin"], ODIN(model).predict(x).detach())
+    torch.testing.assert_close(scores["norm"], GradNorm(model).predict(x).detach())
+    assert not any(values.requires_grad for values in scores.values())
+
+
+def test_feature_map_detectors_need_a_named_layer(model, loader):
+    tail = lambda maps: model.head(maps.mean(dim=(2, 3)))  # noqa: E731
+    backbone = nn.Sequential(model.stem, model.body)
+    x = torch.rand(3, 3, 10, 10)
+    detectors = {"ash": ASH(None, tail), "react": ReAct(None, tail)}
+    pipeline = SharedForward(model, detectors, feature_maps="body").fit(loader)
+    scores = pipeline.predict(x)
+    torch.testing.assert_close(scores["ash"], ASH(backbone, tail).predict(x).detach())
+    own = ReAct(backbone, tail).fit(loader)
+    torch.testing.assert_close(scores["react"], own.predict(x).detach())
+    with pytest.raises(TypeError, match=r"feature_maps='\.\.\.'"):
+        SharedForward(model, {"ash": ASH(None, tail)})
+
+
+def test_a_detector_of_another_model_or_layer_is_refused(model, loader):
+    other = build(SmallNet, seed=1)
+    with pytest.raises(ValueError, match="'tv' has another model"):
+        SharedForward(model, {"tv": ViyogTV(other)})
+    with pytest.raises(ValueError, match=r"'energy'.*own model, which gives other logits"):
+        SharedForward(model, {"energy": EnergyBased(other)}).predict(torch.rand(2, 3, 10, 10))
+    foreign = SharedForward(model, {"knn": KNN(lambda x: x.flatten(1), k=2)})
+    with pytest.raises(ValueError, match=r"'knn'.*own encoder, which gives other features"):
+        foreign.fit(loader)
+    with pytest.raises(ValueError, match="must read one layer"):
+        SharedForward(model, {"tv": ViyogTV(model, layer="body.2")}, layer="stem.conv")
+
+
+def test_a_named_first_layer_is_read(model, loader):
+    x = torch.rand(3, 3, 10, 10)
+    own = ViyogTV(model, layer="body.2").fit(loader).predict(x)
+    named = SharedForward(model, {"tv": ViyogTV(None)}, layer="body.2").fit(loader)
+    taken = SharedForward(model, {"tv": ViyogTV(model, layer="body.2")}).fit(loader)
+    assert torch.equal(named.predict(x)["tv"], own)
+    assert torch.equal(taken.predict(x)["tv"], own)
+
+
+def test_a_detector_without_model_is_told_its_layer(model, loader):
+    pipeline = SharedForward(model, {"tv": ViyogTV(None)}).fit(loader)
+    assert pipeline["tv"].layer is model.stem.conv
+
+
+@pytest.mark.parametrize(
+    ("detectors", "options", "error", "message"),
+    [
+        ({}, {}, ValueError, "must map names to detectors"),
+        ({"labels": EnergyBased(None)}, {}, ValueError, "'labels'"),
+        ({1: EnergyBased(None)}, {}, ValueError, "got 1"),
+        ({"energy": torch.nn.Identity()}, {}, TypeError, "pytorch-ood detector"),
+        ({"energy": EnergyBased(None)}, {"separate": ["odin"]}, ValueError, "no detectors"),
+    ],
+)
+def test_arguments_are_checked(model, detectors, options, error, message):
+    with pytest.raises(error, match=message):
+        SharedForward(model, detectors, **options)
+
+
+def test_unknown_names_are_told(model):
+    pipeline = SharedForward(model, {"energy": EnergyBased(None)})
+    with pytest.raises(KeyError, match="No detector named 'knn'"):
+        pipeline["knn"]
+    assert repr(pipeline) == "SharedForward(model=SmallNet, energy=EnergyBased)"
+
+
+# -- fitting ---------------------------------------------------------------------------------
+
+
+def test_ood_samples_do_not_take_part(model, images):
+    y = torch.arange(64) % 5
+    mixed_x = torch.cat([images, torch.full((8, 3, 10, 10), 9.0)])
+    mixed_y = torch.cat([y, torch.full((8,), -1)])
+    order = torch.randperm(72, generator=torch.Generator().manual_seed(0))
+    position = order[order < 64]
+    mixed = SharedForward(model, everything(None, None, model.head))
+    mixed.fit(DataLoader(TensorDataset(mixed_x[order], mixed_y[order]), batch_size=9))
+    clean = SharedForward(model, everything(None, None, model.head))
+    clean.fit([(images[position], y[position])])
+    x = torch.rand(3, 3, 10, 10)
+    expected = clean.predict(x)
+    for name, scores in mixed.predict(x).items():
+        torch.testing.assert_close(scores, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_unfitted_detectors_are_named(model, loader):
+    pipeline = SharedForward(model, everything(None, None, model.head))
+    x = torch.rand(3, 3, 10, 10)
+    need = {name for name, detector in pipeline.detectors.items() if detector.requires_fit}
+    assert set(pipeline.unfitted(x)) == need
+    with pytest.raises(RequiresFittingException, match="'viyog'"):
+        pipeline.predict(x)
+    pipeline.fit(loader, names=["viyog", "tv", "maha"])
+    assert set(pipeline.unfitted(x)) == need - {"viyog", "tv", "maha"}
+    with pytest.raises(RequiresFittingException, match="'kl'"):
+        pipeline.predict(x)
+    pipeline.fit(loader, names=need)
+    assert pipeline.unfitted(x) == []
+
+
+def test_a_failed_fit_leaves_every_detector_as_it_was(model, loader, images):
+    detectors = {"maha": Mahalanobis(None), "tv": ViyogTV(None), "knn": KNN(None, k=20)}
+    pipeline = SharedForward(model, detectors).fit(loader)
+    before = pipeline.predict(images)
+    y = torch.arange(10) % 5
+    with pytest.raises(RuntimeError, match=r"'knn' \(KNN\) could not be fitted.*k=20"):
+        pipeline.fit([(images[:10] + 3, y)])
+    nan = images[:10].clone()
+    nan[3] = torch.nan
+    with pytest.raises(ValueError, match="samples 3"):
+        pipeline.fit([(images[:10] + 1, y), (nan, y)])
+    after = pipeline.predict(images)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("batches", "error", "message"),
+    [
+        ([], ValueError, "no ID samples"),
+        ([(torch.rand(4, 3, 10, 10), -torch.ones(4))], ValueError, "no ID samples"),
+        ([torch.rand(4, 3, 10, 10)], ValueError, "no labels"),
+        (torch.rand(4, 3, 10, 10), TypeError, "got a tensor"),
+        ([{"x": 1}], TypeError, "got dict"),
+    ],
+)
+def test_loaders_are_checked(model, batches, error, message):
+    pipeline = SharedForward(model, {"knn": KNN(None, k=2), "tv": ViyogTV(None)})
+    with pytest.raises(error, match=message):
+        pipeline.fit(batches)
+    assert set(pipeline.unfitted(torch.rand(2, 3, 10, 10))) == {"knn", "tv"}
+
+
+def test_an_empty_loader_has_no_scores(model):
+    with pytest.raises(ValueError, match="empty"):
+        SharedForward(model, {"energy": EnergyBased(None)}).score([])
+
+
+def test_she_with_labels_that_the_model_predicts(model, loader):
+    x = torch.cat([x for x, _ in loader])
+    with torch.no_grad():
+        _, y = torch.unique(model(x).argmax(dim=1), return_inverse=True)
+    head = nn.Linear(4, len(y.unique()))
+    with torch.no_grad():
+        head.weight.copy_(model.head.weight[model(x).argmax(dim=1).unique()])
+        head.bias.copy_(model.head.bias[model(x).argmax(dim=1).unique()])
+    shared = SharedForward(model, {"she": SHE(None, head)}).fit([(x, y)])
+    own = SHE(Encoder(model), head).fit([(x, y)])
+    torch.testing.assert_close(shared.predict(x)["she"], own.predict(x).detach())

@@ -1,0 +1,88 @@
+"""Composed kernels and windows against running the convolution itself."""
+
+import pytest
+import torch
+from torch import nn
+
+from pytorch_ood_viyog.layer.convolution import as_convolution, dense_kernel
+from pytorch_ood_viyog.layer.precise_convolution import convolve
+from pytorch_ood_viyog.residue.windows import Windows, extended_kernel
+
+STEMS = {
+    "3x3": (nn.Conv2d(3, 8, 3, padding=1), (3, 12, 12)),
+    "7x7 stride 2": (nn.Conv2d(3, 8, 7, 2, 3), (3, 30, 34)),
+    "patches": (nn.Conv2d(3, 8, 4, 4), (3, 24, 24)),
+    "grouped, dilated": (nn.Conv2d(4, 8, 3, groups=2, dilation=2, padding="same"), (4, 16, 16)),
+    "1-D": (nn.Conv1d(2, 8, 5, 2, 2, bias=False), (2, 40)),
+    "3-D": (nn.Conv3d(1, 8, 3, padding=1), (1, 8, 9, 7)),
+    "uneven": (nn.Conv2d(3, 8, (5, 1), (2, 1), (2, 0)), (3, 19, 11)),
+    "large": (nn.Conv2d(1, 2, 3, padding=1), (1, 150, 150)),
+}
+stems = pytest.mark.parametrize(("conv", "shape"), STEMS.values(), ids=STEMS)
+
+
+def without_bias(conv, x):
+    with torch.no_grad():
+        return conv._conv_forward(x, conv.weight, None)
+
+
+@stems
+def test_dense_kernel_is_the_convolution(conv, shape):
+    x = torch.rand(2, *shape)
+    kernel = dense_kernel(conv).float()
+    maps = without_bias(conv, x)
+    windows = Windows.of(conv, tuple(maps.shape[2:]))
+    field = windows.field(conv, x, tuple(maps.shape[2:]))
+    got = convolve(field, kernel, conv.stride, conv.dilation)
+    inner = maps
+    for axis, margin in enumerate(windows.margins, 2):
+        inner = inner.narrow(axis, margin, maps.shape[axis] - 2 * margin)
+    torch.testing.assert_close(got, inner, rtol=1e-4, atol=1e-5)
+
+
+@stems
+def test_extended_kernel_reads_all_neighbours(conv, shape):
+    """Windows of the packed maps, and the extended kernel on the input, give the same."""
+    x = torch.rand(2, *shape)
+    maps = without_bias(conv, x)
+    spatial = tuple(maps.shape[2:])
+    windows = Windows.of(conv, spatial)
+    packed = windows.pack(maps)
+    for axis, step in enumerate(windows.packed_steps, 2):
+        packed = packed.unfold(axis, 3, step)
+    axes = len(spatial)
+    expected = packed.movedim(tuple(range(2, 2 + axes)), tuple(range(-axes, 0)))
+    field = windows.field(conv, x, spatial)
+    kernel = extended_kernel(conv, dense_kernel(conv)).float()
+    got = convolve(field, kernel, windows.input_stride(conv))
+    assert got.shape[2:] == windows.count(tuple(windows.pack(maps).shape[2:]))
+    torch.testing.assert_close(got, expected.reshape(got.shape), rtol=1e-4, atol=1e-5)
+
+
+def test_large_maps_are_read_at_about_a_thousand_windows():
+    conv, _ = STEMS["large"]
+    windows = Windows.of(conv, (150, 150))
+    packed = windows.pack(torch.zeros(1, 2, 150, 150))
+    counts = windows.count(tuple(packed.shape[2:]))
+    assert 500 < counts[0] * counts[1] <= 1200
+    assert packed.numel() < 150 * 150
+
+
+def test_maps_of_one_position_become_one_window():
+    conv = nn.Conv2d(1, 2, 3)
+    windows = Windows.of(conv, (1, 1))
+    packed = windows.pack(torch.arange(2.0).reshape(1, 2, 1, 1))
+    assert packed.shape == (1, 2, 3, 3)
+    assert windows.count((3, 3)) == (1, 1)
+    assert torch.equal(packed[0, 1], torch.ones(3, 3))
+
+
+def test_layers_whose_weights_do_not_tell_their_response_are_refused():
+    class Standardised(nn.Conv2d):
+        def forward(self, x):
+            weight = self.weight - self.weight.mean()
+            return self._conv_forward(x, weight, self.bias)
+
+    for layer in (nn.Linear(3, 3), Standardised(3, 3, 3), "conv"):
+        with pytest.raises(RuntimeError, match=type(layer).__name__):
+            as_convolution(layer)

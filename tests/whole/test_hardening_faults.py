@@ -1,0 +1,227 @@
+"""Broken loaders, dying workers, missing devices, no memory: a clear error, and all as before."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from manners import untouched
+from networks import SmallNet, build
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from pytorch_ood_viyog import Viyog, ViyogResidue
+from pytorch_ood_viyog.benchmark.baselines.layer_adaptive import LayerAdaptive
+
+GOOD = (torch.rand(8, 3, 10, 10, generator=torch.Generator().manual_seed(5)), torch.zeros(8))
+
+
+@pytest.fixture
+def fitted(make, model, loader):
+    return make(model).fit(loader)
+
+
+@pytest.fixture
+def unchanged(fitted, images):
+    """Call it to see that model, scores and the ability to fit are as before."""
+    before = fitted(images)
+
+    def check():
+        assert torch.equal(fitted(images), before)
+        fitted.fit([GOOD])
+        assert fitted(images).isfinite().all()
+
+    return check
+
+
+# -- loaders ---------------------------------------------------------------------------------
+
+
+def raising(*batches, error):
+    yield from batches
+    raise error
+
+
+def images_with(value):
+    x = GOOD[0].clone()
+    x[3, 1, 2, 2] = value
+    return x
+
+
+FAULTS = {
+    "raises at once": (lambda: raising(error=OSError("no file")), OSError, "no file"),
+    "raises later": (lambda: raising(GOOD, GOOD, error=OSError("no file")), OSError, "no file"),
+    "is interrupted": (
+        lambda: raising(GOOD, error=KeyboardInterrupt("^C")),
+        KeyboardInterrupt,
+        "C",
+    ),
+    "is empty": (lambda: [], ValueError, "no ID samples"),
+    "has empty batches": (lambda: [(GOOD[0][:0], GOOD[1][:0])], ValueError, "no ID samples"),
+    "has OOD only": (lambda: [(GOOD[0], GOOD[1] - 1)] * 2, ValueError, "no ID samples"),
+    "NaN first": (lambda: [images_with(torch.nan)], ValueError, r"the samples 3\."),
+    "NaN later": (lambda: [GOOD, images_with(torch.nan)], ValueError, r"the samples 3\."),
+    "inf later": (lambda: [GOOD, images_with(torch.inf)], ValueError, r"the samples 3\."),
+    "other channels": (
+        lambda: [GOOD, torch.zeros(8, 4, 10, 10)],
+        RuntimeError,
+        "4 elements not 3",
+    ),
+    "no batch dimension": (lambda: [GOOD[0], GOOD[0][0]], ValueError, "got 3D"),
+    "fewer labels": (lambda: [GOOD, (GOOD[0], GOOD[1][:5])], ValueError, "one label per sample"),
+    "texts as labels": (lambda: [(GOOD[0], ["cat"] * 8)], TypeError, "one number per sample"),
+    "NaN as label": (lambda: [(GOOD[0], GOOD[1] * torch.nan)], ValueError, "NaN"),
+    "yields None": (lambda: [GOOD, None], TypeError, "got NoneType"),
+    "yields dicts": (lambda: [{"image": GOOD[0]}], TypeError, "got dict"),
+    "yields arrays": (lambda: [GOOD[0].numpy()], TypeError, "got ndarray"),
+    "yields integers": (
+        lambda: [(GOOD[0] * 255).byte()],
+        RuntimeError,
+        "Byte|unsigned char|dtype",
+    ),
+    "is a tensor": (lambda: GOOD[0], TypeError, "Use a DataLoader"),
+    "is a number": (lambda: 3, TypeError, "not iterable"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_loader(fitted, model, unchanged, fault):
+    loader, kind, message = FAULTS[fault]
+    with untouched(model), pytest.raises(kind, match=message):
+        fitted.fit(loader())
+    unchanged()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_loader_for_layer_adaptive(model, loader, images, fault):
+    """The one detector that is no first-layer detector; it has wordings of its own."""
+    detector = LayerAdaptive(model, max_samples=32).fit(loader)
+    before = detector(images)
+    broken, kind, _ = FAULTS[fault]
+    with untouched(model), pytest.raises((kind, ValueError), match=r"\w"):
+        detector.fit(broken())
+    assert torch.equal(detector(images), before)
+
+
+def test_loader_of_changing_sizes(make, model, images):
+    """Images of several sizes are one distribution to a convolution, or are refused clearly."""
+    sizes = [torch.rand(4, 3, size, size + 2) for size in (6, 11, 8)]
+    detector = make(model).fit([GOOD])
+    if not isinstance(detector, ViyogResidue):
+        assert detector.fit(sizes)(sizes[0]).isfinite().all()
+        return
+    before = detector(images)
+    with pytest.raises(ValueError, match="one size"):
+        detector.fit(sizes)
+    assert torch.equal(detector(images), before)
+
+
+def test_loader_that_ends_early(make, model, images):
+    """A loader that promises more batches than it yields is fitted on those that it yields."""
+
+    class Short:
+        def __len__(self):
+            return 100
+
+        def __iter__(self):
+            return iter([GOOD])
+
+    wanted = make(model).fit([GOOD])(images)
+    assert torch.equal(make(model).fit(Short())(images), wanted)
+
+
+class Failing(Dataset):
+    """Its worker process dies, or raises, when it reaches the sample ``at``."""
+
+    def __init__(self, at: int, dies: bool):
+        self.at, self.dies = at, dies
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index == self.at and self.dies:
+            time.sleep(0.3)  # until what was read before has arrived
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == self.at:
+            raise OSError("a broken file")
+        return GOOD[0][index % 8]
+
+
+@pytest.mark.parametrize(
+    ("dies", "kind", "message"),
+    [(True, RuntimeError, "worker .*exited unexpectedly"), (False, OSError, "a broken file")],
+)
+def test_worker_process(model, images, dies, kind, message):
+    # one detector stands for all: torch takes five seconds to give a dead worker up
+    fitted = Viyog(model).fit([GOOD])
+    before = fitted(images)
+    loader = DataLoader(Failing(at=9, dies=dies), batch_size=4, num_workers=1)
+    with untouched(model), pytest.raises(kind, match=message):
+        fitted.fit(loader)
+    assert torch.equal(fitted(images), before)
+
+
+# -- devices ---------------------------------------------------------------------------------
+
+
+def test_device_that_is_not_there(fitted, model, unchanged):
+    with untouched(model), pytest.raises((RuntimeError, AssertionError), match=r"(?i)cuda|driver"):
+        fitted.to("cuda:99")
+    assert fitted.device == torch.device("cpu")
+    unchanged()
+
+
+def test_device_that_is_not_there_without_model(make, model):
+    detector = make(None, layer=model.stem.conv)
+    with pytest.raises((RuntimeError, AssertionError), match=r"(?i)cuda|driver"):
+        detector.to("cuda:99")
+    maps = torch.randn(12, 12, 6, 6)
+    assert detector.fit_features(maps).predict_features(maps).isfinite().all()
+
+
+def test_unknown_device(fitted, unchanged):
+    with pytest.raises(RuntimeError, match="cudda"):
+        fitted.to("cudda")
+    unchanged()
+
+
+# -- memory ----------------------------------------------------------------------------------
+
+
+class SmallGPU(nn.Module):
+    """Has room for eight samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = build(SmallNet)
+
+    def forward(self, x):
+        x = self.net.stem.norm(x)
+        if len(x) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return self.net.stem.conv(x)
+
+
+def test_gpu_memory_is_full(make, images):
+    model = SmallGPU().train()
+    detector = make(model).fit([GOOD])
+    before = detector(images[:8])
+    for action in (lambda: detector(images), lambda: detector.fit([images[:8], images])):
+        with untouched(model), pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
+            action()
+        assert torch.equal(detector(images[:8]), before)
+
+
+def huge(*shape):
+    """More values than any machine has memory for; the tensor itself is a single number."""
+    return torch.zeros(1).expand(shape)
+
+
+def test_main_memory_is_full(fitted, model, unchanged):
+    x = huge(2**10, 3, 2**18, 2**18)
+    for action in (fitted, lambda x: fitted.fit([GOOD, x])):
+        with untouched(model), pytest.raises(RuntimeError, match=r"allocate memory|out of memory"):
+            action(x)
+    unchanged()
