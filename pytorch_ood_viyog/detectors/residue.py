@@ -2,18 +2,21 @@
 ViyogResidue: the noise floor in directions that natural images leave empty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
+from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_count, check_layout, check_maps, check_number
-from ..layer.convolution import Convolution, as_convolution, maps_shape
+from ..layer.convolution import CONVOLUTIONS
 from ..layer.first_layer import LayerCall
-from ..layer.plain_convolution import exact_maps, plain_convolution
+from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.known_layer import KnownLayer
+from ..layer.linear.plain_convolution import exact_maps, plain_convolution, takes
 from ..layer.precision import precise, without_autocast
 from ..residue.conclusion import conclude
 from ..residue.evidence import Settings, reader_of, score
@@ -133,6 +136,9 @@ class ViyogResidue(ResidueReadings):
         self.shrinkage = shrinkage
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
+        self._known_layer = KnownLayer()
+        # of a deployed detector: integers, which cannot be read from a tensor while tracing
+        self._deployed_geometry: Geometry | None = None
 
     @property
     def directions(self) -> int:
@@ -175,6 +181,7 @@ class ViyogResidue(ResidueReadings):
         "local_offset": "M",
         "window_offset": "R",
         "energies": "K",
+        "geometry": "6 A",
         "scale": "I",
         "means": "L F",
         "whitening": "F F",
@@ -185,9 +192,10 @@ class ViyogResidue(ResidueReadings):
     }
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        conv = self._convolution()
+        layer = self._layer_read()
+        conv = self._known_layer.describe(layer, inputs, maps)
         if inputs is not None:  # rounding to half precision would count as noise
-            maps = exact_maps(LayerCall(conv, inputs, maps))
+            maps = exact_maps(LayerCall(layer, inputs, maps), conv)
         return measure(conv, maps, inputs, self.sample_size, self.seed)
 
     def _merge(self, one: Statistics, other: Statistics) -> Statistics:
@@ -195,7 +203,7 @@ class ViyogResidue(ResidueReadings):
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         with without_autocast(statistics["sample"].device):
-            return conclude(self._convolution(), statistics, self._settings)
+            return conclude(statistics, self._settings)
 
     @property
     def _settings(self) -> Settings:
@@ -208,17 +216,29 @@ class ViyogResidue(ResidueReadings):
             self.seed,
         )
 
-    def _convolution(self) -> Convolution:
+    def _layer_read(self) -> Module:
         if isinstance(self.layer, Module):
-            return as_convolution(self.layer)
+            return self.layer
         if self._first_layer is not None and self._first_layer.name is not None:
-            return as_convolution(self._first_layer.layer())
+            return self._first_layer.layer()
         raise RuntimeError(
-            "ViyogResidue needs the weights of the convolution that made the feature maps. Pass "
+            "ViyogResidue needs to know the layer that made the feature maps. Pass "
             "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
         )
 
     # -- predict ----------------------------------------------------------------------------
+
+    @staticmethod
+    def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
+        Geometry.from_tensor(tensors["geometry"])
+
+    def _without_model(self) -> Self:
+        bare = super()._without_model()
+        bare._deployed_geometry = self._geometry(self._require_state())
+        return bare
+
+    def _geometry(self, state: dict[str, Tensor]) -> Geometry:
+        return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         return score(self._features(maps, state), state, self._settings)
@@ -227,7 +247,7 @@ class ViyogResidue(ResidueReadings):
         return score(self._call_features(call, state), state, self._settings)
 
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
+        windows = Windows.of(self._geometry(state), tuple(maps.shape[2:]))
         packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
@@ -245,19 +265,27 @@ class ViyogResidue(ResidueReadings):
 
     def _input_features_of(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor | None:
         """From the layer's input, without its maps; ``None`` where the padding is in the way."""
-        conv = plain_convolution(call)
-        if conv is None:
+        geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
+        if not _holds(geometry, call, len(state["scale"])):
             return None
-        shape = maps_shape(conv, call.input)
-        check_layout(shape, self._layout)
-        windows = Windows.of(conv, shape[2:])
-        field = windows.field(conv, call.input, shape[2:])
+        if isinstance(call.layer, CONVOLUTIONS):
+            check_layout((call.input.shape[0], call.layer.out_channels, *inputs), self._layout)
+        windows = Windows.of(geometry, geometry.maps_shape(inputs))
+        field = windows.field(geometry, call.input)
         if field is None:
             return None
         with without_autocast(field.device):
             reader = reader_of(state)
-            responses = reader.from_input(conv, precise(field), windows)
+            responses = reader.from_input(geometry, precise(field), windows)
             return reader.features(responses)
+
+
+def _holds(geometry: Geometry, call: LayerCall, channels: int) -> bool:
+    """Whether the input is one of those that the layer was found to be a convolution for."""
+    if geometry.input_shape is None:
+        return plain_convolution(call) is not None
+    weight = next(call.layer.parameters(), call.input)
+    return takes(call, weight.dtype) and call.input.shape[1:] == (channels, *geometry.input_shape)
 
 
 def _strengths(eps: Sequence[float]) -> tuple[float, ...]:
