@@ -11,12 +11,19 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
-from ..layer.checks import check_count, check_layout, check_maps, check_number
+from ..layer.checks import (
+    check_count,
+    check_layout,
+    check_maps,
+    check_number,
+    check_range,
+    check_strengths,
+)
 from ..layer.convolution import CONVOLUTIONS
 from ..layer.first_layer import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.known_layer import KnownLayer
-from ..layer.linear.plain_convolution import exact_maps, plain_convolution, takes
+from ..layer.linear.plain_convolution import describes, exact_maps
 from ..layer.precision import precise, without_autocast
 from ..residue.conclusion import conclude
 from ..residue.evidence import Settings, reader_of, score
@@ -68,6 +75,12 @@ class ViyogResidue(ResidueReadings):
     model. It does not know intent: sensor noise as strong as an attack scores as one. Nor does it
     withstand an attacker who optimises against it. The README has the numbers for both.
 
+    **Layers.** The weights of a plain convolution are read; of any other first layer (padding that
+    depends on the size, weights computed in the forward pass, patches by ``unfold`` and
+    ``Linear``, several branches) the answers to impulses tell which convolution it is, once per
+    fit. A layer that is none is refused by ``fit`` with a ``RuntimeError`` that says what was
+    found.
+
     Fitting needs one pass and constant memory: everything is concluded from ``sample_size`` ID
     images, chosen by their content, so that neither order nor batches matter. All of them must
     have one size.
@@ -109,8 +122,9 @@ class ViyogResidue(ResidueReadings):
     ):
         """
         :param model: model whose first convolution is read; ``None`` to use feature maps only,
-            then the convolution is needed as ``layer``
-        :param layer: convolution to read instead, as dotted name or module
+            then the layer that made them is needed as ``layer``
+        :param layer: layer to read instead, as dotted name or module: any whose output is linear
+            in its input and, away from the border, shift-equivariant
         :param eps: strengths of the residues that count as ADV, as fractions of the input's
             dynamic range
         :param input_range: dynamic range of the convolution's input, one number or one per
@@ -129,8 +143,8 @@ class ViyogResidue(ResidueReadings):
         :raises RuntimeError: if the model has no convolution and no layer is named
         """
         super().__init__(model, layer=layer)
-        self.eps = _strengths(eps)
-        self.input_range = _range(input_range)
+        self.eps = check_strengths("eps", eps)
+        self.input_range = check_range("input_range", input_range)
         self.directions = directions
         self.kappa = kappa
         self.shrinkage = shrinkage
@@ -266,7 +280,7 @@ class ViyogResidue(ResidueReadings):
     def _input_features_of(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor | None:
         """From the layer's input, without its maps; ``None`` where the padding is in the way."""
         geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
-        if not _holds(geometry, call, len(state["scale"])):
+        if not describes(geometry, call, len(state["scale"])):
             return None
         if isinstance(call.layer, CONVOLUTIONS):
             check_layout((call.input.shape[0], call.layer.out_channels, *inputs), self._layout)
@@ -278,24 +292,3 @@ class ViyogResidue(ResidueReadings):
             reader = reader_of(state)
             responses = reader.from_input(geometry, precise(field), windows)
             return reader.features(responses)
-
-
-def _holds(geometry: Geometry, call: LayerCall, channels: int) -> bool:
-    """Whether the input is one of those that the layer was found to be a convolution for."""
-    if geometry.input_shape is None:
-        return plain_convolution(call) is not None
-    weight = next(call.layer.parameters(), call.input)
-    return takes(call, weight.dtype) and call.input.shape[1:] == (channels, *geometry.input_shape)
-
-
-def _strengths(eps: Sequence[float]) -> tuple[float, ...]:
-    strengths = tuple(check_number("eps", value, low=1e-9, high=1.0) for value in eps)
-    if not strengths or list(strengths) != sorted(set(strengths)):
-        raise ValueError(f"eps must be ascending fractions of the dynamic range, got {eps}.")
-    return strengths
-
-
-def _range(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
-    if value is None or isinstance(value, (int, float)):
-        return None if value is None else check_number("input_range", value, low=1e-30)
-    return tuple(check_number("input_range", width, low=1e-30) for width in value)

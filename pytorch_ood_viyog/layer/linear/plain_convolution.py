@@ -13,7 +13,7 @@ from ..first_layer import LayerCall
 from ..precision import autocast_enabled, full_precision, precise, without_autocast
 from .effective_convolution import EffectiveConvolution, Geometry, is_plain
 
-__all__ = ["exact_maps", "maps_of_channels", "maps_shape", "plain_convolution", "takes"]
+__all__ = ["describes", "exact_maps", "maps_of_channels", "maps_shape", "plain_convolution"]
 
 
 def plain_convolution(call: LayerCall) -> Convolution | None:
@@ -23,20 +23,24 @@ def plain_convolution(call: LayerCall) -> Convolution | None:
         no convolution, computes in its own way, or would refuse the input
     """
     layer, inputs = call.layer, call.input
-    if not is_plain(layer) or not takes(call, layer.weight.dtype):
+    if not is_plain(layer) or not _takes(inputs, layer.weight.dtype):
         return None
     return layer if inputs.shape[1] == layer.in_channels else None
 
 
-def takes(call: LayerCall, dtype: torch.dtype) -> bool:
+def describes(geometry: Geometry, call: LayerCall, channels: int) -> bool:
     """
-    :param call: the moment that a layer runs
-    :param dtype: type of the layer's weights
-    :return: whether such a layer takes inputs of this type
+    :param geometry: what a layer was found to do
+    :param call: the moment that it runs
+    :param channels: number of channels of its inputs
+    :return: whether its maps follow from this input by the geometry: if not, the layer is another,
+        would refuse the input, or pads inputs of this size in another way
     """
-    inputs = call.input
-    same_type = inputs.dtype == dtype
-    return inputs.is_floating_point() and (same_type or autocast_enabled(inputs.device))
+    if geometry.input_shape is None:
+        return plain_convolution(call) is not None
+    weight = next(call.layer.parameters(), call.input)
+    known = call.input.shape[1:] == (channels, *geometry.input_shape)
+    return known and _takes(call.input, weight.dtype)
 
 
 def maps_shape(conv: Convolution, inputs: Tensor) -> tuple[int, ...]:
@@ -83,3 +87,9 @@ def _run(conv: Convolution, inputs: Tensor) -> Tensor:
     bias = None if conv.bias is None else precise(conv.bias)
     maps: Tensor = conv._conv_forward(inputs, precise(conv.weight), bias)
     return maps
+
+
+def _takes(inputs: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a layer with weights of this type takes the inputs."""
+    same_type = inputs.dtype == dtype
+    return inputs.is_floating_point() and (same_type or autocast_enabled(inputs.device))
