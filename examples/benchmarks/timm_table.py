@@ -94,8 +94,8 @@ class Row:
     layer: str
     kernel: str
     stride: str
-    #: directions of the input that the layer tells apart
-    rank: int
+    #: quiet directions among the channels that ViyogResidue reads, at most 64 in two dimensions
+    directions: int
     viyog: str
     tv: str
     residue: str
@@ -130,13 +130,13 @@ def examine(family: str, name: str, size: int) -> Row:
     detectors = [Viyog(model), ViyogTV(model), ViyogResidue(model)]
     outcomes = [_try(detector, images) for detector in detectors]
     residue = detectors[-1]
-    kernel, stride, rank = "", "", 0
+    kernel, stride, directions = "", "", 0
     if outcomes[-1] == OK:
         state = residue.state_dict()["tensors"]
         kernel, stride = ("×".join(map(str, row)) for row in state["geometry"][:2].tolist())
-        rank = len(state["local"])
+        directions = len(state["local"])
     shared = _try_shared(model, images)
-    return Row(family, residue.layer_name or "", kernel, stride, rank, *outcomes, shared)
+    return Row(family, residue.layer_name or "", kernel, stride, directions, *outcomes, shared)
 
 
 def _try(detector: Viyog | ViyogTV | ViyogResidue, images: Tensor) -> str:
@@ -165,7 +165,7 @@ def _first_sentence(error: Exception) -> str:
 def table(rows: list[Row]) -> str:
     """:return: the rows in Markdown"""
     lines = [
-        "| family | first layer | kernel | stride | rank | Viyog | ViyogTV | ViyogResidue "
+        "| family | first layer | kernel | stride | directions | Viyog | ViyogTV | ViyogResidue "
         "| SharedForward |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -184,7 +184,7 @@ def main() -> None:
     rows = []
     for family in options.families or families:
         rows.append(examine(family, *families[family]))
-        print(family, *vars(rows[-1]).values(), sep=" | ", flush=True)
+        print(*vars(rows[-1]).values(), sep=" | ", flush=True)
     if options.out is not None:
         options.out.write_text(f"{HEADING}\n\n{table(rows)}\n", encoding="utf-8")
 
@@ -193,8 +193,8 @@ HEADING = f"""# timm models, with no argument but the model
 
 `python examples/benchmarks/timm_table.py --out examples/benchmarks/results/timm.md`, timm
 {timm.__version__}, random weights, {SAMPLES} smooth random images. Kernel and stride are those of
-the effective convolution, as far as its weights are not zero; rank is the number of directions of
-the input's colours and details that the layer tells apart. A first layer named `a + b` is one of
+the effective convolution, as far as its weights are not zero; directions are those among the
+channels that ViyogResidue reads (at most 64). A first layer named `a + b` is one of
 several convolutions that take the same tensor and are read together."""
 
 

@@ -19,6 +19,6 @@ BRANCHES = {
 def test_all_detectors_fit_and_predict(family):
     row = examine(family, *TESTED[family])
     assert (row.viyog, row.tv, row.residue, row.shared) == (OK,) * 4
-    assert row.rank >= 8
+    assert row.directions >= 8
     if family in BRANCHES:
         assert row.layer == BRANCHES[family]

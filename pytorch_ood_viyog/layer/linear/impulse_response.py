@@ -5,7 +5,7 @@ The effective convolution of any linear layer, from its own responses to impulse
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,16 +19,13 @@ __all__ = ["impulse_response"]
 
 # numbers of a batch of test inputs, or of its maps, at once
 _ELEMENTS = 2**23
-# what is smaller than this share of the largest response to an impulse is rounding
+# responses smaller than this share of the largest are none
 _SILENT = 1e-6
-# deviation that rounding explains, as share of the largest response, and in units of a type's
-# last digit where that is more
+# deviation that rounding explains, as share of the largest response (some layers compute their
+# weights in float32 whatever they are told), and in units of a type's last digit
 _TOLERANCE, _DIGITS = 1e-4, 4
 # planes of the input that are tried at first, around its centre
 _PLANES = 32
-
-#: inputs to maps, any number of samples, float64
-Respond = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -48,61 +45,85 @@ def impulse_response(layer: Module, inputs: Tensor) -> EffectiveConvolution:
     :raises RuntimeError: if the layer is not affine, or not shift-equivariant away from the
         border, with what was found
     """
-    label = type(layer).__name__
     with as_found(layer), without_autocast(inputs.device):
-        respond, tolerance = _responder(layer, inputs)
+        asked = _Asked(layer, inputs)
         sample = inputs[:2].detach().double()
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(sample.shape, generator=generator, dtype=torch.float64)
-        noise = noise.to(sample.device) * (float(sample.std(correction=0)) or 1.0)
-        base = respond(torch.zeros_like(sample[:1]))
-        _check_maps(label, inputs, base)
-        _check_linear(label, respond, sample, noise, base, tolerance)
-        geometry = _geometry(label, respond, base, tuple(sample.shape[1:]), generator)
-        found = _kernel(respond, base, geometry, tuple(sample.shape[1:]))
-        _check_equivariant(label, respond, found, torch.cat([sample, noise]), tolerance)
+        noise = asked.noise(sample.shape) * (float(sample.std(correction=0)) or 1.0)
+        _check_linear(asked, sample, noise)
+        found = _kernel(asked, _geometry(asked))
+        _check_equivariant(asked, found, torch.cat([sample, noise]))
     return found
 
 
-def _responder(layer: Module, inputs: Tensor) -> tuple[Respond, float]:
-    """The layer as a function of float64, and the share of its responses that may be rounding."""
-    zeros = torch.zeros_like(inputs[:1])
-    try:  # some layers cannot be copied, or insist on a type
+class _Asked:
+    """A layer as a function of float64, without its constant part."""
+
+    def __init__(self, layer: Module, inputs: Tensor):
+        self.label = type(layer).__name__
+        #: of one input, :math:`C_{in} \\times *S_{in}`
+        self.shape = tuple(inputs.shape[1:])
+        self._layer, self._dtype = _exact(layer, inputs)
+        self._generator = torch.Generator().manual_seed(0)
+        self._most = inputs[0].numel()
+        zeros = torch.zeros_like(inputs[:1])
+        #: maps of zeros, :math:`1 \\times C \\times *S`
+        self.base = self._maps(zeros.double())
+        self._most = max(self._most, self.base.numel())
+        if self.base.dim() != inputs.dim():
+            raise RuntimeError(
+                f"ViyogResidue reads maps of shape (B, C, *S), but {self.label} gives "
+                f"{tuple(self.base.shape)} for inputs of shape {(1, *self.shape)}. Name a layer "
+                f"whose output has the input's axes by layer=..., before it is flattened to "
+                f"tokens."
+            )
+
+    def respond(self, x: Tensor) -> Tensor:
+        """:return: maps of any number of inputs, float64, less those of zeros"""
+        return self._maps(x) - self.base
+
+    def noise(self, shape: Sequence[int]) -> Tensor:
+        """:return: standard normal numbers, float64"""
+        values = torch.randn(shape, generator=self._generator, dtype=torch.float64)
+        return values.to(self.base.device)
+
+    @property
+    def rounding(self) -> float:
+        """What the last digits of the layer's own type amount to, as a share of a response."""
+        return _DIGITS * torch.finfo(self._dtype).eps
+
+    @property
+    def tolerance(self) -> float:
+        """Deviation from a convolution that rounding explains, as a share of a response."""
+        return max(_TOLERANCE, self.rounding)
+
+    def _maps(self, x: Tensor) -> Tensor:
+        parts = torch.split(x.to(self._dtype), max(1, _ELEMENTS // self._most))
+        return torch.cat([self._layer.forward(part).double() for part in parts])
+
+
+def _exact(layer: Module, inputs: Tensor) -> tuple[Module, torch.dtype]:
+    """A copy in float64; of layers that cannot be copied or insist on a type, themselves."""
+    try:
         exact = copy.deepcopy(layer).double()
-        exact.forward(zeros.double())
-        layer, dtype = exact, torch.float64
+        exact.forward(torch.zeros_like(inputs[:1]).double())
     except Exception:
-        dtype = inputs.dtype
-    most = max(zeros.numel(), layer.forward(zeros.to(dtype)).numel())
-
-    def respond(x: Tensor) -> Tensor:
-        parts = torch.split(x.to(dtype), max(1, _ELEMENTS // most))
-        return torch.cat([layer.forward(part).double() for part in parts])
-
-    return respond, max(_TOLERANCE, _DIGITS * torch.finfo(dtype).eps)
+        return layer, inputs.dtype
+    return exact, torch.float64
 
 
-def _check_maps(label: str, inputs: Tensor, base: Tensor) -> None:
-    if base.dim() != inputs.dim():
-        raise RuntimeError(
-            f"ViyogResidue reads maps of shape (B, C, *S), but {label} gives "
-            f"{tuple(base.shape)} for inputs of shape {(1, *inputs.shape[1:])}. Name a layer "
-            f"whose output has the input's axes by layer=..., before it is flattened to tokens."
-        )
-
-
-def _check_linear(
-    label: str, respond: Respond, one: Tensor, other: Tensor, base: Tensor, tolerance: float
-) -> None:
-    parts = respond(one) - base, respond(other) - base
+def _check_linear(asked: _Asked, one: Tensor, other: Tensor) -> None:
+    parts = asked.respond(one), asked.respond(other)
     largest = max(float(part.abs().max()) for part in parts)
     if not largest > 0:
-        raise RuntimeError(f"{label} gives the same maps for every input: nothing can be read.")
-    deviation = float((respond(one + other) - base - parts[0] - parts[1]).abs().max()) / largest
-    if not deviation <= tolerance:  # NaN neither
         raise RuntimeError(
-            f"ViyogResidue needs a linear layer, but {label} is not: its response to the sum of "
-            f"two inputs deviates from the sum of its responses by {deviation:.2g} of the "
+            f"{asked.label} gives the same maps for every input: nothing can be read. Name "
+            f"another layer by layer=..."
+        )
+    deviation = float((asked.respond(one + other) - parts[0] - parts[1]).abs().max()) / largest
+    if not deviation <= asked.tolerance:  # NaN neither
+        raise RuntimeError(
+            f"ViyogResidue needs a linear layer, but {asked.label} is not: its response to the "
+            f"sum of two inputs deviates from the sum of its responses by {deviation:.2g} of the "
             f"largest. Name a layer before the first activation by layer=..."
         )
 
@@ -110,32 +131,26 @@ def _check_linear(
 # -- geometry: which inputs each position of the maps depends on ------------------------------
 
 
-def _geometry(
-    label: str,
-    respond: Respond,
-    base: Tensor,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-) -> Geometry:
+def _geometry(asked: _Asked) -> Geometry:
     axes = []
-    for axis, (inputs, maps) in enumerate(zip(shape[1:], base.shape[2:], strict=True)):
+    sizes = zip(asked.shape[1:], asked.base.shape[2:], strict=True)
+    for axis, (inputs, maps) in enumerate(sizes):
         for planes in _central_ranges(inputs):
-            depends = _dependence(respond, base, shape, axis, planes, generator)
-            found = _pattern(depends, planes, inputs)
+            found = _pattern(_dependence(asked, axis, planes), planes, inputs)
             if found is not None:
                 break
         else:
             raise RuntimeError(
-                f"{label} is not shift-equivariant along spatial axis {axis}: no two neighbouring "
-                f"positions of its maps (of {maps}) see the same of the input ({inputs} wide), "
-                f"shifted. Name a convolution by layer=..., or use larger inputs."
+                f"{asked.label} is not shift-equivariant along spatial axis {axis}: no two "
+                f"neighbouring positions of its maps (of {maps}) see the same of the input "
+                f"({inputs} wide), shifted. Name a convolution by layer=..., or use larger inputs."
             )
         kernel_size, stride, dilation, before = found
         reach = dilation * (kernel_size - 1) + 1
         after = (maps - 1) * stride - before + reach - inputs
         axes.append((kernel_size, stride, dilation, before, after))
     kernel_sizes, strides, dilations, befores, afters = zip(*axes, strict=True)
-    return Geometry(kernel_sizes, strides, dilations, befores, afters, shape[1:])
+    return Geometry(kernel_sizes, strides, dilations, befores, afters, asked.shape[1:])
 
 
 def _central_ranges(size: int) -> list[range]:
@@ -144,24 +159,18 @@ def _central_ranges(size: int) -> list[range]:
     return [range((size - width) // 2, (size + width) // 2) for width in widths] + [range(size)]
 
 
-def _dependence(
-    respond: Respond,
-    base: Tensor,
-    shape: tuple[int, ...],
-    axis: int,
-    planes: range,
-    generator: torch.Generator,
-) -> Tensor:
+def _dependence(asked: _Asked, axis: int, planes: range) -> Tensor:
     """Whether positions of the maps along an axis respond to planes across it: P × S, boolean."""
     rows = []
     for plane in planes:
-        x = base.new_zeros(1, *shape)
+        x = asked.base.new_zeros(1, *asked.shape)
         part = x.select(axis + 2, plane)
-        part.copy_(torch.randn(part.shape, generator=generator, dtype=x.dtype))
-        response = (respond(x) - base).abs()
+        part.copy_(asked.noise(part.shape))
+        response = asked.respond(x).abs()
         rows.append(response.movedim(axis + 2, 0).flatten(1).amax(dim=1))
     strengths = torch.stack(rows)
-    return strengths > _SILENT * strengths.max()
+    rounding = asked.rounding * asked.base.abs().max()
+    return strengths > torch.maximum(_SILENT * strengths.max(), rounding)
 
 
 def _pattern(depends: Tensor, planes: range, size: int) -> tuple[int, int, int, int] | None:
@@ -194,25 +203,23 @@ def _pattern(depends: Tensor, planes: range, size: int) -> tuple[int, int, int, 
 # -- kernel -----------------------------------------------------------------------------------
 
 
-def _kernel(
-    respond: Respond, base: Tensor, geometry: Geometry, shape: tuple[int, ...]
-) -> EffectiveConvolution:
+def _kernel(asked: _Asked, geometry: Geometry) -> EffectiveConvolution:
     """
     One impulse for each weight, many at once: each is read at a position of its own, and these
     are so far apart that none sees the impulse of another.
     """
-    channels, *sizes = shape
+    channels, *sizes = asked.shape
     grid = zip(geometry.interior(tuple(sizes)), geometry.reaches, geometry.stride, strict=True)
     places = _all_places([p[:: math.ceil(reach / stride)] for p, reach, stride in grid])
     weights = _all_places([range(size) for size in (channels, *geometry.kernel_size)])
     starts = places * torch.tensor(geometry.stride) - torch.tensor(geometry.before)
-    bias = base.movedim(1, -1)[0][tuple(places[0])]
+    bias = asked.base.movedim(1, -1)[0][tuple(places[0])]
     columns = []
     for group in torch.split(weights, len(places)):
-        x = base.new_zeros(1, *shape)
+        x = asked.base.new_zeros(1, *asked.shape)
         inputs = starts[: len(group)] + group[:, 1:] * torch.tensor(geometry.dilation)
         x[0][torch.cat([group[:, :1], inputs], dim=1).unbind(dim=1)] = 1.0
-        responses = (respond(x) - base)[0].movedim(0, -1)
+        responses = asked.respond(x)[0].movedim(0, -1)
         columns.append(responses[places[: len(group)].unbind(dim=1)].T)
     kernel = torch.cat(columns, dim=1).reshape(len(bias), channels, *geometry.kernel_size)
     return EffectiveConvolution(kernel, bias, geometry)
@@ -223,17 +230,15 @@ def _all_places(positions: list[range]) -> Tensor:
     return torch.tensor(list(itertools.product(*positions)))
 
 
-def _check_equivariant(
-    label: str, respond: Respond, found: EffectiveConvolution, x: Tensor, tolerance: float
-) -> None:
-    actual = respond(x)
-    for axis, positions in enumerate(found.geometry.interior(tuple(x.shape[2:])), 2):
+def _check_equivariant(asked: _Asked, found: EffectiveConvolution, x: Tensor) -> None:
+    actual = asked.respond(x) + asked.base
+    for axis, positions in enumerate(found.geometry.interior(asked.shape[1:]), 2):
         actual = actual.narrow(axis, positions.start, len(positions))
     bias = found.bias.view(-1, *[1] * (x.dim() - 2))
     deviation = float((found.inside(x) - actual).abs().max() / (actual - bias).abs().max())
-    if not deviation <= tolerance:
+    if not deviation <= asked.tolerance:
         raise RuntimeError(
-            f"ViyogResidue needs a shift-equivariant layer, but {label} is not: away from the "
-            f"border, its maps deviate from the convolution that its response to impulses shows "
-            f"by {deviation:.2g} of the largest response. Name another layer by layer=..."
+            f"ViyogResidue needs a shift-equivariant layer, but {asked.label} is not: away from "
+            f"the border, its maps deviate from the convolution that its response to impulses "
+            f"shows by {deviation:.2g} of the largest response. Name another layer by layer=..."
         )
