@@ -283,9 +283,10 @@ class ViyogResidue(ResidueReadings):
         geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
         if not describes(geometry, call, len(state["scale"])):
             return None
+        spatial = geometry.maps_shape(inputs)
         if isinstance(call.layer, CONVOLUTIONS):
-            check_layout((call.input.shape[0], call.layer.out_channels, *inputs), self._layout)
-        windows = Windows.of(geometry, geometry.maps_shape(inputs))
+            check_layout((call.input.shape[0], call.layer.out_channels, *spatial), self._layout)
+        windows = Windows.of(geometry, spatial)
         field = windows.field(geometry, call.input)
         if field is None:
             return None

@@ -37,7 +37,8 @@ def describes(geometry: Geometry, call: LayerCall, channels: int) -> bool:
         would refuse the input, or pads inputs of this size in another way
     """
     if geometry.input_shape is None:
-        return plain_convolution(call) is not None
+        conv = plain_convolution(call)
+        return conv is not None and Geometry.of(conv) == geometry
     weight = next(call.layer.parameters(), call.input)
     known = call.input.shape[1:] == (channels, *geometry.input_shape)
     return known and _takes(call.input, weight.dtype)
