@@ -219,7 +219,7 @@ def test_extreme_inputs_after_a_normal_fit(fitted, images, x):
 
 def test_without_weights_a_clear_error(images):
     maps = torch.randn(10, 8, 6, 6)
-    with pytest.raises(RuntimeError, match="weights of the convolution"):
+    with pytest.raises(RuntimeError, match="layer that made"):
         ViyogResidue(None).fit_features(maps)
     with pytest.raises(RuntimeError, match="Linear"):
         ViyogResidue(None, layer=nn.Linear(3, 3)).fit_features(maps)
