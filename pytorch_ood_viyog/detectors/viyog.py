@@ -44,7 +44,7 @@ def bounded_transform(norms: Tensor, baseline: Tensor, temperature: float) -> Te
     The bounded transform of the centred norm :math:`c = n - b`,
 
     .. math::
-        g(c) = \frac{\\mathrm{sign}(c)}{1 + \\exp(-\\exp(|c| / T))},
+        g(c) = \\frac{\\mathrm{sign}(c)}{1 + \\exp(-\\exp(|c| / T))}
 
     in float64. It jumps from -0.731 over 0 to 0.731 at :math:`c = 0`. **Ties.** While
     :math:`|c| \\leq 2 T`, norms that differ by :math:`10^{-12} T` or more have different values;
