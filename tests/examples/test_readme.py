@@ -73,6 +73,7 @@ def namespace(images, loader):
         "adv_images": images[32:] + 0.1 * torch.randn(32, 3, 10, 10),
         "labels": torch.tensor([1, -1]).repeat(32),
         "calibration_loader": loader,
+        "test_loader": loader,
         "id_train": labelled,
         "id_test": labelled,
         "aerial": TensorDataset(unit[:20] / 2, torch.full((20,), -1)),
