@@ -95,7 +95,7 @@ def test_mistakes_are_told(files, capsys, monkeypatch, changed, message):
 
 def test_help_of_the_module():
     process = subprocess.run(
-        [sys.executable, "-m", "pytorch_ood_viyog.benchmark.benchmark", "--help"],
+        [sys.executable, "-m", "pytorch_ood_viyog.benchmark", "--help"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
