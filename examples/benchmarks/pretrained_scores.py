@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from foolbox import attacks as foolbox_attacks
 from photographs import Photographs
 from pytorch_ood import detector as ood_detectors
 from pytorch_ood.api import Detector
@@ -12,12 +13,26 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pytorch_ood_viyog import SharedForward, Viyog, ViyogResidue, ViyogTV, viyog_metrics
-from pytorch_ood_viyog.benchmark.attacks import AdversarialExamples, Attack, craft
+from pytorch_ood_viyog.benchmark.attacks import AdversarialExamples, Attack, FoolboxAttack, craft
 from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
 
-__all__ = ["OURS", "Trial", "craft_all", "metric_rows", "score_all", "shared_detectors"]
+__all__ = [
+    "CARLINI_WAGNER",
+    "OURS",
+    "Trial",
+    "craft_all",
+    "metric_rows",
+    "score_all",
+    "shared_detectors",
+]
 
 OURS = ("ViyogResidue", "ViyogTV", "Viyog")
+# confident enough to survive rounding, which undoes what a minimal attack finds at 224 pixels
+CARLINI_WAGNER = FoolboxAttack(
+    foolbox_attacks.L2CarliniWagnerAttack(
+        binary_search_steps=2, steps=30, stepsize=0.01, confidence=5, initial_const=10
+    )
+)
 _BATCH = 20
 _NEIGHBOURS = 10
 #: of pytorch-ood, fed from the shared pass; a Mahalanobis distance without classes
