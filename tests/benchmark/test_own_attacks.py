@@ -169,8 +169,7 @@ def test_colour_takes_the_smallest_hue_that_changes_the_class_or_nothing():
     shifted = ColourShift()(Redness(), x, y)
     assert (Redness()(shifted[:2]).argmax(dim=1) != y[:2]).all()
     assert torch.equal(shifted[2], x[2])  # grey has no hue
-    # red (hue 0) is no longer stronger than blue from magenta-blue on: beyond a sixth of the circle
-    assert shifted[0, :, 0, 0].argmax() == 2 or shifted[0, 0, 0, 0] <= shifted[0, 2, 0, 0]
+    assert shifted[0, 0, 0, 0] <= shifted[0, 2, 0, 0]  # red has gone round to blue
 
 
 @names(("name", "expected"), [("square4", Square(4 / 255)), ("targeted8", TargetedPGD(8 / 255))])
