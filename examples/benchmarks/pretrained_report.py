@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import pandas
 from pandas import DataFrame
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-__all__ = ["attack_table", "auroc_table", "draw", "markdown", "report"]
+__all__ = ["attack_table", "auroc_table", "draw", "keep", "markdown", "report"]
 
 RECOMMENDED = "ViyogResidue"
-_SHOWN = (RECOMMENDED, "ViyogTV", "Viyog", "Energy", "kNN", "ViM")
-_COLOURS = ("#0072b2", "#56b4e9", "#7f7f7f", "#d55e00", "#009e73", "#cc79a7")
+_SHOWN = (RECOMMENDED, "ResidueOutlier", "ViyogTV", "Viyog", "Energy", "kNN", "ViM")
+_COLOURS = ("#0072b2", "#f0e442", "#56b4e9", "#7f7f7f", "#d55e00", "#009e73", "#cc79a7")
 #: question, metric, attacks, bound; the last is a bound from above
 _TARGETS = (
     ("ID-vs-ADV", "AUROC", ("fgsm8", "pgd8", "pgd4"), 0.995),
@@ -52,6 +53,21 @@ def report(results: DataFrame, attacks: DataFrame) -> str:
             "![AUROC by attack](pretrained.png)\n",
         ]
     )
+
+
+def keep(rows: list[dict[str, object]], path: Path) -> DataFrame:
+    """
+    :param rows: of the models that were run now
+    :param path: table that may hold rows of other models, which stay in it
+    :return: the table as it is on disk now
+    """
+    table = DataFrame(rows)
+    if path.exists():
+        before = pandas.read_csv(path)
+        table = pandas.concat([before[~before["model"].isin(table["model"])], table])
+    table = table.sort_values("model", kind="stable", ignore_index=True)
+    table.to_csv(path, index=False, float_format="%.5g")
+    return table
 
 
 def _by_model(rows: DataFrame) -> list[str]:

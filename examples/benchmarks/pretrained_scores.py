@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pytorch_ood_viyog import SharedForward, Viyog, ViyogResidue, ViyogTV, viyog_metrics
 from pytorch_ood_viyog.benchmark.attacks import AdversarialExamples, Attack, FoolboxAttack, craft
 from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
+from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 
 __all__ = [
     "CARLINI_WAGNER",
@@ -26,7 +27,7 @@ __all__ = [
     "shared_detectors",
 ]
 
-OURS = ("ViyogResidue", "ViyogTV", "Viyog")
+OURS = ("ViyogResidue", "ResidueOutlier", "ViyogTV", "Viyog")
 # confident enough to survive rounding, which undoes what a minimal attack finds at 224 pixels
 CARLINI_WAGNER = FoolboxAttack(
     foolbox_attacks.L2CarliniWagnerAttack(
@@ -87,10 +88,12 @@ def shared_detectors(model: nn.Module, x: Tensor) -> SharedForward:
     """
     :param model: classifier with a last linear layer
     :param x: a few images
-    :return: our three detectors and eight of pytorch-ood's, not fitted yet
+    :return: our detectors and eight of pytorch-ood's, not fitted yet
     """
+    residue = ViyogResidue(model)
     ours: dict[str, Detector] = {
-        "ViyogResidue": ViyogResidue(model),
+        "ViyogResidue": residue,
+        "ResidueOutlier": ResidueOutlier(residue),
         "ViyogTV": ViyogTV(model),
         "Viyog": Viyog(model),
     }

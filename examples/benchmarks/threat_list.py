@@ -64,7 +64,7 @@ def threats(size: int, surrogate: tuple[str, nn.Module]) -> dict[str, dict[str, 
     :return: kind of threat -> name -> attack
     """
     return {
-        "L∞": {"pgd8": Trial(named_attack("pgd8")), "square8": _part(Square(_LINF, queries=300))},
+        "L∞": {"pgd8": Trial(_pgd8()), "square8": _part(Square(_LINF, queries=300))},
         "smooth L∞": {f"smooth8 {blur:g} px": _few(SmoothPGD(_LINF, blur)) for blur in _BLURS},
         "L2": _l2(size),
         "sparse": _sparse(size),
@@ -72,7 +72,9 @@ def threats(size: int, surrogate: tuple[str, nn.Module]) -> dict[str, dict[str, 
         "spatial": {"rotation, shift": _part(_spatial(size))},
         "patch": {"trained square": _few(TrainedPatch())},
         "colour": {"hue, saturation": _part(ColourShift())},
-        "transfer": {"pgd8 of another net": _part(Transferred(named_attack("pgd8"), *surrogate))},
+        "transfer": {
+            "pgd8 of another net": Trial(Transferred(named_attack("pgd8"), *surrogate), 0.2)
+        },
     }
 
 
@@ -81,16 +83,20 @@ def kinds(groups: dict[str, dict[str, Trial]]) -> dict[str, str]:
     return {name: kind for kind, trials in groups.items() for name in trials}
 
 
+def _pgd8() -> Attack:
+    return named_attack("pgd8")
+
+
 def _part(attack: Attack) -> Trial:
     return Trial(attack, share=0.4)
 
 
 def _few(attack: Attack) -> Trial:
-    return Trial(attack, share=0.2)
+    return Trial(attack, share=0.1)
 
 
 def _least(attack: Attack) -> Trial:
-    return Trial(attack, share=0.1)
+    return Trial(attack, share=0.05)
 
 
 def _l2(size: int) -> dict[str, Trial]:

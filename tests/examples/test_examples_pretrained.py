@@ -123,6 +123,7 @@ def rows(**values):
 
 RESULTS = rows(
     ViyogResidue=(0.75, 1.0, 0.998),
+    ResidueOutlier=(0.6, 0.2, 0.2),
     ViyogTV=(0.5, 0.6, 0.4),
     Viyog=(0.5, 0.5, 0.5),
     Energy=(0.1, 0.2, 0.3),
@@ -146,12 +147,22 @@ def test_table_gives_mean_worst_and_best(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
+def test_rows_of_other_models_stay_and_those_of_a_model_are_replaced(tmp_path):
+    keep, path = report.keep, tmp_path / "table.csv"
+    keep([{"model": "b", "value": 1.0}, {"model": "a", "value": 2.0}], path)
+    table = keep([{"model": "b", "value": 3.0}], path)
+    assert table.to_dict("list") == {"model": ["a", "b"], "value": [2.0, 3.0]}
+    assert pandas.read_csv(path).to_dict("list") == table.to_dict("list")
+
+
 def test_threats_name_the_best_of_the_others_and_blind_spots(tmp_path):
     failed = {"model": "net", "attack": "spin", "kind": "spatial", "attacked": 5, "succeeded": 0}
     results = pandas.concat([RESULTS, pandas.DataFrame([failed])])
     assert threats_report.best_of_theirs(results) == ["kNN", "ViM", "Energy"]
     text = threats_report.report(results)
-    assert "| L∞ | pgd8 | 20 of 25 | 8 | 6.00 | 0.750 | 0.500 | 0.500 | **0.900** |" in text
+    assert (
+        "| L∞ | pgd8 | 20 of 25 | 8 | 6.00 | 0.750 | 0.600 | 0.500 | 0.500 | **0.900** |" in text
+    )
     assert "| spatial | spin | 0 of 5 |" in text
     assert "- pgd8 (0.75): best kNN 0.90" in text
     threats_report.draw(results, tmp_path / "figure.png")
