@@ -103,7 +103,8 @@ def docstring_examples():
 @pytest.mark.parametrize("example", list(docstring_examples()))
 def test_docstring_examples_run(namespace, capsys, example):
     for package in (pytorch_ood.detector, pytorch_ood_viyog):
-        namespace |= {name: getattr(package, name) for name in dir(package) if name in example}
+        names = [name for name in dir(package) if name in example and name not in namespace]
+        namespace |= {name: getattr(package, name) for name in names}
     namespace["detector"] = pytorch_ood_viyog.Viyog(namespace["model"]).fit(
         namespace["train_loader"]
     )
