@@ -102,9 +102,9 @@ def docstring_examples():
 
 @pytest.mark.parametrize("example", list(docstring_examples()))
 def test_docstring_examples_run(namespace, capsys, example):
-    for package in (pytorch_ood.detector, pytorch_ood_viyog):
-        names = [name for name in dir(package) if name in example and name not in namespace]
-        namespace |= {name: getattr(package, name) for name in names}
+    exported = {name: getattr(pytorch_ood_viyog, name) for name in pytorch_ood_viyog.__all__}
+    detectors = {k: v for k, v in vars(pytorch_ood.detector).items() if isinstance(v, type)}
+    namespace |= {k: v for k, v in {**detectors, **exported}.items() if k in example}
     namespace["detector"] = pytorch_ood_viyog.Viyog(namespace["model"]).fit(
         namespace["train_loader"]
     )
