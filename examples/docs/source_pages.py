@@ -14,6 +14,11 @@ from sphinx_gallery.scrapers import figure_rst
 # the first line below the label of a script's page, and the command that ends its docstring
 _TITLE = re.compile(r"(?<=\.py:\n\n\n)(?P<title>.+)\n(?!=)")
 _COMMAND = re.compile(r":\n\n(?=    \w)")
+# progress bars, which count as output, and output that was nothing else
+_PROGRESS = re.compile(r"^    .*\d%\|.*\| \d+/\d+ \[.*\]\s*?\n", flags=re.MULTILINE)
+_EMPTY = re.compile(
+    r"\.\. rst-class:: sphx-glr-script-out\n\n \.\. code-block:: none\n\s*\n(?=\S)"
+)
 # a link out of the documentation to a file that could be a page
 _OUTSIDE = re.compile(r"\]\((?=\.\./\.\./[^)#]+\.(md|rst)\))")
 # when the newest figure was written that is on a page
@@ -48,7 +53,8 @@ def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
     :param source: its text, the only entry, changed in place
     """
     if docname.startswith("gallery/"):
-        source[0] = _COMMAND.sub("::\n\n", _TITLE.sub(_underlined, source[0]), count=1)
+        text = _COMMAND.sub("::\n\n", _TITLE.sub(_underlined, source[0]), count=1)
+        source[0] = _EMPTY.sub("", _PROGRESS.sub("", text))
     else:
         source[0] = _OUTSIDE.sub("](path:", source[0])
 
