@@ -15,11 +15,12 @@ from ..detectors.base import FirstLayerDetector
 from ..layer.batches import batches, id_mask
 from ..layer.checks import check_finite, check_input
 from ..layer.first_layer import LayerCall
+from ..layer.logits import PickLogits
 from ..layer.manners import same_random_state, unwrap
 from .feeding import naming, trial_copy
 from .id_samples import IdSamples
 from .panel import Panel, common_layer
-from .shared_pass import PickLogits, Representations, SharedPass
+from .shared_pass import Representations, SharedPass
 
 __all__ = ["SharedForward"]
 
