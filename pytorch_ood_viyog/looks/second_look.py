@@ -156,6 +156,18 @@ class SecondLook(SecondPass):
     def follow(self, value: float) -> None:
         self._follow = check_number("follow", value, 0.0, 100.0)
 
+    def attach(
+        self,
+        model: Module,
+        layer: str | Module | None,
+        logits: PickLogits | None,
+        residue: ViyogResidue | None,
+    ) -> Self:
+        """See :meth:`SecondPass.attach`; one reader of noise floors is enough for a pipeline."""
+        if self.residue is None and self._fitted is None:
+            self.residue = residue
+        return super().attach(model, layer, logits, residue)
+
     # -- fit --------------------------------------------------------------------------------
 
     def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ..detectors.residue import ViyogResidue
 from ..layer.checks import check_finite, check_input
 from ..layer.logits import Answers, PickLogits
 
@@ -78,13 +79,20 @@ class SecondPass(Detector):  # type: ignore[misc]
         x = self._checked(x)
         return self._score(x, self._given(x, logits))
 
-    def attach(self, model: Module, layer: str | Module | None, logits: PickLogits | None) -> Self:
+    def attach(
+        self,
+        model: Module,
+        layer: str | Module | None,
+        logits: PickLogits | None,
+        residue: ViyogResidue | None,
+    ) -> Self:
         """
         Give a detector without model the model of a pipeline.
 
         :param model: the pipeline's model
         :param layer: the pipeline's first layer
         :param logits: how the pipeline picks logits
+        :param residue: the pipeline's reader of noise floors, if it has one
         :return: the detector
         """
         if self.model is None:

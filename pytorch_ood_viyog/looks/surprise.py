@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["surprise"]
 
 # share of the reference scores that the tail is fitted to
-_TAIL = 0.1
+_TAIL = 0.05
 # scores closer than this share of the reference's spread count as equal in part, so that rounding
 # does not move a rank
 _BLUR = 0.01
@@ -16,7 +16,7 @@ _BLUR = 0.01
 
 def surprise(reference: Tensor, scores: Tensor) -> Tensor:
     """
-    Minus the logarithm of a p-value. Up to the 90 % quantile :math:`t` of :math:`n` ID scores it
+    Minus the logarithm of a p-value. Up to the 95 % quantile :math:`t` of :math:`n` ID scores it
     is that of the rank; beyond, an exponential tail with the mean excess :math:`m` over
     :math:`t` goes on where ranks would all be the same:
 

@@ -5,9 +5,10 @@ often it is right. Imports ``pipeline``, ``detectors``, ``evaluation`` and ``lay
 
 from .calibration import Calibration
 from .explanation import Explanation
+from .fused import Fused
 from .lda import TriageLDA
 from .report import TriageReport
 from .triage import Triage
 from .verdict import Verdict
 
-__all__ = ["Calibration", "Explanation", "Triage", "TriageLDA", "TriageReport", "Verdict"]
+__all__ = ["Calibration", "Explanation", "Fused", "Triage", "TriageLDA", "TriageReport", "Verdict"]
