@@ -7,8 +7,8 @@ from torch import Tensor
 
 __all__ = ["surprise"]
 
-# share of the reference scores that the tail is fitted to
-_TAIL = 0.05
+# share of the reference scores that the tail is fitted to, and the fewest
+_TAIL, _FEWEST = 0.05, 5
 # scores closer than this share of the reference's spread count as equal in part, so that rounding
 # does not move a rank
 _BLUR = 0.01
@@ -37,11 +37,11 @@ def surprise(reference: Tensor, scores: Tensor) -> Tensor:
     :return: :math:`-\\ln p(s) \\geq 0`, shape :math:`B`, in the type of ``reference``
     """
     count, scores = len(reference), scores.to(reference)
-    first = min(count - 1, round((1 - _TAIL) * count))
+    first = max(0, min(count - _FEWEST, round((1 - _TAIL) * count)))
     limit = reference[first]
     least = torch.finfo(reference.dtype).eps * (1 + reference.abs().amax())
-    excess = (reference[first:].mean() - limit).clamp_min(least)
-    width = (_BLUR * reference.std(correction=0)).clamp_min(least)
+    width = torch.maximum(_BLUR * reference.std(correction=0), least)
+    excess = torch.maximum(reference[first:].mean() - limit, width)
     larger = ((reference - scores.clamp(max=limit)[:, None]) / width).sigmoid().sum(dim=1)
     ranked = -((1 + larger) / (count + 1)).log()
     return ranked + (scores - limit).clamp_min(0) / excess
