@@ -93,6 +93,9 @@ class Panel:
         :raises RuntimeError: for any other error of the detector
         """
         detector = self.detectors[name]
+        if name in self.looks:  # runs the model itself, whose errors are not the detector's
+            with torch.no_grad():
+                return self.fed[name].predict(detector, x, seen)
         with naming(name, detector, "could not score the batch"):
             if name in self.fed:
                 with torch.no_grad():
@@ -119,6 +122,9 @@ class Panel:
         :raises RuntimeError: if its fit fails
         """
         detector, alone = self.detectors[name], as_found_with_gradients(unwrap(self.model))
+        if name in self.looks:
+            detector.fit(loader)
+            return
         with naming(name, detector, "could not be fitted"), alone:
             detector.fit(loader)
 

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import re
 
 import pytest
 import torch
@@ -285,7 +284,7 @@ def test_a_failed_fit_of_a_pipeline_leaves_all_detectors_as_they_were():
 
     detectors = {"residue": ViyogResidue(None), "look": SecondLook(None, purifier=fail)}
     pipeline = SharedForward(MODEL, detectors)
-    with pytest.raises(RuntimeError, match=re.escape("'look' (SecondLook) could not be fitted")):
+    with pytest.raises(ArithmeticError, match="raised by the purifier"):
         pipeline.fit(id_batches())
     assert not detectors["residue"]._is_fitted
 

@@ -2,7 +2,6 @@
 
 import io
 import math
-from typing import ClassVar
 
 import pytest
 import torch
@@ -26,10 +25,6 @@ def parts():
 
 
 class TestFused(DetectorContract):
-    expected_failures: ClassVar = {
-        "test_06_model_is_untouched_when_it_raises": "a pipeline says which detector an error of "
-        "the model comes from, by a RuntimeError that it caused; nothing of the model has changed",
-    }
     atol = 5e-2  # sums of surprises; where the noise floor is nearly zero, rounding moves it
 
     @pytest.fixture
