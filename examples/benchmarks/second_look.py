@@ -39,12 +39,12 @@ def main() -> None:
         setting = load_small(name, arguments.data, arguments.cache)
         answers = load_answers(setting, arguments.cache, arguments.n, arguments.fresh)
         found += rows(name, answers)
-    table = pandas.DataFrame(found)
-    table.to_csv(arguments.out / "second_look.csv", index=False, float_format="%.5g")
-    text = report(table)
-    path = arguments.out / "second_look.md"
-    path.write_text(text, encoding="utf-8")
-    print(f"{text}\nwritten to {path}", flush=True)
+        table = pandas.DataFrame(found)
+        table.to_csv(arguments.out / "second_look.csv", index=False, float_format="%.5g")
+        text = report(table)
+        path = arguments.out / "second_look.md"
+        path.write_text(text, encoding="utf-8")
+        print(f"{text}\nwritten to {path}", flush=True)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = Classifier().eval().requires_grad_(False)
     # one purifier instead of "auto", which tries several: faster, and good for photographs
-    look = SecondLook(None, purifier="jpeg", pixel_range=(0.0, 1.0))
+    look = SecondLook(None, purifier="nlm", pixel_range=(0.0, 1.0))
     triage = Triage(None, ViyogResidue(model), confirm=look, id_fpr=0.1)
     fit = [(part, torch.zeros(len(part))) for part in crops(OTHERS, arguments.samples, 0).split(8)]
     other = [(part, torch.zeros(len(part))) for part in crops(OTHERS, 40, 1).split(8)]

@@ -129,7 +129,8 @@ class Choice:
     :param purifier: how the residue is taken out
     :param strength: strength for a noise floor of zero
     :param flips: share of ID answers that changed, the larger of without and with noise
-    :param residual: share of the simulated noise's effect on the logits that was left
+    :param residual: distance of a noisy sample's second logits from the clean sample's first, as
+        a share of that of its first
     """
 
     purifier: Purifier
@@ -147,14 +148,17 @@ def chosen(
     max_flips: float,
 ) -> Choice:
     """
-    Choose a purifier and its strength from ID data alone: of each purifier the largest strength
-    at which at most ``max_flips`` of the answers to ID samples change, without and with simulated
-    noise :math:`\\delta`; of the purifiers the one that then leaves least of the noise's effect
-    on the logits :math:`l`,
+    Choose a purifier and its strength from ID data alone: of all strengths at which at most
+    ``max_flips`` of the answers to ID samples change, without and with simulated noise
+    :math:`\\delta`, the one that brings the logits of a noisy sample nearest to those :math:`l` of
+    the clean one,
 
     .. math::
-        r = \\frac{\\mathrm{median}\\, \\| l'(x + \\delta) - l'(x) \\|}
+        r = \\frac{\\mathrm{median}\\, \\| l'(x + \\delta) - l(x) \\|}
                   {\\mathrm{median}\\, \\| l(x + \\delta) - l(x) \\|}.
+
+    Too weak a purifier leaves the noise, too strong a one takes the image along. The noise is as
+    strong as attacks are, 8/255, and here the strength does not follow it.
 
     :param purification: how the model is asked
     :param purifier: a name, a function, or ``"auto"`` for the choice among several
@@ -169,8 +173,8 @@ def chosen(
     strengths = STRENGTHS if strength is None else (strength,)
     fixed = not isinstance(purifier, str) or purifier == "median"
     tried = strengths[:1] if fixed else strengths
-    candidates = [judge.strongest(name, tried, max_flips) for name in names]
-    surviving = [c for c in candidates if c.flips <= max_flips]
+    candidates = [choice for name in names for choice in judge.judged(name, tried, max_flips)]
+    surviving = [choice for choice in candidates if choice.flips <= max_flips]
     if surviving:
         return min(surviving, key=lambda choice: choice.residual)
     least = min(candidates, key=lambda choice: choice.flips)
@@ -189,32 +193,28 @@ class _Judge:
     def __init__(self, purification: Purification, clean: Tensor, noisy: Tensor):
         self.purification = purification
         self.samples = [(x, *purification.first(x)) for x in (clean, noisy)]
-        self.effect = _spread(self.samples[1][1] - self.samples[0][1])
+        (_, self.clean, _), (_, noisy_answers, _) = self.samples
+        self.effect = _spread(noisy_answers - self.clean)
 
-    def strongest(
+    def judged(
         self, purifier: Purifier, strengths: Sequence[float], max_flips: float
-    ) -> Choice:
-        """The strongest that the answers survive; the weakest if they survive none."""
-        best = self.judged(purifier, strengths[0])
-        for strength in strengths[1:]:
-            if best.flips > max_flips:
+    ) -> list[Choice]:
+        """Up to the first strength at which too many answers change."""
+        found: list[Choice] = []
+        for strength in strengths:
+            found.append(self._choice(purifier, strength))
+            if found[-1].flips > max_flips:
                 break
-            choice = self.judged(purifier, strength)
-            if choice.flips > max_flips:
-                break
-            best = choice
-        return best
+        return found
 
-    def judged(self, purifier: Purifier, strength: float) -> Choice:
-        seconds = [
-            self.purification.second(x, floors, purifier, strength)[0]
-            for x, _, floors in self.samples
-        ]
-        changed = [
-            (second.argmax(dim=1) != first.argmax(dim=1)).double().mean()
-            for second, (_, first, _) in zip(seconds, self.samples, strict=True)
-        ]
-        left = _spread(seconds[1] - seconds[0]) / self.effect.clamp_min(1e-12)
+    def _choice(self, purifier: Purifier, strength: float) -> Choice:
+        changed = []
+        for x, first, floors in self.samples:
+            second, _ = self.purification.second(x, floors, purifier, strength)
+            changed.append((second.argmax(dim=1) != first.argmax(dim=1)).double().mean())
+        noisy, _, floors = self.samples[1]
+        restored, _ = self.purification.second(noisy, 0 * floors, purifier, strength)
+        left = _spread(restored - self.clean) / self.effect.clamp_min(1e-12)
         return Choice(purifier, strength, float(max(changed)), float(left))
 
 

@@ -27,9 +27,9 @@ __all__ = ["SecondLook"]
 # samples at once
 _CHUNK = 64
 # ID samples that purifiers are tried on
-_JUDGED = 128
+_JUDGED = 96
 # simulated noise, as a fraction of the inputs' range
-_NOISE = 4 / 255
+_NOISE = 8 / 255
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class SecondLook(SecondPass):
         """
         :param model: classifier; ``None`` where a pipeline gives it
         :param purifier: ``"auto"``, one of the names above, or a function of model inputs
-        :param strength: :math:`\\sigma_0` as a fraction of the inputs' range. Default: the
-            strongest that ID answers survive.
+        :param strength: :math:`\\sigma_0` as a fraction of the inputs' range. Default: of those
+            that ID answers survive, the one that takes simulated noise out best.
         :param follow: :math:`f`, how much of the measured noise floor is added
         :param max_flips: share of ID answers that may change, without and with simulated noise
         :param residue: detector whose noise floor and directions are used, fitted or not; default

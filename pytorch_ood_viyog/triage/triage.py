@@ -104,8 +104,8 @@ class Triage(VerdictGiver):
         :param confirm: asks the model again about samples that raised an alarm, see
             :mod:`~pytorch_ood_viyog.triage.confirmation`
         :param confirm_when: ``"alarm"``: only those samples pay for a second answer.
-            ``"always"``: the second answer is asked for every sample and is a gate too, which
-            finds attacks that raise no other alarm.
+            ``"always"``: the second answer is asked for every sample and raises alarms of its own,
+            for half of the gates' share, which finds attacks that raise no other.
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
         :raises TypeError: if gate or router are no detectors of these kinds
         :raises ValueError: if a number is out of range, or there is no model
@@ -118,8 +118,7 @@ class Triage(VerdictGiver):
         if confirm_when not in ("alarm", "always"):
             raise ValueError(f"confirm_when must be 'alarm' or 'always', got {confirm_when!r}.")
         self.confirm = confirm
-        if confirm is not None and confirm_when == "always":
-            gates = gates | {CONFIRM: confirm}
+        watching = {CONFIRM: confirm} if confirm is not None and confirm_when == "always" else {}
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
@@ -128,10 +127,10 @@ class Triage(VerdictGiver):
         self.combine = combine
         alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
         self.router, self.alarm = type(router).__name__, type(alarm).__name__
-        if taken := {self.router, self.alarm, FUSED} & set(gates):
+        if taken := {self.router, self.alarm, FUSED, CONFIRM} & set(gates):
             raise ValueError(f"gate must not have the names of other signals, got {taken}.")
         self.gates = list(gates)
-        detectors = gates | {self.alarm: alarm, self.router: router}
+        detectors = gates | watching | {self.alarm: alarm, self.router: router}
         super().__init__(_find_model(model, router, gates), detectors, **shared)
         if confirm is not None:
             residue = router if isinstance(router, ViyogResidue) else None
@@ -195,7 +194,12 @@ class Triage(VerdictGiver):
     @property
     def shares(self) -> dict[str, float]:
         """Signal -> share of the false alarms that it may raise."""
-        return budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+        shares = budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+        if CONFIRM not in self.pipeline.detectors:
+            return shares
+        # gates and second look halve what the router's alarm leaves
+        halves = {n: share if n == self.alarm else share / 2 for n, share in shares.items()}
+        return halves | {CONFIRM: (1 - self.router_share) / 2}
 
     @property
     def rule(self) -> tuple[str, float | None]:

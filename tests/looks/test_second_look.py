@@ -92,22 +92,24 @@ def test_a_function_purifies():
 # -- the choice --------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_strongest_that_id_answers_survive():
-    look = SecondLook(MODEL, purifier="auto").fit(id_batches())
+def test_auto_takes_the_best_strength_that_id_answers_survive():
+    look = SecondLook(MODEL, purifier="auto", max_flips=0.05).fit(id_batches())
     choice, strengths = look.choice, purification_module.STRENGTHS
     assert choice.flips <= look.max_flips
     assert choice.strength in strengths
-    if choice.strength < strengths[-1]:
-        stronger = strengths[strengths.index(choice.strength) + 1]
-        other = SecondLook(MODEL, purifier=choice.purifier, strength=stronger, max_flips=1.0)
-        assert other.fit(id_batches()).choice.flips > look.max_flips
+    for strength in strengths:
+        other = SecondLook(MODEL, purifier=choice.purifier, strength=strength, max_flips=1.0)
+        found = other.fit(id_batches()).choice
+        if found.flips > look.max_flips:
+            break
+        assert found.residual >= choice.residual - 1e-9
 
 
 def test_auto_leaves_least_of_the_noise():
-    found = SecondLook(MODEL, purifier="auto").fit(id_batches()).choice
+    found = SecondLook(MODEL, purifier="auto", max_flips=0.1).fit(id_batches()).choice
     for name in ("nlm", "jpeg", "maps"):
-        other = SecondLook(MODEL, purifier=name).fit(id_batches()).choice
-        assert other.flips > 0.02 or other.residual >= found.residual
+        other = SecondLook(MODEL, purifier=name, max_flips=0.1).fit(id_batches()).choice
+        assert other.flips > 0.1 or other.residual >= found.residual
 
 
 def test_too_many_flips_are_told():

@@ -59,7 +59,7 @@ def test_always_asks_for_every_sample():
     count, verdicts = passes(always, MIXED)
     alarmed = int((verdicts != int(Verdict.ID)).sum())
     assert count == 2 * len(MIXED) + alarmed
-    assert CONFIRM in always.gates
+    assert always.shares == {"EnergyBased": 0.25, CONFIRM: 0.25, "ResidueAlarm": 0.5}
 
 
 def test_the_second_answer_is_reported(confirming):
