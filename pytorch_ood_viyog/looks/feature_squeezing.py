@@ -12,8 +12,8 @@ from torch.nn import Module
 from ..images.pixels import Bound, PixelRange
 from ..images.purifiers import purified_images
 from ..layer.checks import check_count, check_number
-from ..layer.logits import PickLogits
 from .answers import softmax_distance
+from .logits import PickLogits
 from .second_pass import SecondPass
 
 __all__ = ["FeatureSqueezing"]

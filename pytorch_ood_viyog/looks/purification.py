@@ -13,13 +13,20 @@ from ..detectors.residue import ViyogResidue
 from ..images.pixels import PixelRange
 from ..images.purifiers import IMAGE_PURIFIERS, purified_images
 from ..layer.checks import check_finite
-from ..layer.convolution import dense_kernel
 from ..layer.first_layer import LayerCall
-from ..layer.logits import Answers
 from ..residue.evidence import noise_floor
 from ..residue.purified_maps import duals, purified_maps
+from .logits import Answers
 
-__all__ = ["PURIFIERS", "Choice", "Purification", "Purifier", "PurifierError", "chosen"]
+__all__ = [
+    "PURIFIERS",
+    "Choice",
+    "Purification",
+    "Purifier",
+    "PurifierError",
+    "chosen",
+    "residue_duals",
+]
 
 #: a name of :data:`PURIFIERS`, or a function of model inputs
 Purifier = str | Callable[[Tensor], Tensor]
@@ -46,12 +53,15 @@ class Purification:
     :param residue: fitted detector whose noise floor and directions are used
     :param pixels: black and white of the inputs
     :param follow: how much of the noise floor is added to a strength
+    :param duals: what takes responses back to the maps, see
+        :func:`~pytorch_ood_viyog.residue.purified_maps.duals`
     """
 
     answers: Answers
     residue: ViyogResidue
     pixels: PixelRange
     follow: float
+    duals: Tensor
 
     def first(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -105,8 +115,7 @@ class Purification:
         return self.pixels.inputs(purified_images(purifier, images, strengths), x)
 
     def _from_maps(self, x: Tensor, strengths: Tensor) -> Tensor:
-        state, kernel = self.residue._require_state(), dense_kernel(self.residue._convolution())
-        back = duals(kernel, state["scale"], state["local"])
+        state, back = self.residue._require_state(), self.duals.to(x.device)
 
         def change(call: LayerCall) -> Tensor:
             maps = purified_maps(call.maps(), state["mean"], state["local"], back, strengths)
@@ -114,6 +123,22 @@ class Purification:
             return maps
 
         return self.answers.logits(x, change=change)
+
+
+def residue_duals(answers: Answers, residue: ViyogResidue, x: Tensor) -> Tensor:
+    """
+    :param answers: asks the model
+    :param residue: fitted detector
+    :param x: a few model inputs
+    :return: the duals of its directions, from the first layer's weights
+    """
+    state = residue._require_state()
+
+    def read(call: LayerCall) -> Tensor:
+        conv = residue._known_layer.describe(call.layer, call.input, call.maps())
+        return duals(conv.kernel, state["scale"], state["local"])
+
+    return answers.first_layer.run(x, read)
 
 
 def _check_purified(values: Tensor) -> None:

@@ -16,10 +16,10 @@ from ..detectors.residue import ViyogResidue
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixels import Bound, PixelRange
 from ..layer.checks import check_count, check_number
-from ..layer.logits import PickLogits
 from ..layer.manners import same_random_state
 from .comparison import Comparison, Reference
-from .purification import PURIFIERS, Choice, Purification, PurifierError, chosen
+from .logits import PickLogits
+from .purification import PURIFIERS, Choice, Purification, PurifierError, chosen, residue_duals
 from .second_pass import SecondPass
 
 __all__ = ["SecondLook"]
@@ -36,6 +36,7 @@ _NOISE = 8 / 255
 class _Fitted:
     residue: ViyogResidue
     pixels: PixelRange
+    duals: Tensor
     choice: Choice
     reference: Reference
 
@@ -205,22 +206,25 @@ class SecondLook(SecondPass):
 
     def _concluded(self, residue: ViyogResidue, x: Tensor) -> _Fitted:
         pixels = PixelRange.of(x, self.pixel_range)
-        purification = self._purification(residue, pixels)
+        duals = residue_duals(self._require_answers(), residue, x[:2])
+        purification = self._purification(residue, pixels, duals)
         clean = x[:_JUDGED]
         noisy = pixels.noisy(clean, _NOISE, self.seed)
         choice = chosen(purification, self.purifier, self.strength, clean, noisy, self.max_flips)
         pairs = [_asked(purification, choice, part) for part in torch.split(x, _CHUNK)]
         first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
-        return _Fitted(residue, pixels, choice, Reference.of(first, second))
+        return _Fitted(residue, pixels, duals, choice, Reference.of(first, second))
 
-    def _purification(self, residue: ViyogResidue, pixels: PixelRange) -> Purification:
-        return Purification(self._require_answers(), residue, pixels, self.follow)
+    def _purification(
+        self, residue: ViyogResidue, pixels: PixelRange, duals: Tensor
+    ) -> Purification:
+        return Purification(self._require_answers(), residue, pixels, self.follow, duals)
 
     def _require_fitted(self) -> tuple[_Fitted, Purification]:
         fitted = self._fitted
         if fitted is None:
             raise RequiresFittingException
-        return fitted, self._purification(fitted.residue, fitted.pixels)
+        return fitted, self._purification(fitted.residue, fitted.pixels, fitted.duals)
 
     @property
     def choice(self) -> Choice | None:
@@ -302,6 +306,7 @@ class SecondLook(SecondPass):
             "class": type(self).__name__,
             "follow": self.follow,
             "choice": asdict(fitted.choice),
+            "duals": fitted.duals.cpu(),
             "pixels": {"low": fitted.pixels.low.cpu(), "high": fitted.pixels.high.cpu()},
             "reference": {n: t.cpu() for n, t in fitted.reference.tensors().items()},
             "residue": fitted.residue.state_dict(),
@@ -314,7 +319,7 @@ class SecondLook(SecondPass):
         :raises ValueError: if it is the state of another class, or lacks an entry; the detector
             is then as it was
         """
-        wanted = {"class", "follow", "choice", "pixels", "reference", "residue"}
+        wanted = {"class", "follow", "choice", "duals", "pixels", "reference", "residue"}
         if set(state) != wanted or state["class"] != type(self).__name__:
             raise ValueError(
                 f"state must be that of a {type(self).__name__} with the entries "
@@ -324,6 +329,7 @@ class SecondLook(SecondPass):
         loaded = _Fitted(
             residue,
             PixelRange(**state["pixels"]),
+            state["duals"],
             Choice(**state["choice"]),
             Reference(**state["reference"]),
         )

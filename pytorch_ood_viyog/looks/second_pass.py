@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from ..detectors.residue import ViyogResidue
 from ..layer.checks import check_finite, check_input
-from ..layer.logits import Answers, PickLogits
+from .logits import Answers, PickLogits
 
 __all__ = ["SecondPass"]
 

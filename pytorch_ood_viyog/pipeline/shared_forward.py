@@ -16,8 +16,8 @@ from ..detectors.residue import ViyogResidue
 from ..layer.batches import batches, id_mask
 from ..layer.checks import check_finite, check_input
 from ..layer.first_layer import LayerCall
-from ..layer.logits import PickLogits
 from ..layer.manners import same_random_state, unwrap
+from ..looks.logits import PickLogits
 from .feeding import naming, trial_copy
 from .id_samples import IdSamples
 from .panel import Panel, common_layer
@@ -71,7 +71,8 @@ class SharedForward:
         :param detectors: detectors by name
         :param layer: first layer to read, as dotted name or module; default is what the
             detectors name, else the first convolution that executes
-        :param head: layer whose input are the features; default is the last ``Linear`` that runs
+        :param head: layer whose input are the features; default is the last ``Linear``, or 1×1
+            convolution of pooled features, that runs
         :param feature_maps: layer whose output pytorch-ood's feature-map detectors (ASH, ReAct,
             ...) take; without it they are refused
         :param logits: picks the logits out of the model's output, for models that return a

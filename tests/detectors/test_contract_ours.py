@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 from networks import SmallNet, build
+from stems import StandardisedConv
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -73,6 +74,16 @@ class TestViyogResidue(Ours):
 
     def without_model(self, detector):
         return ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0)
+
+
+class TestViyogResidueOnAnyStem(TestViyogResidue):
+    """The same, on a first layer that is linear and no plain convolution."""
+
+    @pytest.fixture
+    def detector(self):
+        model = build(SmallNet)
+        model.stem.conv = StandardisedConv(3, 12, 3, padding=1)
+        return ViyogResidue(model, input_range=1.0)
 
 
 class TestLayerAdaptive(Ours):

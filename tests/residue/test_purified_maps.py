@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pytorch_ood_viyog.layer.convolution import dense_kernel
+from pytorch_ood_viyog.layer.linear import EffectiveConvolution
 from pytorch_ood_viyog.residue.directions import quiet_directions
 from pytorch_ood_viyog.residue.purified_maps import duals, purified_maps
 
@@ -12,7 +12,8 @@ def problem(seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     conv = nn.Conv2d(3, 12, 3, bias=False)
     conv.weight.data = torch.randn(conv.weight.shape, generator=generator)
-    kernel, scale = dense_kernel(conv), torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    kernel = EffectiveConvolution.of(conv).kernel
+    scale = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
     scaled = (kernel * scale.view(1, 3, 1, 1)).flatten(1)
     covariance = torch.diag(torch.rand(12, generator=generator, dtype=torch.float64))
     directions, _ = quiet_directions(covariance, scaled @ scaled.T, 12)

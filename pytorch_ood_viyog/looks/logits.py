@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from .first_layer import FirstLayer, LayerCall
-from .manners import as_found, unwrap
+from ..layer.first_layer import FirstLayer, LayerCall
+from ..layer.manners import as_found, unwrap
 
 __all__ = ["Answers", "PickLogits", "picked_logits"]
 

@@ -9,7 +9,7 @@ from networks import SmallNet, UsedTwice, build
 from torch import nn
 
 from pytorch_ood_viyog.layer import FirstLayer
-from pytorch_ood_viyog.layer.logits import Answers
+from pytorch_ood_viyog.looks.logits import Answers
 
 X = torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 
