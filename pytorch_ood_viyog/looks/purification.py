@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..detectors.residue import ViyogResidue
@@ -170,30 +171,32 @@ def chosen(
     strength: float | None,
     clean: Tensor,
     noisy: Tensor,
+    loud: Tensor,
     max_flips: float,
 ) -> Choice:
     """
     Choose a purifier and its strength from ID data alone: of all strengths at which at most
-    ``max_flips`` of the answers to ID samples change, without and with simulated noise
-    :math:`\\delta`, the one that brings the logits of a noisy sample nearest to those :math:`l` of
-    the clean one,
+    ``max_flips`` of the answers to ID samples change, without and with simulated noise, the one
+    that brings the logits of a sample with loud noise :math:`\\delta` nearest to those :math:`l`
+    of the clean one,
 
     .. math::
         r = \\frac{\\mathrm{median}\\, \\| l'(x + \\delta) - l(x) \\|}
                   {\\mathrm{median}\\, \\| l(x + \\delta) - l(x) \\|}.
 
-    Too weak a purifier leaves the noise, too strong a one takes the image along. The noise is as
-    strong as attacks are, 8/255, and here the strength does not follow it.
+    Too weak a purifier leaves the noise, too strong a one takes the image along. The strength
+    does not follow the loud noise.
 
     :param purification: how the model is asked
     :param purifier: a name, a function, or ``"auto"`` for the choice among several
     :param strength: the only strength to try; ``None`` for the choice among several
     :param clean: ID inputs
-    :param noisy: the same with simulated noise
+    :param noisy: the same with simulated noise that answers must survive
+    :param loud: the same with noise as strong as attacks are
     :param max_flips: share of answers that may change
     :return: the choice; warns if more answers change at the weakest strength already
     """
-    judge = _Judge(purification, clean, noisy)
+    judge = _Judge(purification, clean, noisy, loud)
     names = _available() if isinstance(purifier, str) and purifier == "auto" else (purifier,)
     strengths = STRENGTHS if strength is None else (strength,)
     fixed = not isinstance(purifier, str) or purifier == "median"
@@ -215,11 +218,11 @@ def chosen(
 class _Judge:
     """ID samples, clean and noisy, with their first answers."""
 
-    def __init__(self, purification: Purification, clean: Tensor, noisy: Tensor):
+    def __init__(self, purification: Purification, clean: Tensor, noisy: Tensor, loud: Tensor):
         self.purification = purification
         self.samples = [(x, *purification.first(x)) for x in (clean, noisy)]
-        (_, self.clean, _), (_, noisy_answers, _) = self.samples
-        self.effect = _spread(noisy_answers - self.clean)
+        self.loud, self.clean = loud, self.samples[0][1]
+        self.effect = _spread(purification.first(loud)[0] - self.clean)
 
     def judged(
         self, purifier: Purifier, strengths: Sequence[float], max_flips: float
@@ -237,8 +240,8 @@ class _Judge:
         for x, first, floors in self.samples:
             second, _ = self.purification.second(x, floors, purifier, strength)
             changed.append((second.argmax(dim=1) != first.argmax(dim=1)).double().mean())
-        noisy, _, floors = self.samples[1]
-        restored, _ = self.purification.second(noisy, 0 * floors, purifier, strength)
+        still = torch.zeros_like(self.samples[0][2])
+        restored, _ = self.purification.second(self.loud, still, purifier, strength)
         left = _spread(restored - self.clean) / self.effect.clamp_min(1e-12)
         return Choice(purifier, strength, float(max(changed)), float(left))
 

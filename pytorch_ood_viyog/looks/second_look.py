@@ -28,8 +28,9 @@ __all__ = ["SecondLook"]
 _CHUNK = 64
 # ID samples that purifiers are tried on
 _JUDGED = 96
-# simulated noise, as a fraction of the inputs' range
-_NOISE = 8 / 255
+# simulated noise that answers must survive, and noise as strong as attacks are, as fractions of
+# the inputs' range
+_NOISE, _LOUD = 4 / 255, 8 / 255
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,10 @@ class SecondLook(SecondPass):
         duals = residue_duals(self._require_answers(), residue, x[:2])
         purification = self._purification(residue, pixels, duals)
         clean = x[:_JUDGED]
-        noisy = pixels.noisy(clean, _NOISE, self.seed)
-        choice = chosen(purification, self.purifier, self.strength, clean, noisy, self.max_flips)
+        noisy, loud = (pixels.noisy(clean, level, self.seed) for level in (_NOISE, _LOUD))
+        choice = chosen(
+            purification, self.purifier, self.strength, clean, noisy, loud, self.max_flips
+        )
         pairs = [_asked(purification, choice, part) for part in torch.split(x, _CHUNK)]
         first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
         return _Fitted(residue, pixels, duals, choice, Reference.of(first, second))
