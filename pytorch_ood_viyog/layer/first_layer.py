@@ -136,6 +136,23 @@ class FirstLayer:
             yield
         self._outcome(model, reader)
 
+    @contextmanager
+    def replacing(self, change: Callable[[LayerCall], Tensor]) -> Iterator[None]:
+        """
+        Give the model another output of the layer in a forward pass that the caller runs inside
+        the block; the model goes on from there. Only the layer's first run is changed.
+
+        :param change: called once, right after the layer ran; gives the output that takes its
+            place. If it raises, the forward pass ends there and the block raises that error.
+        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
+            were never initialised
+        """
+        model = unwrap(self.model)
+        reader = _LayerReader(self, self._candidates(model), change, stop=False, replace=True)
+        with reader:
+            yield
+        self._outcome(model, reader)
+
     def _outcome(self, model: Module, reader: "_LayerReader") -> Any:
         if not reader.outcome:
             raise RuntimeError(self._never_ran(model))
@@ -171,6 +188,7 @@ class _LayerReader:
         candidates: dict[str, Module],
         read: Callable[[LayerCall], Any],
         stop: bool,
+        replace: bool = False,
     ):
         #: told the name of the layer before it is read
         self.owner = owner
@@ -178,6 +196,8 @@ class _LayerReader:
         self.read = read
         #: whether the forward pass ends at the layer, before the layer itself runs
         self.stop = stop
+        #: whether what is read takes the place of the layer's output
+        self.replace = replace
         self.hooks = PassHooks()
         #: what the reader returned or raised
         self.outcome: list[tuple[Any, Exception | None]] = []
@@ -191,12 +211,12 @@ class _LayerReader:
         self.hooks.__exit__()
         return kind is not None and issubclass(kind, LayerReached)
 
-    def _hook(self, name: str) -> Callable[..., None]:
+    def _hook(self, name: str) -> Callable[..., Any]:
         def hook(
             layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
-        ) -> None:
+        ) -> Any:
             if self.outcome:
-                return
+                return None
             self.owner.name = name
             try:
                 call = _call(name, layer, args, kwargs, output)
@@ -209,6 +229,7 @@ class _LayerReader:
                 raise LayerReached from None
             if self.stop:
                 raise LayerReached
+            return self.outcome[0][0] if self.replace else None
 
         return hook
 

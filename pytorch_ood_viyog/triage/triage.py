@@ -17,7 +17,9 @@ from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
 from ..layer.batches import first_inputs
 from ..layer.checks import check_number
+from ..looks.second_look import SecondLook
 from .calibration import FUSED, Calibration, budget_shares
+from .confirmation import CONFIRM, asked_again
 from .explanation import Explanation
 from .held_out import HeldOut
 from .verdict_giver import VerdictGiver
@@ -41,6 +43,10 @@ class Triage(VerdictGiver):
       :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly all ID
       samples with a simulated perturbation exceed, whoever raised the alarm; OOD otherwise.
     - Any other router raises alarms by its score. Those mean ADV, all others OOD.
+
+    With ``confirm``, the model is asked again about what raised an alarm: the verdict ADV comes
+    with ``confirmed`` and with the second answer, and an alarm for which residue and second look
+    together speak for an attack means ADV too.
 
     Several gates are fused to one score by default, see
     :func:`~pytorch_ood_viyog.triage.calibration.fused_score`. Gates that look at different
@@ -79,6 +85,8 @@ class Triage(VerdictGiver):
         router_share: float = 0.5,
         combine: Literal["fused", "any", "max"] = "fused",
         held_out: float = 0.2,
+        confirm: SecondLook | None = None,
+        confirm_when: Literal["alarm", "always"] = "alarm",
         **shared: Any,
     ):
         """
@@ -93,6 +101,11 @@ class Triage(VerdictGiver):
             one threshold, and ``router_share`` does not count.
         :param held_out: share of the training data to calibrate on where no calibration data are
             given, at most 2,000 samples
+        :param confirm: asks the model again about samples that raised an alarm, see
+            :mod:`~pytorch_ood_viyog.triage.confirmation`
+        :param confirm_when: ``"alarm"``: only those samples pay for a second answer.
+            ``"always"``: the second answer is asked for every sample and raises alarms of its own,
+            for half of the gates' share, which finds attacks that raise no other.
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
         :raises TypeError: if gate or router are no detectors of these kinds
         :raises ValueError: if a number is out of range, or there is no model
@@ -100,6 +113,12 @@ class Triage(VerdictGiver):
         if not isinstance(router, FirstLayerDetector):
             raise TypeError(f"router must be a first-layer detector, got {type(router).__name__}.")
         gates = _named(EnergyBased(None) if gate is None else gate)
+        if confirm is not None and not isinstance(confirm, SecondLook):
+            raise TypeError(f"confirm must be a SecondLook, got {type(confirm).__name__}.")
+        if confirm_when not in ("alarm", "always"):
+            raise ValueError(f"confirm_when must be 'alarm' or 'always', got {confirm_when!r}.")
+        self.confirm = confirm
+        watching = {CONFIRM: confirm} if confirm is not None and confirm_when == "always" else {}
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
@@ -108,11 +127,14 @@ class Triage(VerdictGiver):
         self.combine = combine
         alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
         self.router, self.alarm = type(router).__name__, type(alarm).__name__
-        if taken := {self.router, self.alarm, FUSED} & set(gates):
+        if taken := {self.router, self.alarm, FUSED, CONFIRM} & set(gates):
             raise ValueError(f"gate must not have the names of other signals, got {taken}.")
         self.gates = list(gates)
-        detectors = gates | {self.alarm: alarm, self.router: router}
+        detectors = gates | watching | {self.alarm: alarm, self.router: router}
         super().__init__(_find_model(model, router, gates), detectors, **shared)
+        if confirm is not None:
+            residue = router if isinstance(router, ViyogResidue) else None
+            confirm.attach(self.pipeline.model, shared.get("layer"), shared.get("logits"), residue)
         self._calibration: Calibration | None = None
 
     def fit(
@@ -136,9 +158,10 @@ class Triage(VerdictGiver):
         :raises ValueError: if there are too few calibration samples for ``id_fpr``
         """
         x = first_inputs(train_loader, self.pipeline.model)
-        names = self.pipeline.unfitted(x)
+        names = [name for name in self.pipeline.unfitted(x) if name != CONFIRM]
         if calibration_loader is not None:
             self._fit_detectors(train_loader, names, progress)
+            self._fit_confirm(train_loader, progress)
             return self._calibrate(calibration_loader, progress)
         warnings.warn(
             "Triage.fit without calibration_loader sets its thresholds on a part of train_loader. "
@@ -146,10 +169,16 @@ class Triage(VerdictGiver):
             stacklevel=2,
         )
         if not names:
+            self._fit_confirm(train_loader, progress)
             return self._calibrate(train_loader, progress)
         part = HeldOut(train_loader, self.held_out, _MOST_HELD_OUT)
         self._fit_detectors(part, names, progress)
+        self._fit_confirm(train_loader, progress)
         return self._calibrate(part.inputs, progress)
+
+    def _fit_confirm(self, loader: Iterable[Any], progress: bool) -> None:
+        if self.confirm is not None and self.confirm.choice is None:
+            self.confirm.fit(loader, progress=progress)
 
     def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
         table = self.pipeline.score(loader, progress=progress)
@@ -165,7 +194,12 @@ class Triage(VerdictGiver):
     @property
     def shares(self) -> dict[str, float]:
         """Signal -> share of the false alarms that it may raise."""
-        return budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+        shares = budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+        if CONFIRM not in self.pipeline.detectors:
+            return shares
+        # gates and second look halve what the router's alarm leaves
+        halves = {n: share if n == self.alarm else share / 2 for n, share in shares.items()}
+        return halves | {CONFIRM: (1 - self.router_share) / 2}
 
     @property
     def rule(self) -> tuple[str, float | None]:
@@ -194,8 +228,15 @@ class Triage(VerdictGiver):
         :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
         :raises RequiresFittingException: if this or a detector is not fitted
         """
-        calibration = self.calibration
-        return calibration.verdicts(calibration.with_fused(self.pipeline.predict(x)), *self.rule)
+        return self.explain(x).verdicts if self.confirm is not None else self._verdicts_of(x)[1]
+
+    def _verdicts_of(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Scores, verdicts, and the first answers where they are confirmed."""
+        calibration, asked = self.calibration, self.confirm is not None
+        found = self.pipeline.predict(x, logits=asked)
+        first = found.pop("logits", None)
+        scores = calibration.with_fused(found)
+        return scores, calibration.verdicts(scores, *self.rule), first
 
     def explain(self, x: Tensor) -> Explanation:
         """
@@ -204,10 +245,18 @@ class Triage(VerdictGiver):
         :raises RequiresFittingException: if this or a detector is not fitted
         """
         calibration = self.calibration
-        scores = calibration.with_fused(self.pipeline.predict(x))
         router, least_adv = self.rule
+        scores, verdicts, first = self._verdicts_of(x)
+        answers = None
+        if self.confirm is not None and first is not None:
+            answers = asked_again(
+                self.confirm, x, first, verdicts, calibration.scores[router], scores[router]
+            )
+            verdicts = answers.verdicts
         return Explanation(
-            verdicts=calibration.verdicts(scores, router, least_adv),
+            verdicts=verdicts,
+            confirmed=None if answers is None else answers.confirmed,
+            second=None if answers is None else answers.second,
             scores=scores,
             p_values=calibration.p_values(scores),
             thresholds=dict(calibration.thresholds),
@@ -220,11 +269,14 @@ class Triage(VerdictGiver):
             "router_share": self.router_share,
             "combine": self.combine,
             "calibration": self.calibration.state_dict(),
+            "confirm": None if self.confirm is None else self.confirm.state_dict(),
         }
 
     def _load_rule(self, state: dict[str, Any]) -> None:
         self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
         self.combine = state["combine"]
+        if self.confirm is not None:
+            self.confirm.load_state_dict(state["confirm"])
         self._calibration = Calibration(**state["calibration"])
 
     def __repr__(self) -> str:

@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "fitting": {"layer"},
     "residue": {"fitting", "layer"},
     "detectors": {"residue", "fitting", "layer"},
-    "pipeline": {"detectors", "fitting", "layer"},
-    "triage": {"pipeline", "detectors", "evaluation", "layer"},
+    "looks": {"detectors", "residue", "fitting", "images", "layer"},
+    "pipeline": {"looks", "detectors", "fitting", "layer"},
+    "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "layer"},
     "deploy": {"detectors", "fitting", "layer"},
     "benchmark": {"pipeline", "detectors", "evaluation", "images", "layer"},
 }
