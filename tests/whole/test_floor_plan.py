@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "evaluation": set(),
     "testing": set(),
     "fitting": {"layer"},
-    "residue": {"fitting", "layer"},
+    "residue": {"fitting", "images", "layer"},
     "detectors": {"residue", "fitting", "layer"},
     "pipeline": {"detectors", "fitting", "layer"},
     "triage": {"pipeline", "detectors", "evaluation", "layer"},
