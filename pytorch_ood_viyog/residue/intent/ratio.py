@@ -77,7 +77,8 @@ def _span(rows: Tensor) -> Tensor:
     _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
     basis = basis[sizes > 1e-9 * sizes[0].clamp_min(1e-30)]
     largest = basis.gather(1, basis.abs().argmax(dim=1, keepdim=True))
-    return basis * largest.sign()
+    signed: Tensor = basis * largest.sign()
+    return signed
 
 
 def _log_mean(points: Tensor, centres: Tensor) -> Tensor:
