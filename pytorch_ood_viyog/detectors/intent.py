@@ -196,8 +196,8 @@ class ViyogIntent(ViyogResidue):
     @torch.no_grad()
     def benign_scores(self, x: Tensor, *, seed: int = 0) -> Tensor:
         """
-        Scores of inputs after benign changes, each of another of those that were simulated at
-        fit: what thresholds are set on.
+        Scores of inputs after benign changes, for each a random one of those that were simulated
+        at fit: what thresholds are set on.
 
         :param x: batch of ID inputs, as for :meth:`predict`
         :param seed: seed of the changes
@@ -219,12 +219,14 @@ class ViyogIntent(ViyogResidue):
         units = _units(state)
         _check_range(inputs, units)
         possible = [c for c in SIMULATED if benign_inputs(inputs[:0], c, units, 0) is not None]
+        drawn = torch.randint(
+            len(possible), inputs.shape[:1], generator=torch.Generator().manual_seed(seed)
+        ).to(inputs.device)
         changed = inputs.clone()
         for number, change in enumerate(possible):
-            start = (number - seed) % len(possible)
-            part = benign_inputs(inputs[start :: len(possible)], change, units, seed)
+            part = benign_inputs(inputs[drawn == number], change, units, seed)
             if part is not None:
-                changed[start :: len(possible)] = part.to(changed)
+                changed[drawn == number] = part.to(changed)
         return changed
 
     def _read_inputs(self, inputs: Tensor, state: dict[str, Tensor]) -> Reading:

@@ -24,7 +24,8 @@ class Explanation:
     p_values: dict[str, Tensor]
     #: signal -> score above which it raises an alarm
     thresholds: dict[str, float]
-    #: router -> score that an alarm needs to mean ADV; empty where the router's own alarm decides
+    #: router -> score that an alarm needs to mean a residue, detector of intent -> score that it
+    #: needs to mean ADV; empty where the router's own alarm decides
     required: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -36,7 +37,7 @@ class Explanation:
         lines = []
         for i, verdict in enumerate(self.verdicts.tolist()):
             cells = "; ".join(self._cell(name, i) for name in self.scores)
-            lines.append(f"{i:4d}  {Verdict(verdict).name:<4} {cells}")
+            lines.append(f"{i:4d}  {Verdict(verdict).name:<5} {cells}")
         return "\n".join(lines)
 
     def _cell(self, name: str, sample: int) -> str:

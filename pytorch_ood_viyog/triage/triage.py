@@ -1,5 +1,5 @@
 """
-Triage: a verdict per sample, ID, OOD or ADV, with a bounded rate of false alarms.
+Triage: a verdict per sample, ID, OOD, ADV or NOISY, with a bounded rate of false alarms.
 """
 
 import warnings
@@ -13,6 +13,7 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.base import FirstLayerDetector
+from ..detectors.intent import ViyogIntent
 from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
 from ..layer.batches import first_inputs
@@ -20,6 +21,7 @@ from ..layer.checks import check_number
 from .calibration import FUSED, Calibration, budget_shares
 from .explanation import Explanation
 from .held_out import HeldOut
+from .noisy import INTENT, benign_scores, find_intent, joined
 from .verdict_giver import VerdictGiver
 
 __all__ = ["Triage"]
@@ -30,16 +32,20 @@ _MOST_HELD_OUT = 2000
 
 class Triage(VerdictGiver):
     """
-    Turns detector scores into verdicts: answer (ID), abstain (OOD) or reject and alert (ADV).
+    Turns detector scores into verdicts: answer (ID), abstain (OOD), reject and alert (ADV), or
+    answer with care and mend the camera (NOISY).
 
     An alarm is raised where the score of the *gate* or the *router's alarm* is unusual for ID
     data, above a threshold of its own. The router needs an alarm too, because gates on logits see
     few attacks: these are made to look confident. The router then decides between ADV and OOD:
 
     - A :class:`ViyogResidue` raises its alarms by :class:`ResidueAlarm`, its contrast of ID and
-      ADV. The verdict is ADV where its score is above
-      :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly all ID
-      samples with a simulated perturbation exceed, whoever raised the alarm; OOD otherwise.
+      ADV. A :class:`ViyogIntent` beside it reads whether a residue is shaped as an attack's: the
+      verdict is ADV where its score is above a threshold of its own, whoever raised the alarm.
+      Of the others, those are NOISY, degraded without anybody meaning harm, whose router's score
+      is above :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly
+      all ID samples with a simulated perturbation exceed; OOD otherwise. With ``intent=False``
+      there is no NOISY: all above ``least_adv`` is ADV.
     - Any other router raises alarms by its score. Those mean ADV, all others OOD.
 
     Several gates are fused to one score by default, see
@@ -58,6 +64,12 @@ class Triage(VerdictGiver):
     and the false alarms exceed the rate), if a detector was fitted on them, or if the ID data
     drift. Where gates are fused, :math:`n` is 80 % of the calibration samples; the others place
     the gates on a common scale. Nothing is promised about how many OOD or ADV samples are found.
+
+    **Second guarantee.** The intent's threshold is conformal too, from the ID calibration samples
+    after benign changes, a random one of
+    :data:`~pytorch_ood_viyog.residue.intent.simulation.SIMULATED` each: a new ID sample with such
+    a change is called ADV with probability at most ``noisy_fpr``, on the mean over these kinds of
+    changes. It says nothing of other kinds, nor of a single kind.
 
     .. rubric:: Examples
 
@@ -79,6 +91,8 @@ class Triage(VerdictGiver):
         router_share: float = 0.5,
         combine: Literal["fused", "any", "max"] = "fused",
         held_out: float = 0.2,
+        intent: ViyogIntent | bool = True,
+        noisy_fpr: float = 0.05,
         **shared: Any,
     ):
         """
@@ -93,6 +107,9 @@ class Triage(VerdictGiver):
             one threshold, and ``router_share`` does not count.
         :param held_out: share of the training data to calibrate on where no calibration data are
             given, at most 2,000 samples
+        :param intent: detector that tells attacks from benign changes; ``True``: one with the
+            settings of a router that is a :class:`ViyogResidue`; ``False``: none
+        :param noisy_fpr: share of ID samples with benign changes that may be called ADV
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
         :raises TypeError: if gate or router are no detectors of these kinds
         :raises ValueError: if a number is out of range, or there is no model
@@ -103,16 +120,21 @@ class Triage(VerdictGiver):
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
+        self.noisy_fpr = check_number("noisy_fpr", noisy_fpr, low=1e-6, high=0.5)
         if combine not in ("fused", "any", "max"):
             raise ValueError(f"combine must be 'fused', 'any' or 'max', got {combine!r}.")
         self.combine = combine
         alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
         self.router, self.alarm = type(router).__name__, type(alarm).__name__
-        if taken := {self.router, self.alarm, FUSED} & set(gates):
+        if taken := {self.router, self.alarm, FUSED, INTENT} & set(gates):
             raise ValueError(f"gate must not have the names of other signals, got {taken}.")
         self.gates = list(gates)
+        found = _find_model(model, router, gates)
+        self.intent = find_intent(intent, router, found)
         detectors = gates | {self.alarm: alarm, self.router: router}
-        super().__init__(_find_model(model, router, gates), detectors, **shared)
+        if self.intent is not None:
+            detectors[INTENT] = self.intent
+        super().__init__(found, detectors, **shared)
         self._calibration: Calibration | None = None
 
     def fit(
@@ -152,14 +174,20 @@ class Triage(VerdictGiver):
         return self._calibrate(part.inputs, progress)
 
     def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
+        benign: list[Tensor] = []
+        if self.intent is not None:
+            loader = benign_scores(self.intent, loader, benign)
         table = self.pipeline.score(loader, progress=progress)
         labels = table.get("labels")
         known = slice(None) if labels is None else labels >= 0
         scores = {name: table[name][known].double() for name in self.pipeline.detectors}
         fused = self.gates if self._fuses else []
-        self._calibration = Calibration.of(
+        calibration = Calibration.of(
             scores, fused, self.shares, self.id_fpr, standardised=self.combine == "max"
         )
+        if self.intent is not None:
+            calibration = calibration.with_intent(INTENT, joined(benign), self.noisy_fpr)
+        self._calibration = calibration
         return self
 
     @property
@@ -168,10 +196,11 @@ class Triage(VerdictGiver):
         return budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
 
     @property
-    def rule(self) -> tuple[str, float | None]:
-        """What decides between OOD and ADV, see :meth:`Calibration.verdicts`."""
+    def rule(self) -> tuple[str, float | None, str | None]:
+        """What decides between OOD, NOISY and ADV, see :meth:`Calibration.verdicts`."""
         router = self.pipeline[self.router]
-        return self.router, router.least_adv if isinstance(router, ViyogResidue) else None
+        least_adv = router.least_adv if isinstance(router, ViyogResidue) else None
+        return self.router, least_adv, None if self.intent is None else INTENT
 
     @property
     def _fuses(self) -> bool:
@@ -205,26 +234,35 @@ class Triage(VerdictGiver):
         """
         calibration = self.calibration
         scores = calibration.with_fused(self.pipeline.predict(x))
-        router, least_adv = self.rule
         return Explanation(
-            verdicts=calibration.verdicts(scores, router, least_adv),
+            verdicts=calibration.verdicts(scores, *self.rule),
             scores=scores,
             p_values=calibration.p_values(scores),
             thresholds=dict(calibration.thresholds),
-            required={} if least_adv is None else {router: least_adv},
+            required=self._required,
         )
+
+    @property
+    def _required(self) -> dict[str, float]:
+        """Detector -> score that an alarm needs to mean a residue, or ADV."""
+        router, least_adv, intent = self.rule
+        limits = {router: least_adv}
+        if intent is not None and self._calibration is not None:
+            limits[intent] = self._calibration.least_intent
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
     def _rule_state(self) -> dict[str, Any]:
         return {
             "id_fpr": self.id_fpr,
             "router_share": self.router_share,
             "combine": self.combine,
+            "noisy_fpr": self.noisy_fpr,
             "calibration": self.calibration.state_dict(),
         }
 
     def _load_rule(self, state: dict[str, Any]) -> None:
         self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
-        self.combine = state["combine"]
+        self.combine, self.noisy_fpr = state["combine"], state["noisy_fpr"]
         self._calibration = Calibration(**state["calibration"])
 
     def __repr__(self) -> str:
@@ -235,9 +273,18 @@ class Triage(VerdictGiver):
                 budget = f"  {name}: shares {self.id_fpr:.2%} of ID with the others"
             limits = {} if self._calibration is None else self._calibration.thresholds
             lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
-        router, least_adv = self.rule
-        if least_adv is not None:
-            lines.append(f"  an alarm means ADV with {router} above {least_adv:.4g}, else OOD")
+        required = self._required
+        router = required.get(self.router)
+        if INTENT in required:
+            lines.append(
+                f"  an alarm means ADV with {INTENT} above {required[INTENT]:.4g}, which "
+                f"{self.noisy_fpr:.2%} of noisy ID may exceed, else NOISY"
+            )
+        if router is not None:
+            verdict = "ADV" if self.intent is None else "a residue"
+            lines.append(
+                f"  an alarm means {verdict} with {self.router} above {router:.4g}, else OOD"
+            )
         return "\n".join([*lines, f"  fitted={self._calibration is not None}\n)"])
 
 
