@@ -158,7 +158,7 @@ class ViyogIntent(ViyogResidue):
         directions = self._shapes()
         groups: dict[tuple[bool, str], list[Tensor]] = {}
         for number, part in enumerate(torch.split(inputs, _CHUNK)):
-            seed = self.seed + 1000 * number
+            seed = self.seed + 10000 * number
             simulated = simulate(part, _units(state), directions, self.eps, seed)
             for is_shaped, name, changed in simulated:
                 reading = self._read_inputs(changed, state)

@@ -86,9 +86,7 @@ class TestViyogIntent(Ours):
         return ViyogIntent(build(SmallNet), input_range=1.0, sample_size=24)
 
     def without_model(self, detector):
-        return ViyogIntent(
-            None, layer=detector.model.stem.conv, input_range=1.0, sample_size=24
-        )
+        return ViyogIntent(None, layer=detector.model.stem.conv, input_range=1.0, sample_size=24)
 
     def anomaly(self, x: Tensor) -> Tensor:
         """A residue that came back through the layer's own filters."""

@@ -78,13 +78,7 @@ def _capacity(values: Tensor, size: int) -> int:
 
 def _before(conv: Convolution, maps: Tensor) -> Tensor:
     """Least squares by conjugate gradients on the normal equations, each sample by itself."""
-    sizes = [
-        (maps.shape[i + 2] - 1) * conv.stride[i]
-        + conv.dilation[i] * (conv.kernel_size[i] - 1)
-        + 1
-        - 2 * padding_of(conv, i)
-        for i in range(maps.dim() - 2)
-    ]
+    sizes = _sizes_before(conv, tuple(maps.shape[2:]))
     if conv.bias is not None:
         maps = maps - conv.bias.detach().to(maps).view(-1, *[1] * len(sizes))
     maps = maps.double()
@@ -101,6 +95,17 @@ def _before(conv: Convolution, maps: Tensor) -> Tensor:
         step = rest + new / size.clamp_min(1e-300) * step
         size = new
     return found
+
+
+def _sizes_before(conv: Convolution, maps: tuple[int, ...]) -> list[int]:
+    """The largest inputs that give maps of these sizes."""
+    if conv.padding == "same":
+        return list(maps)
+    reaches = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    return [
+        size * conv.stride[i] - 1 + reaches[i] - 2 * padding_of(conv, i)
+        for i, size in enumerate(maps)
+    ]
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

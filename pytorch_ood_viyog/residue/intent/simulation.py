@@ -33,6 +33,17 @@ SIMULATED = tuple(
     for strength in strengths
 )
 
+# these exist at any strength between those named; a quarter of the samples gets each factor, so
+# that no strength lies far from all that were simulated
+_OF_DEGREE = (
+    "white noise",
+    "Poisson-Gaussian noise",
+    "correlated noise",
+    "demosaiced noise",
+    "sharpening",
+)
+_BETWEEN = tuple(2 ** (eighths / 8) for eighths in (-3, -1, 1, 3))
+
 
 @dataclass(frozen=True)
 class UnitRange:
@@ -95,19 +106,44 @@ def simulate(
         weakest of attacks, get the two least strengths only
     :param eps: strengths of residues, ascending
     :param seed: seed of noise
-    :return: whether the change is attack-shaped, its name, and changed inputs, rounded to 8 bit
+    :return: for each change, at strengths up to 30 % above and below that in its name: whether it
+        is attack-shaped, its name, and changed inputs, rounded to 8 bit
         and clipped to the range
     """
-    for change in SIMULATED:
-        changed = benign_inputs(inputs, change, units, seed)
+    for number, change in enumerate(SIMULATED):
+        # noise of its own for each: with shared noise, strengths look too much alike
+        changed = _benign_between(inputs, change, units, seed + number)
         if changed is not None:
             yield False, str(change), changed
     scale = units.of_scale(inputs)
     clipped = units.from_unit(units.to_unit(inputs))
     for name, (direction, steps) in directions.items():
         for strength in eps if steps else eps[:2]:
-            moved = residue(clipped, direction, scale, strength, steps)
+            moved = clipped.clone()
+            for number, factor in enumerate(_BETWEEN):
+                part = clipped[number :: len(_BETWEEN)]
+                if len(part):
+                    moved[number :: len(_BETWEEN)] = residue(
+                        part, direction, scale, factor * strength, steps
+                    )
             yield True, f"{name} {strength:g}", units.from_unit(to_8_bit(units.to_unit(moved)))
+
+
+def _benign_between(
+    inputs: Tensor, change: BenignChange, units: UnitRange, seed: int
+) -> Tensor | None:
+    if change.kind not in _OF_DEGREE:
+        return benign_inputs(inputs, change, units, seed)
+    whole = inputs.clone()
+    for number, factor in enumerate(_BETWEEN):
+        own = BenignChange(change.kind, factor * change.strength)
+        part = benign_inputs(
+            inputs[number :: len(_BETWEEN)], own, units, seed + number * len(SIMULATED)
+        )
+        if part is None:
+            return None
+        whole[number :: len(_BETWEEN)] = part.to(whole)
+    return whole
 
 
 def _as_images(x: Tensor) -> Tensor:

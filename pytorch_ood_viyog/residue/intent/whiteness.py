@@ -7,7 +7,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 __all__ = ["whiteness"]
 
@@ -15,8 +14,9 @@ __all__ = ["whiteness"]
 _FLATTEST, _FEWEST = 0.3, 8
 # local directions that are read: all of a 3 x 3 kernel on 3 channels
 _DIRECTIONS = 27
-# a hundredth of an 8-bit step, squared: what is flatter counts as flat
-_FLAT = (0.01 / 255) ** 2
+# a hundredth of an 8-bit step, the unit in here: what is flatter counts as flat, and ONNX exporters
+# drop the addition of much smaller numbers than 1
+_FLAT = 0.01 / 255
 # responses beyond it tell nothing more, and their fourth powers would be infinite
 _LARGEST = 1e6
 
@@ -38,16 +38,15 @@ def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
     :param quiet: number of local directions that count as quiet
     :return: features of shape :math:`B \\times F`, float64
     """
-    local = local[:, :_DIRECTIONS].clamp(-_LARGEST, _LARGEST)
-    around = around.clamp(-_LARGEST, _LARGEST)
+    local = local[:, :_DIRECTIONS].clamp(-_LARGEST, _LARGEST) / _FLAT
+    around = around.clamp(-_LARGEST, _LARGEST) / _FLAT
     of_quiet = torch.cat([local[:, :quiet], around], dim=1)
     places = _flattest(of_quiet.square().mean(dim=1, keepdim=True))
     kinds = [_at(places, values) for values in (local, around)]
     here = torch.cat([kinds[0][:, :quiet], kinds[1]], dim=1)
     variances = torch.cat([values.square().mean(dim=2) for values in kinds], dim=1).double()
     columns = [
-        # ONNX exporters drop the addition of so small a number as _FLAT
-        (variances / _FLAT + 1).log() + math.log(_FLAT),
+        (variances + 1).log() + 2 * math.log(_FLAT),
         *[_correlations(values) for values in kinds],
         *[_lagged(of_quiet, here, places, lag) for lag in _lags(tuple(of_quiet.shape[2:]))],
         _kurtosis(here),
@@ -57,13 +56,22 @@ def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
 
 def _flattest(energies: Tensor) -> Tensor:
     """Indices of the flattest positions, :math:`B \\times 1 \\times n`."""
-    axes = energies.dim() - 2
-    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
-    sizes = [3 if size >= 3 else 1 for size in energies.shape[2:]]
-    padding = [size // 2 for size in sizes]
-    pooled = pool(energies, sizes, 1, padding, count_include_pad=False).flatten(2)
-    count = min(pooled.shape[2], max(_FEWEST, int(_FLATTEST * pooled.shape[2])))
-    return pooled.topk(count, dim=2, largest=False, sorted=False).indices
+    # float64: rounding decides between positions that are nearly as flat
+    sums, counts = energies.double(), torch.ones_like(energies[:1]).double()
+    for axis in range(2, energies.dim()):
+        sums, counts = _with_neighbours(sums, axis), _with_neighbours(counts, axis)
+    means = (sums / counts).flatten(2)
+    count = min(means.shape[2], max(_FEWEST, int(_FLATTEST * means.shape[2])))
+    return means.topk(count, dim=2, largest=False, sorted=False).indices
+
+
+def _with_neighbours(values: Tensor, axis: int) -> Tensor:
+    """Sums of a position and the two beside it, as far as they exist."""
+    edge = torch.zeros_like(values.narrow(axis, 0, 1))
+    rest = values.shape[axis] - 1
+    before = torch.cat([edge, values.narrow(axis, 0, rest)], dim=axis)
+    after = torch.cat([values.narrow(axis, 1, rest), edge], dim=axis)
+    return values + before + after
 
 
 def _at(places: Tensor, values: Tensor) -> Tensor:
@@ -74,10 +82,11 @@ def _at(places: Tensor, values: Tensor) -> Tensor:
 def _correlations(values: Tensor) -> Tensor:
     """Of each pair of directions, over positions, about zero."""
     moments = (values @ values.transpose(1, 2)).double() / values.shape[2]
-    deviations = (moments.diagonal(dim1=1, dim2=2) + _FLAT).sqrt()
-    rows, columns = torch.triu_indices(values.shape[1], values.shape[1], 1).tolist()
-    pairs = moments[:, rows, columns]
-    return pairs / (deviations[:, rows] * deviations[:, columns])
+    deviations = (moments.diagonal(dim1=1, dim2=2) + 1).sqrt()
+    correlations = moments / (deviations[:, :, None] * deviations[:, None, :])
+    count = values.shape[1]
+    above = [row * count + column for row in range(count) for column in range(row + 1, count)]
+    return correlations.flatten(1)[:, above]
 
 
 def _lags(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -111,12 +120,12 @@ def _lagged(values: Tensor, here: Tensor, places: Tensor, lag: tuple[int, ...]) 
     product, own, other = (
         pair.sum(dim=2).double() for pair in (here * there, here.square(), there.square())
     )
-    floor = _FLAT * weight.sum(dim=2).double()
-    return product / ((own + floor) * (other + floor)).sqrt().clamp_min(_FLAT)
+    floor = weight.sum(dim=2).double().clamp_min(1)
+    return product / ((own + floor) * (other + floor)).sqrt()
 
 
 def _kurtosis(values: Tensor) -> Tensor:
     # both sides far above nothing: a direction that is empty has the kurtosis 1 and no more
-    squares = values.square() + _FLAT
+    squares = values.square() + 1
     mean = squares.mean(dim=2).double()
     return (squares / mean.to(squares)[:, :, None]).square().mean(dim=2).double().log()
