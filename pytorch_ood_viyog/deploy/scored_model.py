@@ -12,9 +12,10 @@ from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..fitting.fitted import MapsState
+from ..layer.branches import runs_first
 from ..layer.checks import check_maps
 from ..layer.convolution import CONVOLUTIONS
-from ..layer.finding import find_layer
+from ..layer.finding import find_layer, layer_named
 from ..layer.first_layer import LayerCall
 from ..layer.manners import unwrap
 
@@ -24,13 +25,13 @@ __all__ = ["MapsToScores", "ScoredModel", "maps_to_scores", "with_score"]
 class _Scorer(Module):
     """What a fitted detector needs to score, without its model; its tensors are buffers."""
 
-    def __init__(self, detector: FirstLayerDetector, layer: Module | None):
+    def __init__(self, detector: FirstLayerDetector):
         super().__init__()
         state = detector._require_state()
         self.names = list(state)
         for name, tensor in state.items():
             self.register_buffer(name, tensor.detach().clone())
-        self.scoring = detector._without_model(layer)
+        self.scoring = detector._without_model()
 
     def of_maps(self, maps: Tensor) -> Tensor:
         return self.scoring._score(check_maps(maps, self.scoring._layout), self._state())
@@ -54,7 +55,7 @@ class MapsToScores(Module):
         :raises RequiresFittingException: if it is not fitted
         """
         super().__init__()
-        self.scorer = _Scorer(detector, _bare_layer(detector.fits))
+        self.scorer = _Scorer(detector)
 
     def forward(self, maps: Tensor) -> Tensor:
         """
@@ -78,9 +79,10 @@ class ScoredModel(Module):
         """
         super().__init__()
         self.model = copy.deepcopy(model).eval()
-        layer = self.model.get_submodule(name)
-        _check_channels(detector.fits, name, layer)
-        scored = _ScoredLayer(layer, detector)
+        read = layer_named(self.model, name)
+        _check_channels(detector.fits, name, read)
+        layer = self.model.get_submodule(runs_first(name))
+        scored = _ScoredLayer(layer, read, detector)
         for module in [*self.model.modules()]:
             for child_name, child in module._modules.items():
                 if child is layer and module is not scored:
@@ -137,21 +139,30 @@ class _Slot:
 
 
 class _ScoredLayer(Module):
-    """Stands in for a layer: gives its output and leaves the score of its first run in a slot."""
+    """
+    Stands in for a layer: gives its output and leaves the score of its first run in a slot. Where
+    it is one of several branches, it stands in for the one that runs first.
+    """
 
-    def __init__(self, layer: Module, detector: FirstLayerDetector):
+    def __init__(self, layer: Module, read: Module, detector: FirstLayerDetector):
         super().__init__()
         self.layer = layer
-        self.scorer = _Scorer(detector, layer if isinstance(layer, CONVOLUTIONS) else None)
+        self.branches = None if read is layer else read
+        self.scorer = _Scorer(detector)
         self.slot = _Slot()
 
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.layer(x)
         if self.slot.is_empty():
-            # the user's hooks may have changed the output; scores are of the raw one
-            raw = self.layer.forward(x) if self.layer._forward_hooks else maps
-            self.slot.put(self.scorer.of_call(LayerCall(self.layer, x, raw)))
+            self.slot.put(self.scorer.of_call(self._call(x, maps)))
         return maps
+
+    def _call(self, x: Tensor, maps: Tensor) -> LayerCall:
+        if self.branches is not None:
+            return LayerCall(self.branches, x)
+        # the user's hooks may have changed the output; scores are of the raw one
+        raw = self.layer.forward(x) if self.layer._forward_hooks else maps
+        return LayerCall(self.layer, x, raw)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -223,17 +234,6 @@ def _checked(detector: object) -> FirstLayerDetector:
     if not isinstance(detector, FirstLayerDetector):
         raise TypeError(f"detector must be a first-layer detector, got {type(detector).__name__}.")
     return detector
-
-
-def _bare_layer(detector: MapsState) -> Module | None:
-    """A copy of the convolution that the detector reads, where it reads one."""
-    if isinstance(detector.layer, Module):
-        layer = detector.layer
-    elif detector.model is not None and detector.layer_name is not None:
-        layer = unwrap(detector.model).get_submodule(detector.layer_name)
-    else:
-        return None
-    return copy.deepcopy(layer) if isinstance(layer, CONVOLUTIONS) else None
 
 
 def _check_channels(detector: MapsState, name: str, layer: Module) -> None:

@@ -11,6 +11,8 @@ from torch.nn import Module
 
 from ..fitting.fitted import Statistics
 from ..layer.first_layer import LayerCall
+from ..layer.linear.effective_convolution import EffectiveConvolution
+from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
 from ..residue.evidence import reader_of
 from ..residue.intent.ratio import IntentRatio, fit_ratio
@@ -19,6 +21,7 @@ from ..residue.intent.shapes import Direction, filter_shaped
 from ..residue.intent.simulation import SIMULATED, UnitRange, benign_inputs, simulate
 from ..residue.intent.whiteness import whiteness
 from ..residue.reader import Reading
+from ..residue.statistics import convolution_of
 from .intent_gradient import LayerGradient
 from .residue import ViyogResidue
 
@@ -124,7 +127,7 @@ class ViyogIntent(ViyogResidue):
     _saved_shapes: ClassVar[dict[str, str]] = ViyogResidue._saved_shapes | {
         "low": "I",
         "projection": "D G",
-        "shaped": "A D",
+        "shaped": "S D",
         "benign": "N D",
         "unit": "",
     }
@@ -143,25 +146,28 @@ class ViyogIntent(ViyogResidue):
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         state = super()._conclude(statistics)
         with without_autocast(statistics["sample"].device):
-            inputs = layer_inputs(self._convolution(), statistics)
+            conv = convolution_of(statistics)
+            inputs = layer_inputs(conv, statistics)
             channels = inputs.transpose(0, 1).flatten(1).double()
             low = statistics["low"]
             low = torch.where(torch.isfinite(low), low, channels.amin(dim=1).to(low))
             state["low"] = low
-            shaped, benign = self._simulated(inputs, state)
+            shaped, benign = self._simulated(conv, inputs, state)
             return state | vars(fit_ratio(shaped, benign))
 
     def _simulated(
-        self, inputs: Tensor, state: dict[str, Tensor]
+        self, conv: EffectiveConvolution, inputs: Tensor, state: dict[str, Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of ID samples with each attack-shaped residue, and with each benign change."""
-        directions = self._shapes()
+        directions = self._shapes(conv)
         groups: dict[tuple[bool, str], list[Tensor]] = {}
         for number, part in enumerate(torch.split(inputs, _CHUNK)):
             seed = self.seed + 10000 * number
             simulated = simulate(part, _units(state), directions, self.eps, seed)
             for is_shaped, name, changed in simulated:
-                reading = self._read_inputs(changed, state)
+                reading = self._read_seen(changed, state)
+                if reading is None:
+                    reading = self._read_maps(conv.maps(changed), state)
                 groups.setdefault((is_shaped, name), []).append(_features(reading, state))
         features = {kind: torch.cat(parts) for kind, parts in groups.items()}
         return (
@@ -169,7 +175,7 @@ class ViyogIntent(ViyogResidue):
             [f for (is_shaped, _), f in features.items() if not is_shaped],
         )
 
-    def _shapes(self) -> dict[str, tuple[Direction, int]]:
+    def _shapes(self, conv: EffectiveConvolution) -> dict[str, tuple[Direction, int]]:
         if self.residues == "gradients":
             gradient = LayerGradient(*self._model_and_layer())
             return {
@@ -177,7 +183,7 @@ class ViyogIntent(ViyogResidue):
                 "three steps": (gradient, 3),
                 "least": (gradient, 0),
             }
-        conv, generator = self._convolution(), torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
         sparse, sparser = (filter_shaped(conv, share, generator) for share in (0.1, 0.05))
         return {"one step": (sparse, 1), "three steps": (sparser, 3), "least": (sparse, 0)}
 
@@ -209,8 +215,10 @@ class ViyogIntent(ViyogResidue):
         """
 
         def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-            changed = self._changed(call.input, state, seed)
-            reading = self._read_inputs(changed, state)
+            changed = LayerCall(call.layer, self._changed(call.input, state, seed))
+            reading = self._read_input(changed, state)
+            if reading is None:
+                reading = self._read_maps(exact_maps(changed), state)
             return _ratio(state)(_features(reading, state))
 
         return self._read_at_layer(x, read)
@@ -228,12 +236,6 @@ class ViyogIntent(ViyogResidue):
             if part is not None:
                 changed[drawn == number] = part.to(changed)
         return changed
-
-    def _read_inputs(self, inputs: Tensor, state: dict[str, Tensor]) -> Reading:
-        conv = self._convolution()
-        call = LayerCall(conv, inputs.to(conv.weight.dtype))
-        reading = self._read_input(call, state)
-        return self._read_maps(call.maps(), state) if reading is None else reading
 
 
 def _features(reading: Reading, state: dict[str, Tensor]) -> Tensor:

@@ -2,19 +2,29 @@
 ViyogResidue: the noise floor in directions that natural images leave empty.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
+from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
-from ..layer.checks import check_count, check_layout, check_maps, check_number
-from ..layer.convolution import Convolution, as_convolution, maps_shape
+from ..layer.checks import (
+    check_count,
+    check_layout,
+    check_maps,
+    check_number,
+    check_range,
+    check_strengths,
+)
+from ..layer.convolution import CONVOLUTIONS
 from ..layer.first_layer import LayerCall
-from ..layer.plain_convolution import exact_maps, plain_convolution
+from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.known_layer import KnownLayer
+from ..layer.linear.plain_convolution import describes, exact_maps
 from ..layer.precision import precise, without_autocast
 from ..residue.conclusion import conclude
 from ..residue.evidence import Settings, reader_of, score
@@ -67,6 +77,12 @@ class ViyogResidue(ResidueReadings):
     model. It does not know intent: sensor noise as strong as an attack scores as one. Nor does it
     withstand an attacker who optimises against it. The README has the numbers for both.
 
+    **Layers.** The weights of a plain convolution are read; of any other first layer (padding that
+    depends on the size, weights computed in the forward pass, patches by ``unfold`` and
+    ``Linear``, several branches) the answers to impulses tell which convolution it is, once per
+    fit. A layer that is none is refused by ``fit`` with a ``RuntimeError`` that says what was
+    found.
+
     Fitting needs one pass and constant memory: everything is concluded from ``sample_size`` ID
     images, chosen by their content, so that neither order nor batches matter. All of them must
     have one size.
@@ -108,8 +124,9 @@ class ViyogResidue(ResidueReadings):
     ):
         """
         :param model: model whose first convolution is read; ``None`` to use feature maps only,
-            then the convolution is needed as ``layer``
-        :param layer: convolution to read instead, as dotted name or module
+            then the layer that made them is needed as ``layer``
+        :param layer: layer to read instead, as dotted name or module: any whose output is linear
+            in its input and, away from the border, shift-equivariant
         :param eps: strengths of the residues that count as ADV, as fractions of the input's
             dynamic range
         :param input_range: dynamic range of the convolution's input, one number or one per
@@ -128,14 +145,17 @@ class ViyogResidue(ResidueReadings):
         :raises RuntimeError: if the model has no convolution and no layer is named
         """
         super().__init__(model, layer=layer)
-        self.eps = _strengths(eps)
-        self.input_range = _range(input_range)
+        self.eps = check_strengths("eps", eps)
+        self.input_range = check_range("input_range", input_range)
         self.directions = directions
         self.kappa = kappa
         self.shrinkage = shrinkage
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
         self._known_key: tuple[dict[str, Tensor], Hashable] | None = None
+        self._known_layer = KnownLayer()
+        # of a deployed detector: integers, which cannot be read from a tensor while tracing
+        self._deployed_geometry: Geometry | None = None
 
     @property
     def directions(self) -> int:
@@ -178,6 +198,7 @@ class ViyogResidue(ResidueReadings):
         "local_offset": "M",
         "window_offset": "R",
         "energies": "K",
+        "geometry": "6 A",
         "scale": "I",
         "means": "L F",
         "whitening": "F F",
@@ -188,9 +209,10 @@ class ViyogResidue(ResidueReadings):
     }
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        conv = self._convolution()
+        layer = self._layer_read()
+        conv = self._known_layer.describe(layer, inputs, maps)
         if inputs is not None:  # rounding to half precision would count as noise
-            maps = exact_maps(LayerCall(conv, inputs, maps))
+            maps = exact_maps(LayerCall(layer, inputs, maps), conv)
         return measure(conv, maps, inputs, self.sample_size, self.seed)
 
     def _merge(self, one: Statistics, other: Statistics) -> Statistics:
@@ -198,7 +220,7 @@ class ViyogResidue(ResidueReadings):
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         with without_autocast(statistics["sample"].device):
-            return conclude(self._convolution(), statistics, self._settings)
+            return conclude(statistics, self._settings)
 
     @property
     def _settings(self) -> Settings:
@@ -211,17 +233,30 @@ class ViyogResidue(ResidueReadings):
             self.seed,
         )
 
-    def _convolution(self) -> Convolution:
+    def _layer_read(self) -> Module:
         if isinstance(self.layer, Module):
-            return as_convolution(self.layer)
+            return self.layer
         if self._first_layer is not None and self._first_layer.name is not None:
-            return as_convolution(self._first_layer.layer())
+            return self._first_layer.layer()
         raise RuntimeError(
-            "ViyogResidue needs the weights of the convolution that made the feature maps. Pass "
+            "ViyogResidue needs to know the layer that made the feature maps. Pass "
             "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
         )
 
     # -- predict ----------------------------------------------------------------------------
+
+    @staticmethod
+    def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
+        Geometry.from_tensor(tensors["geometry"])
+
+    def _without_model(self) -> Self:
+        bare = super()._without_model()
+        bare._known_layer = KnownLayer()
+        bare._deployed_geometry = self._geometry(self._require_state())
+        return bare
+
+    def _geometry(self, state: dict[str, Tensor]) -> Geometry:
+        return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         return score(self._features(maps, state), state, self._settings)
@@ -236,12 +271,13 @@ class ViyogResidue(ResidueReadings):
         return self._read_call(call, state).features
 
     def _read_maps(self, maps: Tensor, state: dict[str, Tensor]) -> Reading:
-        windows = Windows.of(self._convolution(), tuple(maps.shape[2:]))
+        shape = tuple(maps.shape[2:])
+        windows = Windows.of(self._geometry(state), shape)
         packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
             responses = reader.from_maps(packed, windows)
-            return Reading(responses, windows, tuple(maps.shape[2:]), reader.features(responses))
+            return Reading(responses, windows, shape, reader.features(responses))
 
     def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
         """Read once for all that read the same: the reading is nearly all of the work."""
@@ -255,20 +291,27 @@ class ViyogResidue(ResidueReadings):
         return reading
 
     def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
-        """From the layer's input, without its maps; ``None`` where the padding is in the way."""
-        conv = plain_convolution(call)
-        if conv is None:
+        """From the layer's input, without its maps; ``None`` where it does not tell these."""
+        geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
+        if not describes(geometry, call, len(state["scale"])):
             return None
-        shape = maps_shape(conv, call.input)
-        check_layout(shape, self._layout)
-        windows = Windows.of(conv, shape[2:])
-        field = windows.field(conv, call.input, shape[2:])
+        spatial = geometry.maps_shape(inputs)
+        if isinstance(call.layer, CONVOLUTIONS):
+            check_layout((call.input.shape[0], call.layer.out_channels, *spatial), self._layout)
+        return self._read_seen(call.input, state)
+
+    def _read_seen(self, inputs: Tensor, state: dict[str, Tensor]) -> Reading | None:
+        """From what the layer sees; ``None`` where the padding is in the way."""
+        geometry = self._geometry(state)
+        shape = geometry.maps_shape(tuple(inputs.shape[2:]))
+        windows = Windows.of(geometry, shape)
+        field = windows.field(geometry, inputs)
         if field is None:
             return None
         with without_autocast(field.device):
             reader = reader_of(state)
-            responses = reader.from_input(conv, precise(field), windows)
-            return Reading(responses, windows, shape[2:], reader.features(responses))
+            responses = reader.from_input(geometry, precise(field), windows)
+            return Reading(responses, windows, shape, reader.features(responses))
 
     def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
         """Equal for detectors of equal directions, whose readings are the same."""
@@ -279,16 +322,3 @@ class ViyogResidue(ResidueReadings):
             numbers = torch.cat([state["energies"], state["mean"]]).tolist()
             known = self._known_key = (state, tuple(numbers))
         return known[1]
-
-
-def _strengths(eps: Sequence[float]) -> tuple[float, ...]:
-    strengths = tuple(check_number("eps", value, low=1e-9, high=1.0) for value in eps)
-    if not strengths or list(strengths) != sorted(set(strengths)):
-        raise ValueError(f"eps must be ascending fractions of the dynamic range, got {eps}.")
-    return strengths
-
-
-def _range(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
-    if value is None or isinstance(value, (int, float)):
-        return None if value is None else check_number("input_range", value, low=1e-30)
-    return tuple(check_number("input_range", width, low=1e-30) for width in value)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
-from torch.nn import Module
 from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
@@ -131,9 +130,9 @@ class ResidueView(FirstLayerDetector):
     def _require_state(self) -> dict[str, Tensor]:
         return self.residue._require_state()
 
-    def _without_model(self, layer: Module | None) -> Self:
-        bare = super()._without_model(layer)
-        bare.residue = self.residue._without_model(layer)
+    def _without_model(self) -> Self:
+        bare = super()._without_model()
+        bare.residue = self.residue._without_model()
         return bare
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:

@@ -12,26 +12,19 @@ from torch.nn import Module
 
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_layout, check_number
-from ..layer.convolution import maps_shape
 from ..layer.first_layer import LayerCall
-from ..layer.plain_convolution import plain_convolution
+from ..layer.linear.plain_convolution import maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype
 from .base import PAPER, FirstLayerDetector
 
 __all__ = ["Viyog", "bounded_transform", "infinity_norm"]
 
-
-# keeps neighbouring float32 norms apart in the bounded score: their relative distance of 6e-8
-# times this is five units in the last place of a float64 near 1
-_SEPARATION = 1e-8
-# the gate is lowered where it is closer to 1 than this: far more than the logarithm can add
-_CROWDED = 1e-4
 # maps that are computed at once: more leave a CPU's caches and are new memory each time, which
 # costs as much as the convolution
 _CACHED_BYTES = 2**23
 # fewest parts of a batch, and all on a GPU, where starting many kernels costs more
 _PARTS = 2
-# stands for 0 in logarithms: half of the smallest float32
+# smallest temperature: half of the smallest float32
 _SMALLEST = 2.0**-150
 
 
@@ -51,17 +44,12 @@ def bounded_transform(norms: Tensor, baseline: Tensor, temperature: float) -> Te
     The bounded transform of the centred norm :math:`c = n - b`,
 
     .. math::
-        g(c) = \\frac{\\mathrm{sign}(c)}{1 + \\exp(-\\exp(|c| / T))},
+        g(c) = \\frac{\\mathrm{sign}(c)}{1 + \\exp(-\\exp(|c| / T))}
 
-    plus :math:`10^{-8} \\ln (n / b)`, which is far below the differences that matter and keeps
-    the ranks exact where :math:`T` dwarfs the norms: distinct float32 norms never tie, of any
-    scale, while :math:`|c| < 3 T`. Where :math:`|g|` leaves the logarithm no room below 1
-    (:math:`|c| > 2.2 T`) it is lowered, by less than :math:`2 \\cdot 10^{-6}`. (In float64
-    norms, differences below one part in :math:`10^{7}` may tie where they are below
-    :math:`10^{-13} T`.)
-
-    :math:`g` jumps from -0.731 over 0 to 0.731 at :math:`c = 0`. Beyond :math:`3 T` it
-    saturates, in float64 too.
+    in float64. It jumps from -0.731 over 0 to 0.731 at :math:`c = 0`. **Ties.** While
+    :math:`|c| \\leq 2 T`, norms that differ by :math:`10^{-12} T` or more have different values;
+    closer ones may tie. Farther out ever larger differences do, and from :math:`3.7 T` on all
+    values are :math:`\\pm 1`.
 
     :param norms: norms :math:`n`, any shape, float64
     :param baseline: mean ID norm :math:`b`, a scalar
@@ -70,15 +58,7 @@ def bounded_transform(norms: Tensor, baseline: Tensor, temperature: float) -> Te
         the norm is
     """
     centred = norms - baseline
-    gate = torch.sigmoid(torch.exp(centred.abs() / temperature))
-    log_baseline = baseline.clamp_min(_SMALLEST).log()
-    log_ratio = norms.clamp_min(_SMALLEST).log() - log_baseline
-    # the most that the logarithm can add to the magnitude on either side of the baseline
-    above = (baseline + 3 * temperature).log() - log_baseline
-    below = log_baseline - math.log(_SMALLEST)
-    reserve = _SEPARATION * torch.where(centred > 0, above, below)
-    lowered = gate - reserve * (1 - (1 - gate) / _CROWDED).clamp_min(0)
-    values = (centred.sign() * lowered + _SEPARATION * log_ratio).clamp(-1, 1)
+    values = centred.sign() * torch.sigmoid(torch.exp(centred.abs() / temperature))
     return values.masked_fill(norms.isinf(), torch.inf)
 
 

@@ -4,6 +4,7 @@ What a first-layer detector holds: its model and layer, statistics of ID data an
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pytorch_ood.api import FeatureMapsDetector, ModelNotSetException, RequiresFittingException
@@ -29,7 +30,8 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
     requires_fit = True
 
     #: what a saved state holds, with the shapes of these tensors: ``C`` are the channels of the
-    #: maps, other names stand for one size each, ``...`` for any further axes
+    #: maps, ``A`` their spatial axes, 6 is six, other names stand for one size each, ``...`` for
+    #: any further axes
     _saved_shapes: ClassVar[dict[str, str]] = {}
     #: whether that are the statistics, which are concluded anew after loading, or the state
     _saves_statistics: ClassVar[bool] = True
@@ -125,10 +127,18 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
         device = self.device
         return x if device is None else x.to(device)
 
-    def _without_model(self, layer: Module | None) -> Self:
-        """A copy to deploy, without model, statistics and state, that knows this layer."""
+    @staticmethod
+    def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
+        """
+        What the shapes of a saved state do not tell of its values.
+
+        :raises ValueError: if no fit gives them
+        """
+
+    def _without_model(self) -> Self:
+        """A copy to deploy, without model, layer, statistics and state."""
         bare = copy.copy(self)
         bare.__dict__.update(
-            model=None, layer=layer, _first_layer=None, _statistics=None, _state=None
+            model=None, layer=None, _first_layer=None, _statistics=None, _state=None
         )
         return bare

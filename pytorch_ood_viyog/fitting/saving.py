@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..layer.convolution import CONVOLUTIONS
-from ..layer.finding import find_layer
+from ..layer.finding import find_layer, layer_named
 from ..layer.manners import unwrap
 from .fitted import MapsState
 
 __all__ = ["STATE_VERSION", "differing_settings", "load_state", "saved_state", "settings_of"]
 
 #: changes whenever saved states of older releases would be misread
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 _KEYS = {"class", "version", "settings", "layer", "layout", "tensors"}
 # far more than any state takes, far less than would fill a machine
@@ -79,6 +79,7 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
     layout = _checked_layout(state["layout"])
     _check_layer(detector, state["layer"], layout)
     tensors = _checked_tensors(state["tensors"], _shapes(detector), layout)
+    detector._check_loaded(tensors)
     try:
         loaded = type(detector)(detector.model, layer=detector.layer, **state["settings"])
     except (TypeError, ValueError) as error:
@@ -165,7 +166,7 @@ def _layer(detector: MapsState, name: str | None) -> Module | None:
     if detector._first_layer is None or name is None:
         return None
     model = unwrap(detector._first_layer.model)
-    return model.get_submodule(find_layer(model, name))
+    return layer_named(model, find_layer(model, name))
 
 
 def _checked_tensors(
@@ -175,7 +176,7 @@ def _checked_tensors(
         raise ValueError(
             f"The tensors of the state must be {sorted(shapes)}, got {sorted(map(str, tensors))}."
         )
-    sizes = {"C": layout[0]}
+    sizes = {"C": layout[0], "A": layout[1] - 2, "6": 6}
     for name, shape in shapes.items():
         tensor = tensors[name]
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:

@@ -3,6 +3,7 @@ What the detectors accept: batches, labels and feature maps, with errors that sa
 """
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -17,6 +18,8 @@ __all__ = [
     "check_layout",
     "check_maps",
     "check_number",
+    "check_range",
+    "check_strengths",
 ]
 
 
@@ -157,3 +160,32 @@ def _sum_dtype(tensor: Tensor) -> torch.dtype:
 def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:
     low, high = torch.aminmax(values.reshape(values.shape[0], -1), dim=1)
     return low, high
+
+
+def check_strengths(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """
+    :param name: name of the argument, for the message
+    :param values: strengths of residues, as fractions of a dynamic range
+    :return: ``values``
+    :raises TypeError: if one is not a number
+    :raises ValueError: if there are none, they do not ascend, or one is out of range
+    """
+    strengths = tuple(check_number(name, value, low=1e-9, high=1.0) for value in values)
+    if not strengths or list(strengths) != sorted(set(strengths)):
+        raise ValueError(f"{name} must be ascending fractions of the dynamic range, got {values}.")
+    return strengths
+
+
+def check_range(
+    name: str, value: float | Sequence[float] | None
+) -> float | tuple[float, ...] | None:
+    """
+    :param name: name of the argument, for the message
+    :param value: one positive number, one per channel, or ``None``
+    :return: ``value``
+    :raises TypeError: if it holds something else
+    :raises ValueError: if a number is not positive and finite
+    """
+    if value is None or isinstance(value, (int, float)):
+        return None if value is None else check_number(name, value, low=1e-30)
+    return tuple(check_number(name, width, low=1e-30) for width in value)

@@ -4,13 +4,14 @@ Find a layer in a model by name or by what it is.
 
 from torch.nn import Module
 
-from .convolution import CONVOLUTIONS
+from .branches import SEPARATOR, Branches, names_in
+from .convolution import CONVOLUTIONS, Convolution
 from .manners import unwrap
 
-__all__ = ["convolutions", "find_layer", "known_convolutions"]
+__all__ = ["convolutions", "find_layer", "known_convolutions", "layer_named"]
 
 
-def convolutions(model: Module) -> dict[str, Module]:
+def convolutions(model: Module) -> dict[str, Convolution]:
     """
     :param model: the unwrapped model
     :return: dotted names and modules of all ``Conv1d``, ``Conv2d`` and ``Conv3d`` (and
@@ -22,11 +23,16 @@ def convolutions(model: Module) -> dict[str, Module]:
 def find_layer(model: Module, layer: str | Module) -> str:
     """
     :param model: the unwrapped model
-    :param layer: name (wrappers' prefixes allowed) or module of a layer
+    :param layer: name (wrappers' prefixes allowed) or module of a layer, or names of several
+        convolutions that take the same tensor, the first to run first: ``"stem.a + stem.b"``
     :return: its dotted name
     :raises ValueError: if the model does not contain it
     """
     names: dict[str, Module] = {name: module for name, module in model.named_modules() if name}
+    if isinstance(layer, Branches):
+        return layer.name
+    if isinstance(layer, str) and len(names_in(layer)) > 1:
+        return SEPARATOR.join(find_layer(model, name) for name in names_in(layer))
     if isinstance(layer, Module):
         inner = unwrap(layer)
         for name, module in names.items():
@@ -43,6 +49,16 @@ def find_layer(model: Module, layer: str | Module) -> str:
     raise ValueError(
         f"{type(model).__name__} does not contain {wanted}. {known_convolutions(model)}"
     )
+
+
+def layer_named(model: Module, name: str) -> Module:
+    """
+    :param model: the unwrapped model
+    :param name: dotted name of a layer, or those of branches
+    :return: the layer, or the :class:`Branches`
+    """
+    layers = [model.get_submodule(part) for part in names_in(name)]
+    return layers[0] if len(layers) == 1 else Branches(name, layers)
 
 
 def known_convolutions(model: Module) -> str:

@@ -12,18 +12,16 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
+from .branches import names_in, runs_first
 from .convolution import CONVOLUTIONS
-from .finding import convolutions, find_layer, known_convolutions
+from .finding import convolutions, find_layer, known_convolutions, layer_named
+from .first_to_run import LayerReached, first_to_run
 from .hooks import PassHooks
 from .manners import as_found, modules_of, unwrap
 
 __all__ = ["FirstLayer", "LayerCall"]
 
 T = TypeVar("T")
-
-
-class _LayerReached(BaseException):
-    """Ends a forward pass; no ``Exception``, so that the model's own handlers let it through."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ class LayerCall:
 class FirstLayer:
     """
     The layer of a model that the detectors read: by default the first convolution to *execute*,
-    which need not be the first that is registered, or a layer that the user names.
+    which need not be the first that is registered, or a layer that the user names. Further
+    convolutions that take the same tensor, as in stems of several branches, belong to it.
 
     The model runs up to that layer only. A hook that lives for one call, and acts for the calling
     thread alone, hands the layer's input to the reader and ends the forward pass.
@@ -93,6 +92,7 @@ class FirstLayer:
             were never initialised
         """
         model = unwrap(self.model)
+        self.find(x)
         reader = _LayerReader(self, self._candidates(model), read, stop=True)
         with as_found(model), reader:
             model(x)
@@ -106,7 +106,19 @@ class FirstLayer:
         """
         if self.name is None:
             raise RuntimeError("The first convolution is not known before a forward pass.")
-        return unwrap(self.model).get_submodule(self.name)
+        return layer_named(unwrap(self.model), self.name)
+
+    def find(self, x: Tensor) -> None:
+        """
+        Find out which layer is the first, unless it is known: one sample runs to the first
+        convolution, and beyond it as long as others may come that take the same tensor.
+
+        :param x: batch of model inputs
+        """
+        if self.name is None:
+            model = unwrap(self.model)
+            self._candidates(model)
+            self.name = first_to_run(model, x[:1])
 
     @contextmanager
     def reading(self, read: Callable[[LayerCall], Any]) -> Iterator[None]:
@@ -140,8 +152,8 @@ class FirstLayer:
                 f"the model once on a batch first."
             )
         if self.name is None:
-            return convolutions(model)
-        return {self.name: model.get_submodule(self.name)}
+            return dict(convolutions(model))
+        return {self.name: model.get_submodule(runs_first(self.name))}
 
     def _never_ran(self, model: Module) -> str:
         looked_for = f"Layer {self.name!r}" if self.name else "A convolution"
@@ -178,7 +190,7 @@ class _LayerReader:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         self.hooks.__exit__()
-        return kind is not None and issubclass(kind, _LayerReached)
+        return kind is not None and issubclass(kind, LayerReached)
 
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(
@@ -189,13 +201,15 @@ class _LayerReader:
             self.owner.name = name
             try:
                 call = _call(name, layer, args, kwargs, output)
+                if len(names_in(name)) > 1:
+                    call = LayerCall(self.owner.layer(), call.input)
                 with torch.no_grad():  # the model may have switched gradients on
                     self.outcome.append((self.read(call), None))
             except Exception as error:  # kept: the model's own handlers must not swallow it
                 self.outcome.append((None, error))
-                raise _LayerReached from None
+                raise LayerReached from None
             if self.stop:
-                raise _LayerReached
+                raise LayerReached
 
         return hook
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Module
+from torch.nn import Conv2d, Linear, Module
 
 from ..layer.finding import find_layer
 from ..layer.first_layer import FirstLayer, LayerCall
@@ -58,7 +58,8 @@ class SharedPass:
         :param model: model to run, also wrapped in ``DataParallel``, ``DistributedDataParallel``
             or ``torch.compile``
         :param layer: first layer to read; default is the first convolution that executes
-        :param head: layer whose input are the features; default is the last ``Linear`` that runs
+        :param head: layer whose input are the features; default is the last ``Linear``, or 1×1
+            convolution of pooled features, that runs
         :param feature_maps: layer whose output are the feature maps
         :param logits: picks the logits out of the model's output; default takes the output itself
         :raises ValueError: if a layer is not part of the model
@@ -88,6 +89,8 @@ class SharedPass:
             self._run_to_first_layer(x, read_first_layer)
             return Representations()
         model = unwrap(self.model)
+        if read_first_layer is not None:
+            self._require_first_layer().find(x)
         with ExitStack() as stack:
             stack.enter_context(as_found(model))
             if read_first_layer is not None:
@@ -128,14 +131,19 @@ class SharedPass:
         return self._first_layer
 
     def _watch_head(self, model: Module, hooks: PassHooks) -> dict[str, Tensor]:
-        """Filled in the pass with the input of the head, or of the last ``Linear`` that ran."""
+        """Filled in the pass with the input of the head, or of the last likely one that ran."""
         inputs: dict[str, Tensor] = {}
 
         def remember(name: str) -> Callable[..., None]:
-            def hook(_: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            def hook(layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                taken = next(iter((*args, *kwargs.values())))
+                if isinstance(layer, Conv2d) and self.head_name is None:
+                    if taken.shape[2:].numel() != 1:
+                        return
+                    taken = taken.flatten(1)  # pooled features: the convolution is a linear layer
                 inputs.clear()
                 # a copy: what comes after the layer may work in place
-                inputs[name] = next(iter((*args, *kwargs.values()))).detach().clone()
+                inputs[name] = taken.detach().clone()
 
             return hook
 
@@ -146,7 +154,7 @@ class SharedPass:
     def _head_candidates(self, model: Module) -> dict[str, Module]:
         if self.head_name is not None:
             return {self.head_name: model.get_submodule(self.head_name)}
-        return {name: m for name, m in model.named_modules() if isinstance(m, Linear)}
+        return {name: m for name, m in model.named_modules() if _may_be_head(m)}
 
     def _features(self, inputs: dict[str, Tensor], count: int) -> Tensor:
         if not inputs:
@@ -188,6 +196,11 @@ class SharedPass:
                 f"Pass a function that picks them from the model's output by logits=..."
             )
         return logits.detach()
+
+
+def _may_be_head(module: Module) -> bool:
+    pointwise = isinstance(module, Conv2d) and set(module.kernel_size) == {1}
+    return isinstance(module, Linear) or pointwise
 
 
 def _last(name: str | None, outputs: list[Tensor]) -> Tensor:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..fitting.fitted import Statistics
-from ..layer.convolution import Convolution
+from ..layer.linear.effective_convolution import Geometry
 from .contrast import fisher_contrast
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import shrunk_whitening
 from .reader import Reader, fit_reader
-from .statistics import dynamic_range
+from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
 __all__ = ["conclude"]
@@ -24,22 +24,23 @@ _CHUNK = 8
 _BELOW_LEAST = 0.01
 
 
-def conclude(conv: Convolution, statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
+def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
     """
-    :param conv: the convolution
     :param statistics: what was kept of the ID data
     :param settings: the detector's settings
-    :return: fitted state: the :class:`Reader`'s directions and kernels, ``scale`` (dynamic range
-        of the input), ``means`` and ``whitening`` of the hypotheses, ``centre`` and ``spread`` of
-        the evidence on ID, ``least`` scores of ID with the residue of each strength, and the
-        ``contrast`` of ID and ADV
+    :return: fitted state: the :class:`Reader`'s directions and kernels, ``geometry`` of the layer,
+        ``scale`` (dynamic range of the input), ``means`` and ``whitening`` of the hypotheses,
+        ``centre`` and ``spread`` of the evidence on ID, ``least`` scores of ID with the residue of
+        each strength, and the ``contrast`` of ID and ADV
     """
-    windows = Windows.of(conv, tuple(statistics["shape"].tolist()))
+    conv = convolution_of(statistics)
+    windows = Windows.of(conv.geometry, tuple(statistics["shape"].tolist()))
     scale = dynamic_range(conv, statistics, settings.input_range)
     sample = _in_own_order(statistics["sample"])
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
-    groups = _feature_groups(conv, sample, reader, windows, scale, settings)
-    state = vars(reader) | {"scale": scale} | _fit_hypotheses(groups, settings)
+    groups = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
+    known = {"scale": scale, "geometry": statistics["geometry"]}
+    state = vars(reader) | known | _fit_hypotheses(groups, settings)
     evidence, *with_residues = _held_out_evidence(groups, settings)
     centre, spread = evidence.mean(), evidence.std(correction=0)
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -96,7 +97,7 @@ def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]
 
 
 def _feature_groups(
-    conv: Convolution,
+    geometry: Geometry,
     maps: Tensor,
     reader: Reader,
     windows: Windows,
@@ -111,6 +112,6 @@ def _feature_groups(
     chunks = []
     for part in torch.split(maps, _CHUNK):
         local, around = reader.from_maps(part, windows)
-        noise, more = reader.white_noise(conv, windows, counts, len(part), scale, generator)
+        noise, more = reader.white_noise(geometry, windows, counts, len(part), scale, generator)
         chunks.append([reader.features((local + e * noise, around + e * more)) for e in strengths])
     return [torch.cat(group) for group in zip(*chunks, strict=True)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..layer.convolution import Convolution, dense_kernel
-from ..layer.precise_convolution import convolve_differences
+from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype, precise
 from .directions import quiet_directions
 from .features import features
@@ -94,30 +94,30 @@ class Reader:
         around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
         return windows.positions(local).flatten(2), around.sum(dim=0)
 
-    def from_input(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
+    def from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         """
-        :param conv: the convolution
+        :param geometry: grid of the layer
         :param field: the part of the layer's input that the windows see
         :param windows: where it is read
         :return: responses :math:`z`
         """
-        local, around = self._linear(conv, field, windows)
+        local, around = self._linear(geometry, field, windows)
         return (
             local + self.local_offset.to(field.dtype)[:, None],
             around + self.window_offset.to(field.dtype)[:, None],
         )
 
-    def _linear(self, conv: Convolution, field: Tensor, windows: Windows) -> Responses:
-        stride = windows.input_stride(conv)
-        own = windows.positions_field(conv, field)
+    def _linear(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
+        stride = windows.input_stride(geometry)
+        own = windows.positions_field(geometry, field)
         undilated = (1,) * len(stride)
-        local = convolve_differences(own, self.local_kernel, stride, conv.dilation)
+        local = convolve_differences(own, self.local_kernel, stride, geometry.dilation)
         around = convolve_differences(field, self.window_kernel, stride, undilated)
         return local.flatten(2), around.flatten(2)
 
     def white_noise(
         self,
-        conv: Convolution,
+        geometry: Geometry,
         windows: Windows,
         counts: tuple[int, ...],
         samples: int,
@@ -128,7 +128,7 @@ class Reader:
         Responses to a residue of random signs that spans the whole dynamic range; a residue of
         strength :math:`\\epsilon` adds :math:`\\epsilon` times these, as all of it is linear.
 
-        :param conv: the convolution
+        :param geometry: grid of the layer
         :param windows: where the residue is read
         :param counts: number of windows along each axis
         :param samples: number of samples
@@ -137,7 +137,7 @@ class Reader:
         :return: responses, without offset
         """
         kernel = self.window_kernel
-        stride = windows.input_stride(conv)
+        stride = windows.input_stride(geometry)
         sizes = [
             (count - 1) * step + reach
             for count, step, reach in zip(counts, stride, kernel.shape[2:], strict=True)
@@ -145,7 +145,7 @@ class Reader:
         amplitude = scale.float().view(-1, *[1] * len(sizes))
         shape = (samples, kernel.shape[1], *sizes)
         signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-        return self._linear(conv, precise(signs * amplitude), windows)
+        return self._linear(geometry, precise(signs * amplitude), windows)
 
     def features(self, responses: Responses) -> Tensor:
         """
@@ -157,21 +157,21 @@ class Reader:
 
 
 def fit_reader(
-    conv: Convolution, maps: Tensor, windows: Windows, scale: Tensor, count: int
+    conv: EffectiveConvolution, maps: Tensor, windows: Windows, scale: Tensor, count: int
 ) -> Reader:
     """
     Find the directions that ID images leave quiet, twice: among the channels at a position, and
     among the quietest of these directions in the position's neighbourhood. Neighbours matter for
     strided stems, whose filters see the finest detail only together.
 
-    :param conv: the convolution
+    :param conv: what the layer does
     :param maps: packed maps of ID samples, :math:`K \\times C \\times *S`
     :param windows: where they are read
     :param scale: dynamic range of each input channel, shape :math:`C_{in}`
     :param count: number of directions of each kind
     :return: the reader
     """
-    kernel = dense_kernel(conv)
+    kernel = conv.kernel
     scale = scale.view(1, -1, *[1] * (kernel.dim() - 2))
     vectors = _rows(maps.movedim(1, -1).reshape(-1, maps.shape[1]))
     mean = vectors.mean(dim=0)
@@ -181,11 +181,10 @@ def fit_reader(
 
     local_kernel = torch.einsum("mc,c...->m...", local, kernel)
     quiet = local[: _window_directions(maps, windows)]
-    extended = extended_kernel(conv, local_kernel[: len(quiet)])
+    extended = extended_kernel(conv.geometry, local_kernel[: len(quiet)])
     around = _neighbourhood_covariance(maps, mean, quiet, windows)
     window, more_energies = quiet_directions(around, _gram(extended * scale), count)
-    bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.detach().double()
-    offset = local @ (bias - mean)
+    offset = local @ (conv.bias - mean)
     return Reader(
         mean=mean,
         local=local,

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..fitting import content_sample
 from ..fitting.fitted import Statistics
-from ..layer.convolution import Convolution, dense_kernel
+from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ..layer.precision import full_precision
 from .windows import Windows
 
-__all__ = ["dynamic_range", "measure", "merge"]
+__all__ = ["convolution_of", "dynamic_range", "measure", "merge"]
 
 # memory that the sample of maps may take
 _SAMPLE_BYTES = 2**27
@@ -22,20 +22,20 @@ _VECTORS = 65536
 
 
 def measure(
-    conv: Convolution, maps: Tensor, inputs: Tensor | None, sample_size: int, seed: int
+    conv: EffectiveConvolution, maps: Tensor, inputs: Tensor | None, sample_size: int, seed: int
 ) -> Statistics:
     """
-    :param conv: the convolution
+    :param conv: what the layer does
     :param maps: its raw maps for a batch of ID samples
     :param inputs: its inputs, where they are known
     :param sample_size: number of samples to keep
     :param seed: seed of their choice
     :return: ``sample``, packed maps of the chosen samples, and their ``priority``; ``low`` and
         ``high``, extremes of the inputs per channel, infinite where unknown; ``shape``, the
-        spatial shape of the maps
+        spatial shape of the maps; ``kernel``, ``bias`` and ``geometry`` of the layer
     """
     shape = tuple(maps.shape[2:])
-    packed = full_precision(Windows.of(conv, shape).pack(maps))
+    packed = full_precision(Windows.of(conv.geometry, shape).pack(maps))
     priority = content_sample.priorities(maps if inputs is None else inputs, seed)
     priority, sample = content_sample.draw(priority, packed, _capacity(packed, sample_size))
     low, high = _extremes(inputs, conv.in_channels, maps.device)
@@ -45,7 +45,19 @@ def measure(
         "low": low,
         "high": high,
         "shape": torch.tensor(shape),
+        "kernel": conv.kernel,
+        "bias": conv.bias,
+        "geometry": conv.geometry.to_tensor(),
     }
+
+
+def convolution_of(statistics: Statistics) -> EffectiveConvolution:
+    """
+    :param statistics: statistics of ID samples
+    :return: the layer that made their maps
+    """
+    geometry = Geometry.from_tensor(statistics["geometry"])
+    return EffectiveConvolution(statistics["kernel"], statistics["bias"], geometry)
 
 
 def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
@@ -67,7 +79,8 @@ def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
         _capacity(one["sample"], sample_size),
     )
     device = one["low"].device
-    return {
+    layer = {name: one[name] for name in ("kernel", "bias", "geometry")}
+    return layer | {
         "priority": priority,
         "sample": sample,
         "low": torch.minimum(one["low"], other["low"].to(device)),
@@ -78,10 +91,10 @@ def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
 
 
 def dynamic_range(
-    conv: Convolution, statistics: Statistics, given: float | Sequence[float] | None
+    conv: EffectiveConvolution, statistics: Statistics, given: float | Sequence[float] | None
 ) -> Tensor:
     """
-    :param conv: the convolution
+    :param conv: what the layer does
     :param statistics: statistics of the ID data
     :param given: range that the user gave, one number or one per channel
     :return: dynamic range of each input channel: as given, as read from the inputs, or where only
@@ -118,10 +131,9 @@ def _extremes(inputs: Tensor | None, channels: int, device: torch.device) -> tup
     return low.double(), high.double()
 
 
-def _reconstructed_extremes(conv: Convolution, maps: Tensor) -> tuple[Tensor, Tensor]:
-    inverse = torch.linalg.pinv(dense_kernel(conv).flatten(1))
+def _reconstructed_extremes(conv: EffectiveConvolution, maps: Tensor) -> tuple[Tensor, Tensor]:
+    inverse = torch.linalg.pinv(conv.kernel.flatten(1))
     vectors = maps.movedim(1, -1).reshape(-1, maps.shape[1])
     vectors = vectors[:: max(1, len(vectors) // _VECTORS)].double()
-    bias = 0 if conv.bias is None else conv.bias.detach().double()
-    patches = ((vectors - bias) @ inverse.T).reshape(len(vectors), conv.in_channels, -1)
+    patches = ((vectors - conv.bias) @ inverse.T).reshape(len(vectors), conv.in_channels, -1)
     return patches.amin(dim=(0, 2)), patches.amax(dim=(0, 2))

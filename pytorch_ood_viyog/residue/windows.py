@@ -1,5 +1,5 @@
 """
-What white noise on a convolution's input does to its maps, and where in its maps no border is.
+Where in a first layer's maps no border is, and what of its input is seen there.
 """
 
 import itertools
@@ -10,35 +10,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..layer.convolution import Convolution, padding_of
+from ..layer.linear.effective_convolution import Geometry
 
 __all__ = ["Windows", "extended_kernel"]
-
 
 # more windows than this tell little more about an image
 _MOST_WINDOWS = 1024
 
 
-def extended_kernel(conv: Convolution, kernel: Tensor) -> Tensor:
+def extended_kernel(geometry: Geometry, kernel: Tensor) -> Tensor:
     """
     The kernels that give the maps at a position and at all its neighbours, on the receptive field
     of the whole window of three positions along each axis, without dilation.
 
-    :param conv: the convolution, for its stride and dilation
-    :param kernel: :math:`M \\times C_{in} \\times *K`, read at the dilation of ``conv``
+    :param geometry: stride and dilation of the layer
+    :param kernel: :math:`M \\times C_{in} \\times *K`, read at this dilation
     :return: :math:`M \\cdot 3^d \\times C_{in} \\times *E` with
         :math:`E = dilation (K - 1) + 1 + 2 \\cdot stride`; the window's positions vary fastest
     """
     axes = kernel.dim() - 2
-    sizes = [
-        conv.dilation[i] * (kernel.shape[i + 2] - 1) + 1 + 2 * conv.stride[i] for i in range(axes)
-    ]
+    grid = list(zip(geometry.stride, geometry.reaches, geometry.dilation, strict=True))
+    sizes = [reach + 2 * stride for stride, reach, _ in grid]
     extended = kernel.new_zeros(kernel.shape[0], 3**axes, kernel.shape[1], *sizes)
     positions = torch.cartesian_prod(*[torch.arange(3)] * axes).reshape(-1, axes).tolist()
     for neighbour, position in enumerate(positions):
         place = extended[:, neighbour]
-        for i, (stride, dilation) in enumerate(zip(conv.stride, conv.dilation, strict=True)):
-            reach = dilation * (kernel.shape[i + 2] - 1) + 1
+        for i, (stride, reach, dilation) in enumerate(grid):
             place = place.narrow(i + 2, position[i] * stride, reach)
             place = place.movedim(i + 2, 0)[::dilation].movedim(0, i + 2)
         place.copy_(kernel)
@@ -61,21 +58,20 @@ class Windows:
     steps: tuple[int, ...]
 
     @staticmethod
-    def of(conv: Convolution, shape: tuple[int, ...]) -> "Windows":
+    def of(geometry: Geometry, shape: tuple[int, ...]) -> "Windows":
         """
-        :param conv: the convolution
+        :param geometry: grid and padding of the layer
         :param shape: spatial shape of its maps
         :return: windows clear of the padding, or all windows if nothing is clear of it
         """
-        padding = [padding_of(conv, axis) for axis in range(len(shape))]
-        margins = [math.ceil(padding[i] / conv.stride[i]) for i in range(len(shape))]
+        margins = geometry.margins
         if any(size - 2 * margin < 3 for size, margin in zip(shape, margins, strict=True)):
-            margins = [0] * len(shape)
+            margins = (0,) * len(shape)
         inner = [size - 2 * margin for size, margin in zip(shape, margins, strict=True)]
         stepped = max(1, len(shape) - 1)
         step = math.ceil((math.prod(inner) / _MOST_WINDOWS) ** (1 / stepped))
         steps = [step if axis < stepped else 1 for axis in range(len(shape))]
-        return Windows(tuple(margins), tuple(steps))
+        return Windows(margins, tuple(steps))
 
     def pack(self, maps: Tensor) -> Tensor:
         """
@@ -160,38 +156,38 @@ class Windows:
                 values = values.movedim(axis, 0)[::step].movedim(0, axis)
             yield values
 
-    def positions_field(self, conv: Convolution, field: Tensor) -> Tensor:
+    def positions_field(self, geometry: Geometry, field: Tensor) -> Tensor:
         """
-        :param conv: the convolution
+        :param geometry: grid of the layer
         :param field: the part of its input that the windows see
         :return: the part of it that :meth:`positions` see
         """
-        for axis, (step, stride) in enumerate(zip(self.steps, conv.stride, strict=True), 2):
+        for axis, (step, stride) in enumerate(zip(self.steps, geometry.stride, strict=True), 2):
             if step > 1:
                 field = field.narrow(axis, stride, field.shape[axis] - 2 * stride)
         return field
 
-    def input_stride(self, conv: Convolution) -> tuple[int, ...]:
+    def input_stride(self, geometry: Geometry) -> tuple[int, ...]:
         """
-        :param conv: the convolution
+        :param geometry: grid of the layer
         :return: distance between windows on its input, along each axis
         """
-        return tuple(a * b for a, b in zip(self.steps, conv.stride, strict=True))
+        return tuple(a * b for a, b in zip(self.steps, geometry.stride, strict=True))
 
-    def field(self, conv: Convolution, inputs: Tensor, maps: tuple[int, ...]) -> Tensor | None:
+    def field(self, geometry: Geometry, inputs: Tensor) -> Tensor | None:
         """
         The part of the layer's input that the windows see, for use with
-        :func:`extended_kernel` and a stride of ``steps`` times that of the convolution.
+        :func:`extended_kernel` and a stride of ``steps`` times that of the layer.
 
-        :param conv: the convolution
+        :param geometry: grid and padding of the layer
         :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
-        :param maps: spatial shape of its maps
         :return: part of ``inputs``; ``None`` if the windows see padding
         """
+        maps = geometry.maps_shape(tuple(inputs.shape[2:]))
         for axis, margin in enumerate(self.margins):
-            reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
-            start = margin * conv.stride[axis] - padding_of(conv, axis)
-            length = (maps[axis] - 2 * margin - 1) * conv.stride[axis] + reach
+            start = margin * geometry.stride[axis] - geometry.before[axis]
+            length = (maps[axis] - 2 * margin - 1) * geometry.stride[axis]
+            length += geometry.reaches[axis]
             if start < 0 or maps[axis] - 2 * margin < 3:
                 return None
             if start + length > inputs.shape[axis + 2]:

@@ -1,13 +1,13 @@
 """
 Verdicts: detectors in one pass, thresholds calibrated on ID data, what is behind a verdict and how
-often it is right. Imports ``pipeline``, ``detectors``, ``evaluation`` and ``layer``.
+often it is right. ``lda``, the supervised variant, is imported by its own name, as scikit-learn
+takes long. Imports ``pipeline``, ``detectors``, ``evaluation`` and ``layer``.
 """
 
 from .calibration import Calibration
 from .explanation import Explanation
-from .lda import TriageLDA
 from .report import TriageReport
 from .triage import Triage
 from .verdict import Verdict
 
-__all__ = ["Calibration", "Explanation", "Triage", "TriageLDA", "TriageReport", "Verdict"]
+__all__ = ["Calibration", "Explanation", "Triage", "TriageReport", "Verdict"]

@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 from networks import SmallNet, build
+from stems import StandardisedConv
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -99,6 +100,16 @@ class TestViyogIntent(Ours):
             some = some * (torch.rand(maps.shape, generator=generator) < 0.1)
             (back,) = torch.autograd.grad((maps * some).sum(), leaf)
         return x + 8 / 255 * back.sign()
+
+
+class TestViyogResidueOnAnyStem(TestViyogResidue):
+    """The same, on a first layer that is linear and no plain convolution."""
+
+    @pytest.fixture
+    def detector(self):
+        model = build(SmallNet)
+        model.stem.conv = StandardisedConv(3, 12, 3, padding=1)
+        return ViyogResidue(model, input_range=1.0)
 
 
 class TestLayerAdaptive(Ours):

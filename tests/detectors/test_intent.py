@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from pytorch_ood_viyog import SharedForward, ViyogResidue, viyog_metrics
 from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
 from pytorch_ood_viyog.images import BenignChange
+from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
 from pytorch_ood_viyog.residue.intent.shapes import filter_shaped, residue
 from pytorch_ood_viyog.residue.reader import Reader
 
@@ -37,6 +38,7 @@ def images(count, seed, size=20):
 
 
 def attacked(conv, x, eps=8 / 255):
+    conv = EffectiveConvolution.of(conv)
     direction = filter_shaped(conv, 0.05, torch.Generator().manual_seed(77))
     return (residue(x, direction, torch.ones(3, 1, 1), eps, 1).clamp(0, 1) * 255).round() / 255
 

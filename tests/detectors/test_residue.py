@@ -83,9 +83,13 @@ def test_flat_images_give_finite_scores(fitted):
     assert bool(torch.isfinite(only_flat(flat)).all())
 
 
-def test_standardised_on_id(fitted, images):
-    fresh = fitted(images[256:])
-    assert abs(float(fresh.mean())) < 1
+def test_standardised_on_id():
+    x = natural(712, 3, 24, 24)
+    # many samples a feature: with few, the halves that set the scale know less than the whole fit
+    conv = nn.Conv2d(3, 32, 3, padding=1)
+    detector = ViyogResidue(network(conv), directions=4, sample_size=512).fit([x[:512]])
+    fresh = detector(x[512:])
+    assert abs(float(fresh.mean())) < 0.5
     assert 0.5 < float(fresh.std()) < 2
 
 
@@ -215,7 +219,7 @@ def test_extreme_inputs_after_a_normal_fit(fitted, images, x):
 
 def test_without_weights_a_clear_error(images):
     maps = torch.randn(10, 8, 6, 6)
-    with pytest.raises(RuntimeError, match="weights of the convolution"):
+    with pytest.raises(RuntimeError, match="layer that made"):
         ViyogResidue(None).fit_features(maps)
     with pytest.raises(RuntimeError, match="Linear"):
         ViyogResidue(None, layer=nn.Linear(3, 3)).fit_features(maps)

@@ -213,7 +213,11 @@ def test_nothing_after_the_layer_runs(model, images):
     ran = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    FirstLayer(model).run(images, read_maps)
+    first_layer = FirstLayer(model)
+    first_layer.find(images)
+    assert ran == ["stem.norm", "stem.dropout"]
+    ran.clear()
+    first_layer.run(images, read_maps)
     assert ran == ["stem.norm", "stem.dropout"]  # what feeds the convolution, and no more
 
 

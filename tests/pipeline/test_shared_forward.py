@@ -300,8 +300,10 @@ def test_a_head_can_be_named_and_need_not_be_linear():
     maha = SharedForward(model, {"maha": Mahalanobis(None)}, head="3").fit([(x, y)])
     own = Mahalanobis(nn.Sequential(*model[:3], nn.Flatten())).fit([(x, y)])
     torch.testing.assert_close(maha.predict(x)["maha"], own.predict(x))
+    found = SharedForward(model, {"maha": Mahalanobis(None)}).fit([(x, y)])  # it sees one position
+    assert torch.equal(found.predict(x)["maha"], maha.predict(x)["maha"])
     with pytest.raises(RuntimeError, match=r"Linear layer never runs.*head="):
-        SharedForward(model, {"maha": Mahalanobis(None)}).fit([(x, y)])
+        SharedForward(model[:3], {"maha": Mahalanobis(None)}).fit([(x, y)])
     with pytest.raises(ValueError, match="does not contain a layer named 'fc'"):
         SharedForward(model, {"maha": Mahalanobis(None)}, head="fc")
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pytorch_ood_viyog.images import BenignChange
+from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
 from pytorch_ood_viyog.residue.intent.ratio import fit_ratio
 from pytorch_ood_viyog.residue.intent.sample import layer_inputs, measure_inputs, merge_inputs
 from pytorch_ood_viyog.residue.intent.shapes import adjoint, filter_shaped, forward, residue
@@ -35,20 +36,23 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_the_adjoint_is_that_of_the_convolution(name):
-    conv = CONVOLUTIONS[name]
-    x = normal(2, conv.in_channels, *[9] * (conv.weight.dim() - 2))
+    layer = CONVOLUTIONS[name].double()
+    conv = EffectiveConvolution.of(layer)
+    x = normal(2, conv.in_channels, *[9] * (layer.weight.dim() - 2))
     maps = normal(*forward(conv, x).shape, seed=1)
+    torch.testing.assert_close(forward(conv, x), (layer(x) - layer(0 * x)).detach())
     left = (forward(conv, x) * maps).sum()
     torch.testing.assert_close(left, (x * adjoint(conv, maps, tuple(x.shape[1:]))).sum())
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_inputs_are_found_from_maps(name):
-    conv = CONVOLUTIONS[name]
-    x = normal(3, conv.in_channels, *[10] * (conv.weight.dim() - 2))
-    maps = conv.double()(x).detach()
+    layer = CONVOLUTIONS[name].double()
+    conv = EffectiveConvolution.of(layer)
+    x = normal(3, conv.in_channels, *[10] * (layer.weight.dim() - 2))
+    maps = layer(x).detach()
     found = layer_inputs(conv, measure_inputs(maps, None, 3, 0))
-    again = conv(found.double()).detach()
+    again = layer(found).detach()
     order = [int((maps - each).flatten(1).norm(dim=1).argmin()) for each in again]
     assert sorted(order) == [0, 1, 2]
     torch.testing.assert_close(again, maps[order], rtol=1e-2, atol=2e-2)
@@ -67,7 +71,7 @@ def test_samples_are_chosen_by_content_and_merge():
 
 
 def test_residues_keep_to_their_budget():
-    conv = nn.Conv2d(3, 12, 3, padding=1)
+    conv = EffectiveConvolution.of(nn.Conv2d(3, 12, 3, padding=1))
     x = torch.rand(4, 3, 12, 12)
     scale = torch.tensor([1.0, 2.0, 0.5]).view(-1, 1, 1)
     for steps in (1, 3):
@@ -90,11 +94,12 @@ def test_one_step_is_the_sign_of_the_direction():
 
 
 def test_filter_shaped_directions_are_sparse_sums_of_filters():
-    conv = nn.Conv2d(3, 5, 2, stride=2, bias=False)
+    layer = nn.Conv2d(3, 5, 2, stride=2, bias=False)
+    conv = EffectiveConvolution.of(layer)
     direction = filter_shaped(conv, 0.02, torch.Generator().manual_seed(1))
     found = direction(torch.zeros(1, 3, 40, 40), torch.zeros(1))
     patches = functional.unfold(found, 2, stride=2)[0].T
-    filters = conv.weight.detach().flatten(1)
+    filters = layer.weight.detach().flatten(1)
     empty = patches.abs().sum(dim=1) == 0
     assert 0.8 < empty.double().mean() < 0.98  # 0.98^5 = 0.90
     rest = patches - patches @ torch.linalg.pinv(filters) @ filters

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pytorch_ood_viyog.layer.convolution import as_convolution, dense_kernel
-from pytorch_ood_viyog.layer.precise_convolution import convolve
+from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from pytorch_ood_viyog.layer.linear.precise_convolution import convolve
 from pytorch_ood_viyog.residue.windows import Windows, extended_kernel
 
 STEMS = {
@@ -29,10 +29,10 @@ def without_bias(conv, x):
 @stems
 def test_dense_kernel_is_the_convolution(conv, shape):
     x = torch.rand(2, *shape)
-    kernel = dense_kernel(conv).float()
+    kernel = EffectiveConvolution.of(conv).kernel.float()
     maps = without_bias(conv, x)
-    windows = Windows.of(conv, tuple(maps.shape[2:]))
-    field = windows.field(conv, x, tuple(maps.shape[2:]))
+    windows = Windows.of(Geometry.of(conv), tuple(maps.shape[2:]))
+    field = windows.field(Geometry.of(conv), x)
     got = convolve(field, kernel, conv.stride, conv.dilation)
     inner = maps
     for axis, margin in enumerate(windows.margins, 2):
@@ -46,14 +46,14 @@ def test_extended_kernel_reads_all_neighbours(conv, shape):
     x = torch.rand(2, *shape)
     maps = without_bias(conv, x)
     spatial = tuple(maps.shape[2:])
-    windows = Windows.of(conv, spatial)
+    windows = Windows.of(Geometry.of(conv), spatial)
     packed = windows.pack(maps)
     for axis, step in enumerate(windows.packed_steps, 2):
         packed = packed.unfold(axis, 3, step)
     axes = len(spatial)
     expected = packed.movedim(tuple(range(2, 2 + axes)), tuple(range(-axes, 0)))
-    field = windows.field(conv, x, spatial)
-    kernel = extended_kernel(conv, dense_kernel(conv)).float()
+    field = windows.field(Geometry.of(conv), x)
+    kernel = extended_kernel(Geometry.of(conv), EffectiveConvolution.of(conv).kernel).float()
     got = convolve(field, kernel, windows.input_stride(conv))
     assert got.shape[2:] == windows.count(tuple(windows.pack(maps).shape[2:]))
     torch.testing.assert_close(got, expected.reshape(got.shape), rtol=1e-4, atol=1e-5)
@@ -61,7 +61,7 @@ def test_extended_kernel_reads_all_neighbours(conv, shape):
 
 def test_large_maps_are_read_at_about_a_thousand_windows():
     conv, _ = STEMS["large"]
-    windows = Windows.of(conv, (150, 150))
+    windows = Windows.of(Geometry.of(conv), (150, 150))
     packed = windows.pack(torch.zeros(1, 2, 150, 150))
     counts = windows.count(tuple(packed.shape[2:]))
     assert 500 < counts[0] * counts[1] <= 1200
@@ -70,19 +70,8 @@ def test_large_maps_are_read_at_about_a_thousand_windows():
 
 def test_maps_of_one_position_become_one_window():
     conv = nn.Conv2d(1, 2, 3)
-    windows = Windows.of(conv, (1, 1))
+    windows = Windows.of(Geometry.of(conv), (1, 1))
     packed = windows.pack(torch.arange(2.0).reshape(1, 2, 1, 1))
     assert packed.shape == (1, 2, 3, 3)
     assert windows.count((3, 3)) == (1, 1)
     assert torch.equal(packed[0, 1], torch.ones(3, 3))
-
-
-def test_layers_whose_weights_do_not_tell_their_response_are_refused():
-    class Standardised(nn.Conv2d):
-        def forward(self, x):
-            weight = self.weight - self.weight.mean()
-            return self._conv_forward(x, weight, self.bias)
-
-    for layer in (nn.Linear(3, 3), Standardised(3, 3, 3), "conv"):
-        with pytest.raises(RuntimeError, match=type(layer).__name__):
-            as_convolution(layer)

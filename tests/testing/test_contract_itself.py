@@ -47,6 +47,18 @@ def test_sound_detector_passes(check, loader):
     getattr(Contract(), check)(MeanDistance(encoder()), loader)
 
 
+def test_a_fit_that_reads_memory_in_its_own_order_is_found(loader):
+    class FitsMemory(MeanDistance):
+        def fit(self, loader):
+            def as_in_memory(x):
+                return x if x.is_contiguous() else x.permute(0, 2, 3, 1).reshape(x.shape)
+
+            return super().fit([(as_in_memory(x), *rest) for x, *rest in loader])
+
+    with pytest.raises(ContractError, match=r"mixed up do far more\): \d+ of \d+ scores differ"):
+        Contract().test_07_channels_last_gives_the_same_scores(FitsMemory(encoder()), loader)
+
+
 def test_growing_memory_is_found(loader):
     class Collects(MeanDistance):
         def predict(self, x):

@@ -11,10 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer.checks import check_finite
-from pytorch_ood_viyog.layer.convolution import maps_shape
 from pytorch_ood_viyog.layer.first_layer import LayerCall
+from pytorch_ood_viyog.layer.linear.plain_convolution import maps_shape, plain_convolution
 from pytorch_ood_viyog.layer.manners import modules_of
-from pytorch_ood_viyog.layer.plain_convolution import plain_convolution
 
 DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}
 

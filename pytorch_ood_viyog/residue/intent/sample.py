@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...fitting import content_sample
 from ...fitting.fitted import Statistics
-from ...layer.convolution import Convolution, padding_of
+from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ...layer.precision import full_precision
 from .shapes import adjoint, forward
 
@@ -59,9 +59,9 @@ def merge_inputs(one: Statistics, other: Statistics, size: int) -> Statistics:
     return merged
 
 
-def layer_inputs(conv: Convolution, statistics: Statistics) -> Tensor:
+def layer_inputs(conv: EffectiveConvolution, statistics: Statistics) -> Tensor:
     """
-    :param conv: the convolution
+    :param conv: what the layer does
     :param statistics: what was kept
     :return: inputs of the layer; those with the least norm that give the maps, where only maps
         are known
@@ -76,13 +76,10 @@ def _capacity(values: Tensor, size: int) -> int:
     return min(size, max(_FEWEST, _SAMPLE_BYTES // (4 * values.shape[1:].numel())))
 
 
-def _before(conv: Convolution, maps: Tensor) -> Tensor:
+def _before(conv: EffectiveConvolution, maps: Tensor) -> Tensor:
     """Least squares by conjugate gradients on the normal equations, each sample by itself."""
-    sizes = _sizes_before(conv, tuple(maps.shape[2:]))
-    if conv.bias is not None:
-        maps = maps - conv.bias.detach().to(maps).view(-1, *[1] * len(sizes))
-    maps = maps.double()
-    shape = (conv.in_channels, *sizes)
+    maps = maps.double() - conv.bias.to(maps).double().view(-1, *[1] * (maps.dim() - 2))
+    shape = (conv.in_channels, *_sizes_before(conv.geometry, tuple(maps.shape[2:])))
     found = maps.new_zeros(len(maps), *shape)
     rest = adjoint(conv, maps, shape)
     step, size = rest, _dot(rest, rest)
@@ -97,15 +94,14 @@ def _before(conv: Convolution, maps: Tensor) -> Tensor:
     return found
 
 
-def _sizes_before(conv: Convolution, maps: tuple[int, ...]) -> list[int]:
+def _sizes_before(geometry: Geometry, maps: tuple[int, ...]) -> tuple[int, ...]:
     """The largest inputs that give maps of these sizes."""
-    if conv.padding == "same":
-        return list(maps)
-    reaches = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-    return [
-        size * conv.stride[i] - 1 + reaches[i] - 2 * padding_of(conv, i)
-        for i, size in enumerate(maps)
-    ]
+    if geometry.input_shape is not None:
+        return geometry.input_shape
+    sides = zip(
+        maps, geometry.stride, geometry.reaches, geometry.before, geometry.after, strict=True
+    )
+    return tuple(size * s - 1 + reach - b - a for size, s, reach, b, a in sides)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...layer.convolution import Convolution
+from ...layer.linear.effective_convolution import EffectiveConvolution
 
 __all__ = ["Direction", "adjoint", "filter_shaped", "forward", "residue"]
 
@@ -16,19 +16,19 @@ __all__ = ["Direction", "adjoint", "filter_shaped", "forward", "residue"]
 Direction = Callable[[Tensor, Tensor], Tensor]
 
 
-def forward(conv: Convolution, inputs: Tensor) -> Tensor:
+def forward(conv: EffectiveConvolution, inputs: Tensor) -> Tensor:
     """
-    :param conv: the convolution
+    :param conv: what the layer does
     :param inputs: :math:`B \\times C_{in} \\times *S_{in}`
     :return: :math:`W * x`, without bias, in the precision of the inputs
     """
-    maps: Tensor = conv._conv_forward(inputs, conv.weight.detach().to(inputs), None)
-    return maps
+    maps = conv.maps(inputs)
+    return maps - conv.bias.to(maps).view(-1, *[1] * (maps.dim() - 2))
 
 
-def adjoint(conv: Convolution, maps: Tensor, shape: tuple[int, ...]) -> Tensor:
+def adjoint(conv: EffectiveConvolution, maps: Tensor, shape: tuple[int, ...]) -> Tensor:
     """
-    :param conv: the convolution
+    :param conv: what the layer does
     :param maps: :math:`m`, :math:`B \\times C \\times *S`
     :param shape: channels and sizes of the layer's input
     :return: :math:`W^\\top * m`, :math:`B \\times C_{in} \\times *S_{in}`
@@ -41,9 +41,11 @@ def adjoint(conv: Convolution, maps: Tensor, shape: tuple[int, ...]) -> Tensor:
     return back
 
 
-def filter_shaped(conv: Convolution, share: float, generator: torch.Generator) -> Direction:
+def filter_shaped(
+    conv: EffectiveConvolution, share: float, generator: torch.Generator
+) -> Direction:
     """
-    :param conv: the convolution
+    :param conv: what the layer does
     :param share: share of the map positions that the loss depends on
     :param generator: source of randomness
     :return: gives :math:`W^\\top * m` with :math:`m` Gaussian at a share of its positions, else 0

@@ -14,8 +14,8 @@ __all__ = ["whiteness"]
 _FLATTEST, _FEWEST = 0.3, 8
 # local directions that are read: all of a 3 x 3 kernel on 3 channels
 _DIRECTIONS = 27
-# a hundredth of an 8-bit step, the unit in here: what is flatter counts as flat, and ONNX exporters
-# drop the addition of much smaller numbers than 1
+# a hundredth of an 8-bit step, the unit in here: what is flatter counts as flat. ONNX exporters
+# drop the addition of numbers much smaller than 1.
 _FLAT = 0.01 / 255
 # responses beyond it tell nothing more, and their fourth powers would be infinite
 _LARGEST = 1e6

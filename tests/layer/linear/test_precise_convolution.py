@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytorch_ood_viyog.layer.precise_convolution import convolve, convolve_differences
+from pytorch_ood_viyog.layer.linear.precise_convolution import convolve, convolve_differences
 from pytorch_ood_viyog.layer.precision import precise
 
 CASES = {
