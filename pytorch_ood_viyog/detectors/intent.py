@@ -199,6 +199,40 @@ class ViyogIntent(ViyogResidue):
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return _ratio(state)(_features(self._read_call(call, state), state))
 
+    def log_likelihoods(self, x: Tensor) -> Tensor:
+        """
+        The four-way reading. A residue, which :meth:`ViyogResidue.log_likelihoods` calls ADV, is
+        shared between ADV and NOISY by the likelihood ratio :math:`r` of intent:
+
+        .. math::
+            \\ln p(ADV) = \\ln p(residue) + \\ln \\sigma(r), \\qquad
+            \\ln p(NOISY) = \\ln p(residue) + \\ln \\sigma(-r)
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: float64 of shape :math:`B \\times 4`, in the order ID, OOD, ADV, NOISY
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        three = super().log_likelihoods(x)
+        return self._shared(three, self.predict(x))
+
+    def log_likelihoods_features(self, maps: Tensor) -> Tensor:
+        """
+        :param maps: first-layer feature maps, as for :meth:`predict_features`
+        :return: what :meth:`log_likelihoods` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict_features`
+        """
+        three = super().log_likelihoods_features(maps)
+        return self._shared(three, self.predict_features(maps))
+
+    def _shared(self, three: Tensor, scores: Tensor) -> Tensor:
+        ratio = scores * self._require_state()["unit"]
+        both = torch.stack([ratio, -ratio], dim=1)
+        residue = three[:, 2:] + torch.nn.functional.logsigmoid(both)
+        return torch.cat([three[:, :2], residue], dim=1)
+
     @torch.no_grad()
     def benign_scores(self, x: Tensor, *, seed: int = 0) -> Tensor:
         """

@@ -137,6 +137,23 @@ def test_benign_scores_are_those_of_changed_inputs(model, intent):
     assert float(viyog_metrics(scores, adv)["AUROC"]) > 0.85
 
 
+def test_the_four_way_reading_shares_residues_between_attacks_and_noise(model, intent):
+    x = images(30, 4)
+    residue = ViyogResidue(model, sample_size=80).fit([images(80, 1)])
+    for changed in (x, BenignChange("white noise", 8)(x), attacked(model.stem.conv, x)):
+        four = intent.log_likelihoods(changed)
+        assert four.shape == (30, 4)
+        both = four[:, 2:].logsumexp(dim=1, keepdim=True)
+        three = residue.log_likelihoods(changed)
+        torch.testing.assert_close(torch.cat([four[:, :2], both], dim=1), three)
+        ratio = (four[:, 2] - four[:, 3]) / intent._require_state()["unit"]
+        torch.testing.assert_close(ratio, intent(changed))
+    maps = model.stem(x).detach()
+    torch.testing.assert_close(
+        intent.log_likelihoods_features(maps), intent.log_likelihoods(x), rtol=1e-3, atol=5e-2
+    )
+
+
 def test_benign_changes_of_other_ranges_are_refused(intent):
     with pytest.raises(ValueError, match="need inputs in the range that was read at fit"):
         intent.benign_scores(255 * images(4, 4))
