@@ -2,7 +2,7 @@
 Find the first convolution that executes, run the model only that far, and read it there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -37,8 +37,9 @@ class LayerCall:
     input: Tensor
     #: its raw output; ``None`` if the layer has not run yet
     output: Tensor | None = None
-    #: what a detector read of it for others to read too, by the detector's ``id``
-    readings: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    #: what a detector read of it for others to read too, by what tells that they would read the
+    #: same
+    readings: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def maps(self) -> Tensor:
         """

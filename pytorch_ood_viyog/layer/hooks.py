@@ -40,10 +40,11 @@ class PassHooks:
         for handle in self._handles:
             handle.remove()
 
-    def before(self, module: Module, hook: Callable[..., None]) -> None:
+    def before(self, module: Module, hook: Callable[..., Any]) -> None:
         """
         :param module: module to hook
-        :param hook: called as ``hook(module, args, kwargs)`` before ``module`` runs
+        :param hook: called as ``hook(module, args, kwargs)`` before ``module`` runs; may return
+            other arguments, ``(args, kwargs)``
         """
         with _REGISTER_LOCK:
             self._handles.append(

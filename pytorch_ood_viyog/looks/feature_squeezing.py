@@ -9,7 +9,7 @@ from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor
 from torch.nn import Module
 
-from ..images.pixels import Bound, PixelRange
+from ..images.pixel_range import Bound, PixelRange
 from ..images.purifiers import purified_images
 from ..layer.checks import check_count, check_number
 from .answers import softmax_distance

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..detectors.residue import ViyogResidue
-from ..images.pixels import PixelRange
+from ..images.pixel_range import PixelRange
 from ..images.purifiers import IMAGE_PURIFIERS, purified_images
 from ..layer.checks import check_finite
 from ..layer.first_layer import LayerCall

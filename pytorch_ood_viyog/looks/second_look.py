@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from ..detectors.residue import ViyogResidue
 from ..fitting.sampled_inputs import SampledInputs
-from ..images.pixels import Bound, PixelRange
+from ..images.pixel_range import Bound, PixelRange
 from ..layer.checks import check_count, check_number
 from ..layer.manners import same_random_state
 from .comparison import Comparison, Reference

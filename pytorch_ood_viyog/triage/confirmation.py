@@ -2,16 +2,17 @@
 The second look of a triage: samples that raised an alarm are asked about again.
 
 Two pieces of evidence for an attack are independent on ID data: the residue that the router sees,
-and the log-odds that the first answer loses with the residue. An alarm means ADV also where
+and the log-odds that the first answer loses with the residue. What was taken for OOD is ADV where
 Fisher's sum of both is above its 95 % quantile,
 
 .. math::
     -\\ln p_{router} - \\ln p_e > \\tfrac{1}{2} \\chi^2_{4,\\, 0.95} = 4.74,
 
 with the p-values among ID samples of :func:`~pytorch_ood_viyog.looks.surprise.surprise`. OOD
-inputs have neither. A verdict ADV is *confirmed* where the second look alone is as unusual as at
-most 5 % of ID samples are: the answer hangs on the residue. Unconfirmed, there is a residue, but
-it made no difference, as that of noise does not.
+inputs have neither. NOISY stays NOISY: its residue alone would make up most of the sum. A verdict
+ADV is *confirmed* where the second look alone is as unusual as at most 5 % of ID samples are: the
+answer hangs on the residue. Unconfirmed, there is a residue, but it made no difference, as that of
+noise does not.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def asked_again(
     compared = look.compare(x[asked.to(x.device)], logits[asked.to(logits.device)])
     p_values = {name: p.to(verdicts.device) for name, p in compared.p_values.items()}
     evidence = surprise(reference, router[asked]) - p_values["lost_odds"].log()
-    verdicts[asked[evidence > _LIMIT]] = int(Verdict.ADV)
+    attacked = (evidence > _LIMIT) & (verdicts[asked] != int(Verdict.NOISY))
+    verdicts[asked[attacked]] = int(Verdict.ADV)
     second[asked] = compared.second.argmax(dim=1).to(second)
     confirmed[asked] = p_values["score"] <= _CONFIRMS
     return SecondAnswers(verdicts, confirmed & (verdicts == int(Verdict.ADV)), second)

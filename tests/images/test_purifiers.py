@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytorch_ood_viyog.images import purifiers
-from pytorch_ood_viyog.images.pixels import PixelRange
+from pytorch_ood_viyog.images.pixel_range import PixelRange
 from pytorch_ood_viyog.images.purifiers import IMAGE_PURIFIERS, jpeg_quality, purified_images
 
 SMOOTH = torch.linspace(0.2, 0.8, 24).view(1, 1, 24, 1).expand(2, 3, 24, 24).clone()

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "evaluation": set(),
     "testing": set(),
     "fitting": {"layer"},
-    "residue": {"fitting", "layer"},
+    "residue": {"fitting", "images", "layer"},
     "detectors": {"residue", "fitting", "layer"},
     "looks": {"detectors", "residue", "fitting", "images", "layer"},
     "pipeline": {"looks", "detectors", "fitting", "layer"},
