@@ -9,7 +9,7 @@ The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import n
 """
 
 from .deploy import with_score
-from .detectors import Viyog, ViyogResidue, ViyogTV
+from .detectors import Viyog, ViyogIntent, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
 from .looks import SecondLook
 from .pipeline import SharedForward
@@ -22,6 +22,7 @@ __all__ = [
     "Triage",
     "Verdict",
     "Viyog",
+    "ViyogIntent",
     "ViyogMetrics",
     "ViyogResidue",
     "ViyogTV",

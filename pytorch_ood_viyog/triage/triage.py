@@ -16,13 +16,13 @@ from ..detectors.base import FirstLayerDetector
 from ..detectors.intent import ViyogIntent
 from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
+from ..fitting.held_out import HeldOut
 from ..layer.batches import first_inputs
 from ..layer.checks import check_number
 from ..looks.second_look import SecondLook
 from .calibration import FUSED, Calibration, budget_shares
 from .confirmation import CONFIRM, asked_again
 from .explanation import Explanation
-from .held_out import HeldOut
 from .noisy import INTENT, benign_scores, find_intent, joined
 from .verdict_giver import VerdictGiver
 
@@ -42,12 +42,13 @@ class Triage(VerdictGiver):
     few attacks: these are made to look confident. The router then decides between ADV and OOD:
 
     - A :class:`ViyogResidue` raises its alarms by :class:`ResidueAlarm`, its contrast of ID and
-      ADV. A :class:`ViyogIntent` beside it reads whether a residue is shaped as an attack's: the
-      verdict is ADV where its score is above a threshold of its own, whoever raised the alarm.
-      Of the others, those are NOISY, degraded without anybody meaning harm, whose router's score
-      is above :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly
-      all ID samples with a simulated perturbation exceed; OOD otherwise. With ``intent=False``
-      there is no NOISY: all above ``least_adv`` is ADV.
+      ADV. The verdict is ADV where its score is above
+      :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly all ID
+      samples with a simulated perturbation exceed, whoever raised the alarm; OOD otherwise.
+    - With ``intent``, a :class:`ViyogIntent` beside it reads whether a residue is shaped as an
+      attack's: the verdict is ADV where its score is above a threshold of its own. Of the others,
+      those above ``least_adv`` are NOISY, degraded without anybody meaning harm. It takes time to
+      fit and costs recall, most of all without gradients, see :class:`ViyogIntent`.
     - Any other router raises alarms by its score. Those mean ADV, all others OOD.
 
     With ``confirm``, the model is asked again about what raised an alarm: the verdict ADV comes
@@ -71,8 +72,8 @@ class Triage(VerdictGiver):
     drift. Where gates are fused, :math:`n` is 80 % of the calibration samples; the others place
     the gates on a common scale. Nothing is promised about how many OOD or ADV samples are found.
 
-    **Second guarantee.** The intent's threshold is conformal too, from the ID calibration samples
-    after benign changes, a random one of
+    **Second guarantee.** The threshold of ``intent`` is conformal too, from the ID calibration
+    samples after benign changes, a random one of
     :data:`~pytorch_ood_viyog.residue.intent.simulation.SIMULATED` each: a new ID sample with such
     a change is called ADV with probability at most ``noisy_fpr``, on the mean over these kinds of
     changes. It says nothing of other kinds, nor of a single kind, and with ``confirm`` a second
@@ -100,7 +101,7 @@ class Triage(VerdictGiver):
         held_out: float = 0.2,
         confirm: SecondLook | None = None,
         confirm_when: Literal["alarm", "always"] = "alarm",
-        intent: ViyogIntent | bool = True,
+        intent: ViyogIntent | bool = False,
         noisy_fpr: float = 0.05,
         **shared: Any,
     ):
@@ -122,7 +123,8 @@ class Triage(VerdictGiver):
             ``"always"``: the second answer is asked for every sample and raises alarms of its own,
             for half of the gates' share, which finds attacks that raise no other.
         :param intent: detector that tells attacks from benign changes; ``True``: one with the
-            settings of a router that is a :class:`ViyogResidue`; ``False``: none
+            settings of a router that is a :class:`ViyogResidue`; ``False``: none, and then no
+            verdict NOISY
         :param noisy_fpr: share of ID samples with benign changes that may be called ADV
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
         :raises TypeError: if gate or router are no detectors of these kinds

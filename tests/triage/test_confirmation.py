@@ -78,7 +78,7 @@ def test_the_verdict_by_hand(confirming):
     explained = confirming.explain(MIXED)
     limits = confirming.calibration.thresholds
     alarm = torch.stack([explained.scores[name] > limit for name, limit in limits.items()]).any(0)
-    router, least = confirming.rule
+    router, least, _ = confirming.rule
     residue = surprise(confirming.calibration.scores[router], explained.scores[router])
     odds = -confirming.confirm.compare(MIXED).p_values["lost_odds"].log()
     adv = alarm & ((explained.scores[router] > least) | (residue + odds > 4.744))

@@ -49,7 +49,7 @@ def network():
 @pytest.fixture(scope="module")
 def triage(network):
     router = ViyogResidue(network, sample_size=80)
-    return Triage(None, router, id_fpr=0.1).fit(batches(150, 1), batches(200, 2))
+    return Triage(None, router, id_fpr=0.1, intent=True).fit(batches(150, 1), batches(200, 2))
 
 
 def test_noise_is_noisy_and_an_attack_is_adv(network, triage):
@@ -107,7 +107,7 @@ def test_explanation_and_repr_show_the_intent(triage):
 
 def test_state_survives(network, triage, tmp_path):
     torch.save(triage.state_dict(), tmp_path / "triage.pt")
-    other = Triage(None, ViyogResidue(network), noisy_fpr=0.2)
+    other = Triage(None, ViyogResidue(network), intent=True, noisy_fpr=0.2)
     other.load_state_dict(torch.load(tmp_path / "triage.pt", weights_only=True))
     x = torch.cat([images(10, 8), BenignChange("white noise", 8)(images(10, 8))])
     assert torch.equal(other.predict(x), triage.predict(x))
@@ -133,10 +133,10 @@ def test_a_given_intent_is_kept(network):
     intent = ViyogIntent(network, sample_size=40, directions=8)
     triage = Triage(None, ViyogResidue(network, sample_size=64), intent=intent)
     assert triage.pipeline[INTENT] is intent
-    own = Triage(None, ViyogResidue(network, eps=(2 / 255,), seed=3)).pipeline[INTENT]
+    own = Triage(None, ViyogResidue(network, eps=(2 / 255,), seed=3), intent=True).pipeline[INTENT]
     assert own.eps == (2 / 255,)
     assert own.seed == 3
-    assert Triage(None, ViyogTV(network)).intent is None
+    assert Triage(None, ViyogTV(network), intent=True).intent is None
 
 
 def test_impossible_intents_are_refused(network):

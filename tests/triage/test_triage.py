@@ -14,8 +14,8 @@ from pytorch_ood.detector import KNN, ODIN, EnergyBased, KLMatching, Mahalanobis
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
+from pytorch_ood_viyog.fitting.held_out import HeldOut
 from pytorch_ood_viyog.triage.calibration import FUSED, Calibration, fused_score
-from pytorch_ood_viyog.triage.held_out import HeldOut
 from pytorch_ood_viyog.triage.lda import TriageLDA
 from pytorch_ood_viyog.triage.triage import Triage
 from pytorch_ood_viyog.triage.verdict import Verdict
