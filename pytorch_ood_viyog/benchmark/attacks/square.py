@@ -21,7 +21,7 @@ class Square:
     squares of :math:`\\pm\\epsilon` at random places and keeps what lowers the margin between the
     label's logit and the largest other one. An image is done when the margin is negative.
 
-    adversarial-robustness-toolbox has it too, but asks the model about five times as often.
+    adversarial-robustness-toolbox has it too, but takes longer for each query.
 
     :param epsilon: change of a pixel, for images in [0, 1]
     :param queries: answers of the model asked for, per image
