@@ -3,6 +3,7 @@ Fitted detectors as plain modules, for ``torch.export``, ONNX and ``torch.compil
 ``detectors`` and the rooms below them.
 """
 
-from .scored_model import MapsToScores, ScoredModel, maps_to_scores, with_score
+from .scored_model import ScoredModel, with_score
+from .scorers import MapsToScores, maps_to_scores
 
 __all__ = ["MapsToScores", "ScoredModel", "maps_to_scores", "with_score"]
