@@ -7,7 +7,7 @@ The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import n
 ``testing``, a contract for anybody's detectors, stands by itself.
 """
 
-from .deploy import with_score
+from .deploy import export_onnx, with_score
 from .detectors import Viyog, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
 from .pipeline import SharedForward
@@ -21,6 +21,7 @@ __all__ = [
     "ViyogMetrics",
     "ViyogResidue",
     "ViyogTV",
+    "export_onnx",
     "viyog_metrics",
     "with_score",
 ]

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "detectors": {"residue", "fitting", "layer"},
     "pipeline": {"detectors", "fitting", "layer"},
     "triage": {"pipeline", "detectors", "evaluation", "layer"},
-    "deploy": {"detectors", "fitting", "layer"},
+    "deploy": {"triage", "pipeline", "detectors", "fitting", "layer"},
     "benchmark": {"pipeline", "detectors", "evaluation", "images", "layer"},
 }
 #: entries that a reader takes in at a glance, the docstring of the room (__init__) not counted
