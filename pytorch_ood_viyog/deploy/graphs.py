@@ -14,6 +14,7 @@ from ..layer.manners import unwrap
 from ..pipeline.feeding import trial_copy
 from ..pipeline.shared_pass import Representations
 from ..triage.triage import Triage
+from ..triage.verdict import Verdict
 from .scored_model import ScoredModel, with_score
 from .stand_ins import Slot, WatchedLayer, put_in_place
 from .verdict_rule import VerdictRule
@@ -109,7 +110,7 @@ class TriageGraph(Graph):
         :raises TypeError: if one of its detectors does not go into a graph
         """
         super().__init__()
-        calibration, (router, least_adv) = triage.calibration, triage.rule
+        calibration = triage.calibration
         pipeline, panel = triage.pipeline, triage.pipeline._panel
         _check_intakes(triage)
         first = panel.first_layer
@@ -119,7 +120,7 @@ class TriageGraph(Graph):
         self.pick = pipeline._pass.logits
         self.detectors = {name: trial_copy(pipeline[name]) for name in panel.fed}
         self.fed = dict(panel.fed)
-        self.rule = VerdictRule(calibration, router, least_adv)
+        self.rule = VerdictRule(calibration, *triage.rule)
         self._features = self._watch_head(pipeline._pass.head_name) if self._reads_head else None
         self.scoring, self.signals = list(pipeline.detectors), list(calibration.scores)
         self.names = ["logits", "verdict"] + [f"score_{n}" for n in self.signals]
@@ -127,8 +128,8 @@ class TriageGraph(Graph):
         self.metadata = {
             "detectors": {f"score_{n}": type(d).__name__ for n, d in pipeline.detectors.items()},
             "thresholds": {f"score_{n}": v for n, v in calibration.thresholds.items()},
-            "required": {} if least_adv is None else {f"score_{router}": least_adv},
-            "verdicts": {"ID": 0, "OOD": 1, "ADV": -1},
+            "required": {f"score_{n}": limit for n, limit in triage._required.items()},
+            "verdicts": {verdict.name: int(verdict) for verdict in Verdict},
         }
 
     @property
@@ -151,7 +152,7 @@ class TriageGraph(Graph):
         logits = output if self.pick is None else self.pick(output)
         features = None if self._features is None else self._features.take()
         seen = Representations(logits, None if features is None else features.flatten(1))
-        fed = {n: entry.predict(self.detectors[n], seen) for n, entry in self.fed.items()}
+        fed = {n: entry.predict(self.detectors[n], x, seen) for n, entry in self.fed.items()}
         verdict, known, p_values = self.rule(fed | scores)
         return (
             logits,
@@ -173,6 +174,8 @@ class TriageGraph(Graph):
 
 def _check_intakes(triage: Triage) -> None:
     panel = triage.pipeline._panel
+    if triage.confirm is not None:
+        raise TypeError("A Triage with confirm= asks the model again, which no graph does.")
     for name in panel.separate:
         raise TypeError(f"Detector {name!r} runs by itself and does not go into one graph.")
     for name, entry in panel.fed.items():

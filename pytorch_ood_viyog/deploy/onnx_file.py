@@ -46,13 +46,13 @@ def export_onnx(
 
     - ``logits``;
     - for a detector ``score``, for several ``score_NAME``: larger for ADV;
-    - for a :class:`~pytorch_ood_viyog.triage.triage.Triage` ``verdict`` (int64: 0 for ID, 1 for
-      OOD, -1 for ADV), and ``score_NAME`` and ``p_NAME``, the conformal p-value, for each of its
-      detectors and signals.
+    - for a :class:`~pytorch_ood_viyog.triage.triage.Triage` ``verdict`` (int64, the values of
+      :class:`~pytorch_ood_viyog.triage.verdict.Verdict`), and ``score_NAME`` and ``p_NAME``, the
+      conformal p-value, for each of its detectors and signals.
 
     Scores of inputs with NaN or inf are NaN, and the verdict is OOD. The file's metadata are
     JSON: ``labels``, ``thresholds``, ``detectors``, ``package``, of a triage also ``verdicts`` and
-    ``required``, the score that an alarm needs to mean ADV.
+    ``required``, the score that an alarm needs to mean a residue, or ADV.
 
     The new file is run in ONNX Runtime on the example, in batches of another size, and compared
     with PyTorch; it takes the place of an older one only if both agree.

@@ -22,20 +22,30 @@ class VerdictRule(Module):
     difference: a score that is NaN raises an alarm, since nobody refuses the input beforehand.
     """
 
-    def __init__(self, calibration: Calibration, router: str, least_adv: float | None):
+    def __init__(
+        self,
+        calibration: Calibration,
+        router: str,
+        least_adv: float | None = None,
+        intent: str | None = None,
+    ):
         """
         :param calibration: thresholds and ID calibration scores
         :param router: detector that decides between OOD and ADV
-        :param least_adv: an alarm means ADV where the router's score is above this; without it,
-            where the router itself raised it
+        :param least_adv: an alarm means a residue where the router's score is above this; without
+            it, where the router itself raised it
+        :param intent: detector that tells ADV from NOISY; without it, every residue means ADV
         """
         super().__init__()
         self.router, self.alarms = router, list(calibration.thresholds)
+        self.intent = intent if calibration.least_intent is not None else None
         required = calibration.thresholds[router] if least_adv is None else least_adv
         # float64 buffers: exporters round numbers in the code to float32
         limits = torch.tensor([*calibration.thresholds.values()], dtype=torch.float64)
         self.register_buffer("limits", limits)
         self.register_buffer("required", torch.tensor(required, dtype=torch.float64))
+        least_intent = torch.tensor(calibration.least_intent or 0.0, dtype=torch.float64)
+        self.register_buffer("least_intent", least_intent)
         self.register_buffer("root", torch.tensor(len(calibration.reference)).double().sqrt())
         self.signals, self.fused = list(calibration.scores), list(calibration.reference)
         for number, scores in enumerate(calibration.scores.values()):
@@ -74,8 +84,11 @@ class VerdictRule(Module):
     def _verdicts(self, scores: Mapping[str, Tensor]) -> Tensor:
         signals = torch.stack([scores[name] for name in self.alarms])
         alarm = (~(signals <= self.get_buffer("limits").unsqueeze(1))).any(dim=0)
-        adv = alarm & (scores[self.router] > self.get_buffer("required"))
+        adv = residue = alarm & (scores[self.router] > self.get_buffer("required"))
         verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
+        if self.intent is not None:
+            verdicts = torch.where(residue, int(Verdict.NOISY), verdicts)
+            adv = alarm & (scores[self.intent] > self.get_buffer("least_intent"))
         return torch.where(adv, int(Verdict.ADV), verdicts)
 
 

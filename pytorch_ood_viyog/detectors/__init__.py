@@ -4,6 +4,7 @@ Imports ``residue``, ``fitting`` and ``layer``.
 """
 
 from .base import FirstLayerDetector
+from .intent import ViyogIntent
 from .residue import ViyogResidue
 from .residue_alarm import ResidueAlarm
 from .residue_outlier import ResidueOutlier
@@ -15,6 +16,7 @@ __all__ = [
     "ResidueAlarm",
     "ResidueOutlier",
     "Viyog",
+    "ViyogIntent",
     "ViyogResidue",
     "ViyogTV",
 ]

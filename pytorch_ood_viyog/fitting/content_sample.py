@@ -18,7 +18,7 @@ def priorities(x: Tensor, seed: int) -> Tensor:
 
     :param x: samples, first dimension :math:`B`, any float type
     :param seed: another seed makes another choice
-    :return: int64 of shape :math:`B`
+    :return: int64 of shape :math:`B`, spread evenly over 0 to :math:`2^{63}`
     """
     values = x.detach().to("cpu", torch.float32).reshape(x.shape[0], -1) + 0.0  # no -0.0
     bits = values.contiguous().view(torch.int32).long()

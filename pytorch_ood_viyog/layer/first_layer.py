@@ -2,7 +2,7 @@
 Find the first convolution that executes, run the model only that far, and read it there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -37,8 +37,9 @@ class LayerCall:
     input: Tensor
     #: its raw output; ``None`` if the layer has not run yet
     output: Tensor | None = None
-    #: what a detector read of it for others to read too, by the detector's ``id``
-    readings: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    #: what a detector read of it for others to read too, by what tells that they would read the
+    #: same
+    readings: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def maps(self) -> Tensor:
         """
@@ -136,6 +137,23 @@ class FirstLayer:
             yield
         self._outcome(model, reader)
 
+    @contextmanager
+    def replacing(self, change: Callable[[LayerCall], Tensor]) -> Iterator[None]:
+        """
+        Give the model another output of the layer in a forward pass that the caller runs inside
+        the block; the model goes on from there. Only the layer's first run is changed.
+
+        :param change: called once, right after the layer ran; gives the output that takes its
+            place. If it raises, the forward pass ends there and the block raises that error.
+        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
+            were never initialised
+        """
+        model = unwrap(self.model)
+        reader = _LayerReader(self, self._candidates(model), change, stop=False, replace=True)
+        with reader:
+            yield
+        self._outcome(model, reader)
+
     def _outcome(self, model: Module, reader: "_LayerReader") -> Any:
         if not reader.outcome:
             raise RuntimeError(self._never_ran(model))
@@ -171,6 +189,7 @@ class _LayerReader:
         candidates: dict[str, Module],
         read: Callable[[LayerCall], Any],
         stop: bool,
+        replace: bool = False,
     ):
         #: told the name of the layer before it is read
         self.owner = owner
@@ -178,6 +197,8 @@ class _LayerReader:
         self.read = read
         #: whether the forward pass ends at the layer, before the layer itself runs
         self.stop = stop
+        #: whether what is read takes the place of the layer's output
+        self.replace = replace
         self.hooks = PassHooks()
         #: what the reader returned or raised
         self.outcome: list[tuple[Any, Exception | None]] = []
@@ -191,12 +212,12 @@ class _LayerReader:
         self.hooks.__exit__()
         return kind is not None and issubclass(kind, LayerReached)
 
-    def _hook(self, name: str) -> Callable[..., None]:
+    def _hook(self, name: str) -> Callable[..., Any]:
         def hook(
             layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
-        ) -> None:
+        ) -> Any:
             if self.outcome:
-                return
+                return None
             self.owner.name = name
             try:
                 call = _call(name, layer, args, kwargs, output)
@@ -209,6 +230,7 @@ class _LayerReader:
                 raise LayerReached from None
             if self.stop:
                 raise LayerReached
+            return self.outcome[0][0] if self.replace else None
 
         return hook
 

@@ -40,32 +40,33 @@ class PassHooks:
         for handle in self._handles:
             handle.remove()
 
-    def before(self, module: Module, hook: Callable[..., None]) -> None:
+    def before(self, module: Module, hook: Callable[..., Any]) -> None:
         """
         :param module: module to hook
-        :param hook: called as ``hook(module, args, kwargs)`` before ``module`` runs
+        :param hook: called as ``hook(module, args, kwargs)`` before ``module`` runs; may return
+            other arguments, ``(args, kwargs)``
         """
         with _REGISTER_LOCK:
             self._handles.append(
                 module.register_forward_pre_hook(self._own(hook), with_kwargs=True)
             )
 
-    def after(self, module: Module, hook: Callable[..., None]) -> None:
+    def after(self, module: Module, hook: Callable[..., Any]) -> None:
         """
         :param module: module to hook
         :param hook: called as ``hook(module, args, kwargs, output)`` after ``module`` ran and
-            before the user's forward hooks, which may change the output
+            before the user's forward hooks, which may change the output. What it returns takes
+            the place of the output, unless that is ``None``.
         """
         with _REGISTER_LOCK:
             self._handles.append(
                 module.register_forward_hook(self._own(hook), with_kwargs=True, prepend=True)
             )
 
-    def _own(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def _own(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         # any number of arguments: while torch registers or removes a hook in several steps,
         # another thread may see it without the mark that it takes keyword arguments
-        def own(*arguments: Any) -> None:
-            if threading.get_ident() == self._thread:
-                hook(*arguments)
+        def own(*arguments: Any) -> Any:
+            return hook(*arguments) if threading.get_ident() == self._thread else None
 
         return own

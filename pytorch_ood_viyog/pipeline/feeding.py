@@ -25,6 +25,7 @@ from ..fitting.fitted import MapsState
 from ..layer.finding import find_layer
 from ..layer.first_layer import LayerCall
 from ..layer.manners import as_found, unwrap
+from ..looks.second_pass import SecondPass
 from .shared_pass import Representations, SharedPass
 
 __all__ = [
@@ -51,6 +52,8 @@ class Intake:
     predict_name: str
     #: attribute with the detector's own way to the representation
     source_name: str
+    #: whether it also takes the model input, and is fitted by itself: it asks the model again
+    asks_again: bool = False
 
     def fit(self, detector: Detector, collected: dict[str, Tensor], device: torch.device) -> None:
         """
@@ -62,13 +65,16 @@ class Intake:
             detector.to(device)
         getattr(detector, self.fit_name)(collected[self.representation], collected["labels"])
 
-    def predict(self, detector: Detector, seen: Representations) -> Tensor:
+    def predict(self, detector: Detector, x: Tensor, seen: Representations) -> Tensor:
         """:return: the detector's scores, shape :math:`B`"""
-        scores: Tensor = getattr(detector, self.predict_name)(getattr(seen, self.representation))
+        taken = getattr(seen, self.representation)
+        arguments = (x, taken) if self.asks_again else (taken,)
+        scores: Tensor = getattr(detector, self.predict_name)(*arguments)
         return scores
 
 
 INTAKES = (
+    Intake(SecondPass, "logits", "fit", "predict_given", "model", asks_again=True),
     Intake(LogitsDetector, "logits", "fit_logits", "predict_logits", "model"),
     Intake(FeaturesDetector, "features", "fit_features", "predict_features", "encoder"),
     Intake(

@@ -52,6 +52,8 @@ class Panel:
             for n, d in shared.items()
             if n not in self.first_layer
         }
+        #: names of detectors that ask the model again; they are fitted by themselves
+        self.looks = [name for name, entry in self.fed.items() if entry.asks_again]
         self._unchecked = set(self.fed)
 
     def wanted(self, names: Iterable[str]) -> set[str]:
@@ -91,10 +93,13 @@ class Panel:
         :raises RuntimeError: for any other error of the detector
         """
         detector = self.detectors[name]
+        if name in self.looks:  # runs the model itself, whose errors are not the detector's
+            with torch.no_grad():
+                return self.fed[name].predict(detector, x, seen)
         with naming(name, detector, "could not score the batch"):
             if name in self.fed:
                 with torch.no_grad():
-                    return self.fed[name].predict(detector, seen)
+                    return self.fed[name].predict(detector, x, seen)
             with as_found_with_gradients(unwrap(self.model)):
                 scores: Tensor = detector.predict(x)
         return scores.detach()
@@ -112,11 +117,14 @@ class Panel:
 
     def fit_separately(self, name: str, loader: Iterable[Any]) -> None:
         """
-        :param name: name of a separate detector
+        :param name: name of a separate detector, or of one that asks the model again
         :param loader: data to fit on
         :raises RuntimeError: if its fit fails
         """
         detector, alone = self.detectors[name], as_found_with_gradients(unwrap(self.model))
+        if name in self.looks:
+            detector.fit(loader)
+            return
         with naming(name, detector, "could not be fitted"), alone:
             detector.fit(loader)
 

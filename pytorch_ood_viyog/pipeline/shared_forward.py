@@ -12,14 +12,16 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.base import FirstLayerDetector
+from ..detectors.residue import ViyogResidue
 from ..layer.batches import batches, id_mask
 from ..layer.checks import check_finite, check_input
 from ..layer.first_layer import LayerCall
 from ..layer.manners import same_random_state, unwrap
+from ..looks.logits import PickLogits
 from .feeding import naming, trial_copy
 from .id_samples import IdSamples
 from .panel import Panel, common_layer
-from .shared_pass import PickLogits, Representations, SharedPass
+from .shared_pass import Representations, SharedPass
 
 __all__ = ["SharedForward"]
 
@@ -32,8 +34,11 @@ class SharedForward:
 
     Detectors are built with ``None`` in place of model or encoder, or with this very model; an
     encoder of their own must give the same features, which is checked on the first batch.
-    Detectors that need gradients, several layers or the raw input are refused, unless they are
-    named in ``separate``: they then run by themselves, with the passes that this takes.
+    Detectors that ask the model again (:class:`~pytorch_ood_viyog.looks.second_look.SecondLook`)
+    take the pass for their first answer, and a :class:`ViyogResidue` of the pipeline for their
+    noise floor. Detectors that need gradients, several layers or the raw input are refused,
+    unless they are named in ``separate``: they then run by themselves, with the passes that this
+    takes.
 
     Logits and features for fitting are collected in CPU memory (:math:`N \\times D`);
     first-layer maps are consumed batch by batch inside the pass.
@@ -88,6 +93,10 @@ class SharedForward:
             feature_maps=feature_maps,
             logits=logits,
         )
+        residues = [d.fits for d in self._panel.first_layer.values()]
+        shared = next((each for each in residues if isinstance(each, ViyogResidue)), None)
+        for name in self._panel.looks:
+            self[name].attach(model, self._pass.layer_name, logits, shared)
 
     @property
     def detectors(self) -> dict[str, Detector]:
@@ -129,18 +138,25 @@ class SharedForward:
                 continue
             with naming(name, trial, "could not be fitted"):
                 panel.fed[name].fit(trial, collected, self._pass.device)
-        for name in panel.separate:
-            if name in chosen:
-                panel.fit_separately(name, data_loader)
+        before = {name: dict(vars(detector)) for name, detector in fitted.items()}
         for name, trial in trials.items():
             vars(fitted[name]).update(vars(trial))
+        try:  # these may read what was just fitted
+            for name in (*panel.separate, *panel.looks):
+                if name in chosen and self[name].requires_fit:
+                    panel.fit_separately(name, data_loader)
+        except Exception:
+            for name, state in before.items():
+                vars(fitted[name]).update(state)
+            raise
         return self
 
     def _to_fit(self, chosen: Mapping[str, Detector]) -> dict[str, Detector]:
         """What is fitted in the shared pass: once, if several detectors read the same fit."""
         found: dict[str, Detector] = {}
         for name, detector in chosen.items():
-            if detector.requires_fit and name not in self._panel.separate:
+            alone = name in self._panel.separate or name in self._panel.looks
+            if detector.requires_fit and not alone:
                 own = detector.fits if isinstance(detector, FirstLayerDetector) else detector
                 if not any(own is other for other in found.values()):
                     found[name] = own

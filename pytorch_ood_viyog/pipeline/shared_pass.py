@@ -16,10 +16,10 @@ from ..layer.finding import find_layer
 from ..layer.first_layer import FirstLayer, LayerCall
 from ..layer.hooks import PassHooks
 from ..layer.manners import as_found, unwrap
+from ..looks.logits import PickLogits, picked_logits
 
 __all__ = ["Representations", "SharedPass"]
 
-PickLogits = Callable[[Any], Tensor]
 ReadFirstLayer = Callable[[LayerCall], None]
 
 
@@ -100,7 +100,7 @@ class SharedPass:
             maps = self._watch_maps(model, hooks) if "feature_maps" in wanted else []
             output = model(x)
         return Representations(
-            logits=self._pick_logits(output, len(x)) if "logits" in wanted else None,
+            logits=self._picked(output, len(x)) if "logits" in wanted else None,
             features=self._features(inputs, len(x)) if "features" in wanted else None,
             feature_maps=_last(self.maps_name, maps) if "feature_maps" in wanted else None,
         )
@@ -182,20 +182,8 @@ class SharedPass:
         hooks.after(layer, lambda m, args, kwargs, output: outputs.append(output.detach().clone()))
         return outputs
 
-    def _pick_logits(self, output: Any, count: int) -> Tensor:
-        logits = output if self.logits is None else self.logits(output)
-        if not isinstance(logits, Tensor):
-            raise TypeError(
-                f"Logits must be a tensor, got {type(logits).__name__} from "
-                f"{type(self.model).__name__}. Pass a function that picks them from the model's "
-                f"output, such as logits=lambda output: output[0]."
-            )
-        if logits.dim() != 2 or len(logits) != count:
-            raise ValueError(
-                f"Logits must have the shape (B, C) with B = {count}, got {tuple(logits.shape)}. "
-                f"Pass a function that picks them from the model's output by logits=..."
-            )
-        return logits.detach()
+    def _picked(self, output: Any, count: int) -> Tensor:
+        return picked_logits(output, self.logits, count, self.model)
 
 
 def _may_be_head(module: Module) -> bool:

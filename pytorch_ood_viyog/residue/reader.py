@@ -15,7 +15,7 @@ from .directions import quiet_directions
 from .features import features
 from .windows import Windows, extended_kernel
 
-__all__ = ["Reader", "Responses", "fit_reader"]
+__all__ = ["Reader", "Reading", "Responses", "fit_reader"]
 
 # rows of the covariance of a neighbourhood: more would take long to solve and bring nothing
 _NEIGHBOURHOOD = 576
@@ -28,6 +28,26 @@ _CHUNK = 8
 
 #: responses of the local directions and of those in a window, :math:`B \\times R \\times P` each
 Responses = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a batch, for every detector that reads the same."""
+
+    #: responses at positions and in windows
+    responses: Responses
+    #: where the windows are
+    windows: Windows
+    #: spatial shape of the maps
+    shape: tuple[int, ...]
+    #: robust summaries over space, :math:`B \\times F`
+    features: Tensor
+
+    def at_windows(self) -> Responses:
+        """:return: responses where windows are, with their spatial axes"""
+        local, around = self.responses
+        counts = self.windows.count_of(self.shape)
+        return self.windows.centres(local, counts), around.reshape(*around.shape[:2], *counts)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,29 @@ class Windows:
         steps = zip(packed, self.packed_steps, strict=True)
         return tuple((size - 3) // step + 1 for size, step in steps)
 
+    def count_of(self, maps: tuple[int, ...]) -> tuple[int, ...]:
+        """
+        :param maps: spatial shape of the maps
+        :return: number of windows along each axis
+        """
+        inner = [size - 2 * margin for size, margin in zip(maps, self.margins, strict=True)]
+        widened = [size + 2 if size < 3 else size for size in inner]
+        return tuple(
+            (size - 3) // step + 1 for size, step in zip(widened, self.steps, strict=True)
+        )
+
+    def centres(self, positions: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """
+        :param positions: values at what :meth:`positions` gives, :math:`B \\times M \\times P`
+        :param counts: number of windows along each axis
+        :return: those at the centres of windows, :math:`B \\times M \\times *counts`
+        """
+        sizes = [n if step > 1 else n + 2 for n, step in zip(counts, self.steps, strict=True)]
+        values = positions.reshape(*positions.shape[:2], *sizes)
+        for axis, (size, count) in enumerate(zip(sizes, counts, strict=True), 2):
+            values = values.narrow(axis, (size - count) // 2, count)
+        return values
+
     def positions(self, packed: Tensor) -> Tensor:
         """
         The positions that are read one by one: all along axes without steps, else the centres of

@@ -6,8 +6,9 @@ takes long. Imports ``pipeline``, ``detectors``, ``evaluation`` and ``layer``.
 
 from .calibration import Calibration
 from .explanation import Explanation
+from .fused import Fused
 from .report import TriageReport
 from .triage import Triage
 from .verdict import Verdict
 
-__all__ = ["Calibration", "Explanation", "Triage", "TriageReport", "Verdict"]
+__all__ = ["Calibration", "Explanation", "Fused", "Triage", "TriageReport", "Verdict"]

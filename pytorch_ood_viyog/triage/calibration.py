@@ -4,7 +4,7 @@ What Triage learns from ID calibration scores: how gates are fused, and threshol
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,6 +74,8 @@ class Calibration:
     scores: dict[str, Tensor]
     #: fused detector -> its ID reference scores in ascending order; empty if nothing is fused
     reference: dict[str, Tensor]
+    #: the intent score that ADV needs; ``None`` where nothing judges intent
+    least_intent: float | None = None
 
     @classmethod
     def of(
@@ -129,20 +131,44 @@ class Calibration:
         return table
 
     def verdicts(
-        self, scores: Mapping[str, Tensor], router: str, least_adv: float | None = None
+        self,
+        scores: Mapping[str, Tensor],
+        router: str,
+        least_adv: float | None = None,
+        intent: str | None = None,
     ) -> Tensor:
         """
         :param scores: what :meth:`with_fused` gave
         :param router: detector that decides between OOD and ADV
-        :param least_adv: an alarm means ADV where the router's score is above this; without it,
-            where the router itself raised it
+        :param least_adv: an alarm means a residue where the router's score is above this; without
+            it, where the router itself raised it
+        :param intent: detector that tells attacks from benign changes: an alarm means ADV where
+            its score is above :attr:`least_intent`, and NOISY where there is a residue else;
+            without it, every residue means ADV
         :return: values of :class:`Verdict`, shape :math:`B`
         """
         alarms = {name: scores[name] > limit for name, limit in self.thresholds.items()}
         alarm = torch.stack(list(alarms.values())).any(dim=0)
         verdicts = torch.where(alarm, int(Verdict.OOD), int(Verdict.ID))
-        adv = alarms[router] if least_adv is None else alarm & (scores[router] > least_adv)
-        return torch.where(adv, int(Verdict.ADV), verdicts)
+        residue = alarms[router] if least_adv is None else alarm & (scores[router] > least_adv)
+        if intent is None or self.least_intent is None:
+            return torch.where(residue, int(Verdict.ADV), verdicts)
+        verdicts = torch.where(residue, int(Verdict.NOISY), verdicts)
+        return torch.where(
+            alarm & (scores[intent] > self.least_intent), int(Verdict.ADV), verdicts
+        )
+
+    def with_intent(self, name: str, benign: Tensor, noisy_fpr: float) -> "Calibration":
+        """
+        :param name: detector that tells attacks from benign changes
+        :param benign: its scores of ID calibration samples after benign changes, ascending
+        :param noisy_fpr: share of such samples that may be called ADV
+        :return: this calibration with the conformal threshold of the intent; its p-values are
+            among these scores
+        :raises ValueError: if there are too few samples, or a score is NaN
+        """
+        limit = alarm_thresholds({name: benign}, noisy_fpr, {name: 1.0})[name]
+        return replace(self, scores=self.scores | {name: benign}, least_intent=limit)
 
     def p_values(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """
@@ -157,4 +183,5 @@ class Calibration:
             "thresholds": dict(self.thresholds),
             "scores": dict(self.scores),
             "reference": dict(self.reference),
+            "least_intent": self.least_intent,
         }

@@ -24,8 +24,13 @@ class Explanation:
     p_values: dict[str, Tensor]
     #: signal -> score above which it raises an alarm
     thresholds: dict[str, float]
-    #: router -> score that an alarm needs to mean ADV; empty where the router's own alarm decides
+    #: router -> score that an alarm needs to mean a residue, detector of intent -> score that it
+    #: needs to mean ADV; empty where the router's own alarm decides
     required: dict[str, float] = field(default_factory=dict)
+    #: whether the second look confirms the verdict ADV, shape :math:`B`; ``None`` without one
+    confirmed: Tensor | None = None
+    #: class that the model answers without the residue, -1 where it was not asked, shape :math:`B`
+    second: Tensor | None = None
 
     @property
     def alarms(self) -> dict[str, Tensor]:
@@ -36,8 +41,14 @@ class Explanation:
         lines = []
         for i, verdict in enumerate(self.verdicts.tolist()):
             cells = "; ".join(self._cell(name, i) for name in self.scores)
-            lines.append(f"{i:4d}  {Verdict(verdict).name:<4} {cells}")
+            lines.append(f"{i:4d}  {Verdict(verdict).name:<5} {cells}{self._confirmation(i)}")
         return "\n".join(lines)
+
+    def _confirmation(self, sample: int) -> str:
+        if self.confirmed is None or self.second is None or int(self.second[sample]) < 0:
+            return ""
+        confirmed = "confirmed" if bool(self.confirmed[sample]) else "not confirmed"
+        return f"; {confirmed}, second answer {int(self.second[sample])}"
 
     def _cell(self, name: str, sample: int) -> str:
         score = float(self.scores[name][sample])

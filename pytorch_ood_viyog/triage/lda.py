@@ -27,10 +27,10 @@ class TriageLDA(VerdictGiver):
     linear discriminant analysis with equal priors on the detectors' scores :math:`s`. The verdict
     is the class with the largest
 
-    .. math:: w_k^{\\top} s + b_k, \\qquad k \\in \\{ID, OOD, ADV\\}
+    .. math:: w_k^{\\top} s + b_k, \\qquad k \\in \\{ID, OOD, ADV, NOISY\\}
 
-    It needs labelled OOD and ADV samples, knows the kinds it was shown, and bounds no rate of
-    false alarms.
+    It needs labelled OOD and ADV samples (and NOISY ones, to know these), knows the kinds it was
+    shown, and bounds no rate of false alarms.
 
     .. rubric:: Examples
 
@@ -58,6 +58,7 @@ class TriageLDA(VerdictGiver):
         ood: Tensor | Iterable[Any],
         adv: Tensor | Iterable[Any],
         *,
+        noisy: Tensor | Iterable[Any] | None = None,
         progress: bool = True,
     ) -> Self:
         """
@@ -67,6 +68,7 @@ class TriageLDA(VerdictGiver):
         :param id: further ID inputs, as tensor or loader
         :param ood: OOD inputs
         :param adv: adversarial inputs; use only attacks that fool the model
+        :param noisy: ID inputs with benign changes; without them, no verdict is NOISY
         :param progress: show progress bars where a pass takes more than a second
         :return: the fitted triage
         :raises ValueError: if there are fewer than two samples of a class, or a score is not
@@ -74,9 +76,11 @@ class TriageLDA(VerdictGiver):
         """
         names = self.pipeline.unfitted(first_inputs(train_loader, self.pipeline.model))
         self._fit_detectors(train_loader, names, progress)
+        given = {Verdict.ID: id, Verdict.OOD: ood, Verdict.ADV: adv}
+        given |= {} if noisy is None else {Verdict.NOISY: noisy}
         parts = {
             verdict: self._stack(self.pipeline.score(in_batches(inputs), progress=progress))
-            for verdict, inputs in ((Verdict.ID, id), (Verdict.OOD, ood), (Verdict.ADV, adv))
+            for verdict, inputs in given.items()
         }
         for verdict, scores in parts.items():
             check_finite(f"Scores of {verdict.name} samples", scores)
@@ -84,8 +88,10 @@ class TriageLDA(VerdictGiver):
                 raise ValueError(f"{verdict.name} needs two or more samples, got {len(scores)}.")
         features = torch.cat(list(parts.values())).numpy()
         labels = np.repeat([int(v) for v in parts], [len(part) for part in parts.values()])
-        lda = LinearDiscriminantAnalysis(priors=np.full(3, 1 / 3)).fit(features, labels)
-        order = [list(lda.classes_).index(int(verdict)) for verdict in Verdict]
+        lda = LinearDiscriminantAnalysis(priors=np.full(len(parts), 1 / len(parts))).fit(
+            features, labels
+        )
+        order = [list(lda.classes_).index(int(verdict)) for verdict in parts]
         weights, bias = lda.coef_[order], lda.intercept_[order]
         self._weights, self._bias = torch.from_numpy(weights), torch.from_numpy(bias)
         return self
@@ -93,8 +99,9 @@ class TriageLDA(VerdictGiver):
     def decision(self, x: Tensor) -> Tensor:
         """
         :param x: batch of model inputs, first dimension :math:`B`
-        :return: :math:`w_k^{\\top} s + b_k`, shape :math:`B \\times 3`, classes in the order of
-            :class:`Verdict` (ID, OOD, ADV), float64 on the CPU
+        :return: :math:`w_k^{\\top} s + b_k`, shape :math:`B \\times 3` or, fitted with noisy
+            samples, :math:`B \\times 4`; classes in the order of :class:`Verdict` (ID, OOD, ADV,
+            NOISY), float64 on the CPU
         :raises RequiresFittingException: before fitting
         """
         if self._weights is None or self._bias is None:

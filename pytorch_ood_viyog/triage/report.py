@@ -14,34 +14,40 @@ from .verdict import Verdict
 __all__ = ["TriageReport"]
 
 
-_ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV)
+_ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY)
 
 
 @dataclass(frozen=True)
 class TriageReport:
     """
-    Confusion of the three classes.
+    Confusion of the classes.
 
-    :param confusion: counts, :math:`3 \\times 3`; rows are the truth, columns the verdict, both
-        in the order ID, OOD, ADV
+    :param confusion: counts, :math:`3 \\times 4`, or :math:`4 \\times 4` where noisy samples were
+        judged; rows are the truth, columns the verdict, both in the order ID, OOD, ADV, NOISY
     """
 
     confusion: Tensor
 
     @classmethod
-    def of(cls, id: Tensor, ood: Tensor, adv: Tensor) -> "TriageReport":
+    def of(
+        cls, id: Tensor, ood: Tensor, adv: Tensor, noisy: Tensor | None = None
+    ) -> "TriageReport":
         """
         :param id: verdicts for ID samples
         :param ood: verdicts for OOD samples
         :param adv: verdicts for ADV samples
+        :param noisy: verdicts for ID samples with benign changes, if there are any
         :return: the report
         :raises ValueError: if one of them is empty or holds anything but verdicts
         """
         rows = []
-        for name, verdicts in (("id", id), ("ood", ood), ("adv", adv)):
+        given = {"id": id, "ood": ood, "adv": adv} | ({} if noisy is None else {"noisy": noisy})
+        for name, verdicts in given.items():
             counts = torch.stack([(verdicts == verdict).sum() for verdict in _ORDER])
             if len(verdicts) == 0 or int(counts.sum()) != len(verdicts):
-                raise ValueError(f"{name} must hold verdicts (0, 1, -1) and at least one of them.")
+                raise ValueError(
+                    f"{name} must hold verdicts (0, 1, -1, 2) and at least one of them."
+                )
             rows.append(counts.cpu())
         return cls(torch.stack(rows))
 
@@ -57,12 +63,17 @@ class TriageReport:
     @property
     def recall(self) -> dict[Verdict, float]:
         """Share of each class that was recognised."""
-        return {verdict: self.share(verdict, verdict) for verdict in _ORDER}
+        return {verdict: self.share(verdict, verdict) for verdict in self.truths}
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of the three recalls."""
-        return sum(self.recall.values()) / len(_ORDER)
+        """Mean of the recalls."""
+        return sum(self.recall.values()) / len(self.truths)
+
+    @property
+    def truths(self) -> tuple[Verdict, ...]:
+        """The classes that were judged."""
+        return _ORDER[: len(self.confusion)]
 
     @property
     def id_false_alarm_rate(self) -> float:
@@ -82,8 +93,8 @@ class TriageReport:
         names = [verdict.name for verdict in _ORDER]
         axes.imshow(self.shares.numpy(), cmap="Blues", vmin=0, vmax=1)
         axes.set(xlabel="verdict", ylabel="truth")
-        axes.set_xticks(range(3), names)
-        axes.set_yticks(range(3), names)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks(range(len(self.truths)), names[: len(self.truths)])
         for row, counts in enumerate(self.confusion.tolist()):
             for column, count in enumerate(counts):
                 share = float(self.shares[row, column])
@@ -94,9 +105,9 @@ class TriageReport:
         return axes
 
     def __str__(self) -> str:
-        lines = ["truth    verdict:  ID     OOD     ADV    samples"]
+        lines = ["truth    verdict:  ID     OOD     ADV   NOISY   samples"]
         for verdict, counts, shares in zip(
-            _ORDER, self.confusion.tolist(), self.shares.tolist(), strict=True
+            self.truths, self.confusion.tolist(), self.shares.tolist(), strict=True
         ):
             cells = "  ".join(f"{share:6.1%}" for share in shares)
             lines.append(f"{verdict.name:<15} {cells}   {sum(counts):7d}")

@@ -12,6 +12,7 @@ from torch.nn import Module, ParameterDict
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.first_layer import FirstLayer
+from ..looks.second_look import SecondLook
 
 __all__ = ["detector_state", "load_detector_state"]
 
@@ -62,7 +63,9 @@ def load_detector_state(detector: Detector, state: Mapping[str, Any]) -> None:
     vars(detector).update(state)
 
 
-def _saves_itself(detector: Detector) -> TypeGuard[FirstLayerDetector]:
+def _saves_itself(detector: Detector) -> TypeGuard[FirstLayerDetector | SecondLook]:
+    if isinstance(detector, SecondLook):
+        return True
     # a view reads what another detector of the same pipeline saves
     return isinstance(detector, FirstLayerDetector) and detector.fits is detector
 

@@ -1,5 +1,5 @@
 """
-Triage: a verdict per sample, ID, OOD or ADV, with a bounded rate of false alarms.
+Triage: a verdict per sample, ID, OOD, ADV or NOISY, with a bounded rate of false alarms.
 """
 
 import warnings
@@ -13,13 +13,17 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.base import FirstLayerDetector
+from ..detectors.intent import ViyogIntent
 from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
 from ..layer.batches import first_inputs
 from ..layer.checks import check_number
+from ..looks.second_look import SecondLook
 from .calibration import FUSED, Calibration, budget_shares
+from .confirmation import CONFIRM, asked_again
 from .explanation import Explanation
 from .held_out import HeldOut
+from .noisy import INTENT, benign_scores, find_intent, joined
 from .verdict_giver import VerdictGiver
 
 __all__ = ["Triage"]
@@ -30,17 +34,25 @@ _MOST_HELD_OUT = 2000
 
 class Triage(VerdictGiver):
     """
-    Turns detector scores into verdicts: answer (ID), abstain (OOD) or reject and alert (ADV).
+    Turns detector scores into verdicts: answer (ID), abstain (OOD), reject and alert (ADV), or
+    answer with care and mend the camera (NOISY).
 
     An alarm is raised where the score of the *gate* or the *router's alarm* is unusual for ID
     data, above a threshold of its own. The router needs an alarm too, because gates on logits see
     few attacks: these are made to look confident. The router then decides between ADV and OOD:
 
     - A :class:`ViyogResidue` raises its alarms by :class:`ResidueAlarm`, its contrast of ID and
-      ADV. The verdict is ADV where its score is above
-      :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly all ID
-      samples with a simulated perturbation exceed, whoever raised the alarm; OOD otherwise.
+      ADV. A :class:`ViyogIntent` beside it reads whether a residue is shaped as an attack's: the
+      verdict is ADV where its score is above a threshold of its own, whoever raised the alarm.
+      Of the others, those are NOISY, degraded without anybody meaning harm, whose router's score
+      is above :attr:`~pytorch_ood_viyog.detectors.residue.ViyogResidue.least_adv`, which nearly
+      all ID samples with a simulated perturbation exceed; OOD otherwise. With ``intent=False``
+      there is no NOISY: all above ``least_adv`` is ADV.
     - Any other router raises alarms by its score. Those mean ADV, all others OOD.
+
+    With ``confirm``, the model is asked again about what raised an alarm: the verdict ADV comes
+    with ``confirmed`` and with the second answer, and an alarm taken for OOD for which residue and
+    second look together speak for an attack means ADV too.
 
     Several gates are fused to one score by default, see
     :func:`~pytorch_ood_viyog.triage.calibration.fused_score`. Gates that look at different
@@ -58,6 +70,13 @@ class Triage(VerdictGiver):
     and the false alarms exceed the rate), if a detector was fitted on them, or if the ID data
     drift. Where gates are fused, :math:`n` is 80 % of the calibration samples; the others place
     the gates on a common scale. Nothing is promised about how many OOD or ADV samples are found.
+
+    **Second guarantee.** The intent's threshold is conformal too, from the ID calibration samples
+    after benign changes, a random one of
+    :data:`~pytorch_ood_viyog.residue.intent.simulation.SIMULATED` each: a new ID sample with such
+    a change is called ADV with probability at most ``noisy_fpr``, on the mean over these kinds of
+    changes. It says nothing of other kinds, nor of a single kind, and with ``confirm`` a second
+    look may call more of them ADV.
 
     .. rubric:: Examples
 
@@ -79,6 +98,10 @@ class Triage(VerdictGiver):
         router_share: float = 0.5,
         combine: Literal["fused", "any", "max"] = "fused",
         held_out: float = 0.2,
+        confirm: SecondLook | None = None,
+        confirm_when: Literal["alarm", "always"] = "alarm",
+        intent: ViyogIntent | bool = True,
+        noisy_fpr: float = 0.05,
         **shared: Any,
     ):
         """
@@ -93,6 +116,14 @@ class Triage(VerdictGiver):
             one threshold, and ``router_share`` does not count.
         :param held_out: share of the training data to calibrate on where no calibration data are
             given, at most 2,000 samples
+        :param confirm: asks the model again about samples that raised an alarm, see
+            :mod:`~pytorch_ood_viyog.triage.confirmation`
+        :param confirm_when: ``"alarm"``: only those samples pay for a second answer.
+            ``"always"``: the second answer is asked for every sample and raises alarms of its own,
+            for half of the gates' share, which finds attacks that raise no other.
+        :param intent: detector that tells attacks from benign changes; ``True``: one with the
+            settings of a router that is a :class:`ViyogResidue`; ``False``: none
+        :param noisy_fpr: share of ID samples with benign changes that may be called ADV
         :param shared: further arguments of :class:`SharedForward`, such as ``logits`` or ``head``
         :raises TypeError: if gate or router are no detectors of these kinds
         :raises ValueError: if a number is out of range, or there is no model
@@ -100,19 +131,32 @@ class Triage(VerdictGiver):
         if not isinstance(router, FirstLayerDetector):
             raise TypeError(f"router must be a first-layer detector, got {type(router).__name__}.")
         gates = _named(EnergyBased(None) if gate is None else gate)
+        if confirm is not None and not isinstance(confirm, SecondLook):
+            raise TypeError(f"confirm must be a SecondLook, got {type(confirm).__name__}.")
+        if confirm_when not in ("alarm", "always"):
+            raise ValueError(f"confirm_when must be 'alarm' or 'always', got {confirm_when!r}.")
+        self.confirm = confirm
+        watching = {CONFIRM: confirm} if confirm is not None and confirm_when == "always" else {}
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.router_share = check_number("router_share", router_share, low=1e-3, high=0.999)
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
+        self.noisy_fpr = check_number("noisy_fpr", noisy_fpr, low=1e-6, high=0.5)
         if combine not in ("fused", "any", "max"):
             raise ValueError(f"combine must be 'fused', 'any' or 'max', got {combine!r}.")
         self.combine = combine
         alarm = ResidueAlarm(router) if isinstance(router, ViyogResidue) else router
         self.router, self.alarm = type(router).__name__, type(alarm).__name__
-        if taken := {self.router, self.alarm, FUSED} & set(gates):
+        if taken := {self.router, self.alarm, FUSED, CONFIRM, INTENT} & set(gates):
             raise ValueError(f"gate must not have the names of other signals, got {taken}.")
         self.gates = list(gates)
-        detectors = gates | {self.alarm: alarm, self.router: router}
-        super().__init__(_find_model(model, router, gates), detectors, **shared)
+        found = _find_model(model, router, gates)
+        self.intent = find_intent(intent, router, found)
+        reading = {} if self.intent is None else {INTENT: self.intent}
+        detectors = gates | watching | {self.alarm: alarm, self.router: router} | reading
+        super().__init__(found, detectors, **shared)
+        if confirm is not None:
+            residue = router if isinstance(router, ViyogResidue) else None
+            confirm.attach(self.pipeline.model, shared.get("layer"), shared.get("logits"), residue)
         self._calibration: Calibration | None = None
 
     def fit(
@@ -136,9 +180,10 @@ class Triage(VerdictGiver):
         :raises ValueError: if there are too few calibration samples for ``id_fpr``
         """
         x = first_inputs(train_loader, self.pipeline.model)
-        names = self.pipeline.unfitted(x)
+        names = [name for name in self.pipeline.unfitted(x) if name != CONFIRM]
         if calibration_loader is not None:
             self._fit_detectors(train_loader, names, progress)
+            self._fit_confirm(train_loader, progress)
             return self._calibrate(calibration_loader, progress)
         warnings.warn(
             "Triage.fit without calibration_loader sets its thresholds on a part of train_loader. "
@@ -146,32 +191,50 @@ class Triage(VerdictGiver):
             stacklevel=2,
         )
         if not names:
+            self._fit_confirm(train_loader, progress)
             return self._calibrate(train_loader, progress)
         part = HeldOut(train_loader, self.held_out, _MOST_HELD_OUT)
         self._fit_detectors(part, names, progress)
+        self._fit_confirm(train_loader, progress)
         return self._calibrate(part.inputs, progress)
 
+    def _fit_confirm(self, loader: Iterable[Any], progress: bool) -> None:
+        if self.confirm is not None and self.confirm.choice is None:
+            self.confirm.fit(loader, progress=progress)
+
     def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
+        benign: list[Tensor] = []
+        if self.intent is not None:
+            loader = benign_scores(self.intent, loader, benign)
         table = self.pipeline.score(loader, progress=progress)
         labels = table.get("labels")
         known = slice(None) if labels is None else labels >= 0
         scores = {name: table[name][known].double() for name in self.pipeline.detectors}
         fused = self.gates if self._fuses else []
-        self._calibration = Calibration.of(
+        calibration = Calibration.of(
             scores, fused, self.shares, self.id_fpr, standardised=self.combine == "max"
         )
+        if self.intent is not None:
+            calibration = calibration.with_intent(INTENT, joined(benign), self.noisy_fpr)
+        self._calibration = calibration
         return self
 
     @property
     def shares(self) -> dict[str, float]:
         """Signal -> share of the false alarms that it may raise."""
-        return budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+        shares = budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
+        if CONFIRM not in self.pipeline.detectors:
+            return shares
+        # gates and second look halve what the router's alarm leaves
+        halves = {n: share if n == self.alarm else share / 2 for n, share in shares.items()}
+        return halves | {CONFIRM: (1 - self.router_share) / 2}
 
     @property
-    def rule(self) -> tuple[str, float | None]:
-        """What decides between OOD and ADV, see :meth:`Calibration.verdicts`."""
+    def rule(self) -> tuple[str, float | None, str | None]:
+        """What decides between OOD, NOISY and ADV, see :meth:`Calibration.verdicts`."""
         router = self.pipeline[self.router]
-        return self.router, router.least_adv if isinstance(router, ViyogResidue) else None
+        least_adv = router.least_adv if isinstance(router, ViyogResidue) else None
+        return self.router, least_adv, None if self.intent is None else INTENT
 
     @property
     def _fuses(self) -> bool:
@@ -194,8 +257,15 @@ class Triage(VerdictGiver):
         :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
         :raises RequiresFittingException: if this or a detector is not fitted
         """
-        calibration = self.calibration
-        return calibration.verdicts(calibration.with_fused(self.pipeline.predict(x)), *self.rule)
+        return self.explain(x).verdicts if self.confirm is not None else self._verdicts_of(x)[1]
+
+    def _verdicts_of(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Scores, verdicts, and the first answers where they are confirmed."""
+        calibration, asked = self.calibration, self.confirm is not None
+        found = self.pipeline.predict(x, logits=asked)
+        first = found.pop("logits", None)
+        scores = calibration.with_fused(found)
+        return scores, calibration.verdicts(scores, *self.rule), first
 
     def explain(self, x: Tensor) -> Explanation:
         """
@@ -204,27 +274,46 @@ class Triage(VerdictGiver):
         :raises RequiresFittingException: if this or a detector is not fitted
         """
         calibration = self.calibration
-        scores = calibration.with_fused(self.pipeline.predict(x))
-        router, least_adv = self.rule
+        scores, verdicts, first = self._verdicts_of(x)
+        answers = None
+        if self.confirm is not None and first is not None:
+            known = calibration.scores[self.router]
+            answers = asked_again(self.confirm, x, first, verdicts, known, scores[self.router])
+            verdicts = answers.verdicts
         return Explanation(
-            verdicts=calibration.verdicts(scores, router, least_adv),
+            verdicts=verdicts,
+            confirmed=None if answers is None else answers.confirmed,
+            second=None if answers is None else answers.second,
             scores=scores,
             p_values=calibration.p_values(scores),
             thresholds=dict(calibration.thresholds),
-            required={} if least_adv is None else {router: least_adv},
+            required=self._required,
         )
+
+    @property
+    def _required(self) -> dict[str, float]:
+        """Detector -> score that an alarm needs to mean a residue, or ADV."""
+        router, least_adv, intent = self.rule
+        limits = {router: least_adv}
+        if intent is not None and self._calibration is not None:
+            limits[intent] = self._calibration.least_intent
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
     def _rule_state(self) -> dict[str, Any]:
         return {
             "id_fpr": self.id_fpr,
             "router_share": self.router_share,
             "combine": self.combine,
+            "noisy_fpr": self.noisy_fpr,
             "calibration": self.calibration.state_dict(),
+            "confirm": None if self.confirm is None else self.confirm.state_dict(),
         }
 
     def _load_rule(self, state: dict[str, Any]) -> None:
         self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
-        self.combine = state["combine"]
+        self.combine, self.noisy_fpr = state["combine"], state["noisy_fpr"]
+        if self.confirm is not None:
+            self.confirm.load_state_dict(state["confirm"])
         self._calibration = Calibration(**state["calibration"])
 
     def __repr__(self) -> str:
@@ -235,9 +324,18 @@ class Triage(VerdictGiver):
                 budget = f"  {name}: shares {self.id_fpr:.2%} of ID with the others"
             limits = {} if self._calibration is None else self._calibration.thresholds
             lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
-        router, least_adv = self.rule
-        if least_adv is not None:
-            lines.append(f"  an alarm means ADV with {router} above {least_adv:.4g}, else OOD")
+        required = self._required
+        router = required.get(self.router)
+        if INTENT in required:
+            lines.append(
+                f"  an alarm means ADV with {INTENT} above {required[INTENT]:.4g}, which "
+                f"{self.noisy_fpr:.2%} of noisy ID may exceed, else NOISY"
+            )
+        if router is not None:
+            verdict = "ADV" if self.intent is None else "a residue"
+            lines.append(
+                f"  an alarm means {verdict} with {self.router} above {router:.4g}, else OOD"
+            )
         return "\n".join([*lines, f"  fitted={self._calibration is not None}\n)"])
 
 

@@ -16,3 +16,5 @@ class Verdict(IntEnum):
     OOD = 1
     #: adversarial: reject and raise an alert
     ADV = -1
+    #: a residue that is not shaped as an attack's: answer with care, mend the camera
+    NOISY = 2

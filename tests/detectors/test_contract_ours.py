@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark.baselines.layer_adaptive import LayerAdaptive
+from pytorch_ood_viyog.detectors.intent import ViyogIntent
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.testing import DetectorContract
@@ -74,6 +75,32 @@ class TestViyogResidue(Ours):
 
     def without_model(self, detector):
         return ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0)
+
+
+class TestViyogIntent(Ours):
+    search_space: ClassVar = {"directions": [8, 24]}
+    # inputs are found from maps up to rounding; all 40 are taken, as inputs and maps would choose
+    # differently
+    atol = 0.2
+
+    @pytest.fixture
+    def detector(self):
+        return ViyogIntent(build(SmallNet), input_range=1.0, sample_size=40)
+
+    def without_model(self, detector):
+        return ViyogIntent(None, layer=detector.model.stem.conv, input_range=1.0, sample_size=40)
+
+    def anomaly(self, x: Tensor) -> Tensor:
+        """A residue that came back through the layer's own filters."""
+        conv = build(SmallNet).stem.conv
+        generator = torch.Generator().manual_seed(2)
+        with torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            maps = conv(leaf)
+            some = torch.randn(maps.shape, generator=generator)
+            some = some * (torch.rand(maps.shape, generator=generator) < 0.1)
+            (back,) = torch.autograd.grad((maps * some).sum(), leaf)
+        return x + 8 / 255 * back.sign()
 
 
 class TestViyogResidueOnAnyStem(TestViyogResidue):

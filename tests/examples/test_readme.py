@@ -1,10 +1,14 @@
-"""What README and docstrings show runs, and CI runs README's test command."""
+"""
+What README, the guide and docstrings show runs, their links hold, and CI runs README's test
+command.
+"""
 
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
+import pytorch_ood.detector
 import torch
 from networks import SmallNet, build
 from torch.utils.data import TensorDataset
@@ -12,11 +16,40 @@ from torch.utils.data import TensorDataset
 import pytorch_ood_viyog
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+DOCS = ROOT / "examples" / "docs"
+#: pages that are read as they are, too
+PAGES = [README, DOCS / "index.md", *sorted((DOCS / "guide").glob("*.*"))]
+#: files that examples say they write
+WRITTEN = {"measured.md": "output/mine.csv"}
+MARKDOWN = [page for page in PAGES if page.suffix == ".md"]
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(page, language):
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        pattern = rf"^```{language}\n(.*?)^```"
+        return re.findall(pattern, text, flags=re.DOTALL | re.MULTILINE)
+    return directives(text, language)
+
+
+def directives(text, language):
+    """Contents of the code blocks of a page, or a docstring, in reStructuredText."""
+    lines = text.splitlines()
+    starts = [n for n, line in enumerate(lines) if line.strip() == f".. code-block:: {language}"]
+    return [indented_after(lines, start) for start in starts]
+
+
+def indented_after(lines, start):
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    body = []
+    for line in lines[start + 1 :]:
+        if line.strip() and len(line) - len(line.lstrip()) <= indent:
+            break
+        body.append(line)
+    return textwrap.dedent("\n".join(body))
 
 
 @pytest.fixture
@@ -40,6 +73,7 @@ def namespace(images, loader):
         "adv_images": images[32:] + 0.1 * torch.randn(32, 3, 10, 10),
         "labels": torch.tensor([1, -1]).repeat(32),
         "calibration_loader": loader,
+        "test_loader": loader,
         "id_train": labelled,
         "id_test": labelled,
         "aerial": TensorDataset(unit[:20] / 2, torch.full((20,), -1)),
@@ -49,37 +83,28 @@ def namespace(images, loader):
     }
 
 
-def test_readme_examples_run_from_top_to_bottom(namespace, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
+)
+def test_examples_run_from_top_to_bottom(page, namespace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    examples = blocks("python")
-    assert len(examples) >= 3
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), namespace)
-    assert (tmp_path / "output" / "mine.csv").exists()
-    assert "'AUROC'" in capsys.readouterr().out
+    for example in blocks(page, "python"):
+        exec(compile(example, page.name, "exec"), namespace)
+    assert (tmp_path / WRITTEN.get(page.name, "")).exists()
 
 
 def docstring_examples():
     for name in pytorch_ood_viyog.__all__:
-        lines = (getattr(pytorch_ood_viyog, name).__doc__ or "").splitlines()
-        for start, line in enumerate(lines):
-            if line.strip() == ".. code-block:: python":
-                indent = len(line) - len(line.lstrip())
-                body = []
-                for following in lines[start + 1 :]:
-                    if following.strip() and len(following) - len(following.lstrip()) <= indent:
-                        break
-                    body.append(following)
-                yield pytest.param(textwrap.dedent("\n".join(body)), id=f"{name}-{start}")
+        docstring = getattr(pytorch_ood_viyog, name).__doc__ or ""
+        for number, example in enumerate(directives(docstring, "python")):
+            yield pytest.param(example, id=f"{name}-{number}")
 
 
 @pytest.mark.parametrize("example", list(docstring_examples()))
 def test_docstring_examples_run(namespace, capsys, example):
-    namespace |= {
-        name: getattr(pytorch_ood_viyog, name)
-        for name in pytorch_ood_viyog.__all__
-        if name in example
-    }
+    exported = {name: getattr(pytorch_ood_viyog, name) for name in pytorch_ood_viyog.__all__}
+    detectors = {k: v for k, v in vars(pytorch_ood.detector).items() if isinstance(v, type)}
+    namespace |= {k: v for k, v in {**detectors, **exported}.items() if k in example}
     namespace["detector"] = pytorch_ood_viyog.Viyog(namespace["model"]).fit(
         namespace["train_loader"]
     )
@@ -88,7 +113,7 @@ def test_docstring_examples_run(namespace, capsys, example):
 
 
 def commands():
-    return [line for block in blocks("bash") for line in block.splitlines()]
+    return [line for block in blocks(README, "bash") for line in block.splitlines()]
 
 
 def test_commands():
@@ -102,7 +127,7 @@ def test_commands():
 def test_ci_runs_the_test_command():
     script = (ROOT / ".ci" / "run").read_text()
     pattern = re.search(r"grep -E '(.*)' README\.md", script).group(1)
-    found = [line for line in README.splitlines() if re.search(pattern, line)]
+    found = [line for line in README.read_text().splitlines() if re.search(pattern, line)]
     assert found == commands()[1:2]
     assert '-c "$test_command"' in script
     for check in ("ruff check", "ruff format --check", "mypy", "quickstart.py --quick"):
@@ -110,12 +135,37 @@ def test_ci_runs_the_test_command():
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
-def test_extras_exist():
+@pages
+def test_extras_exist(page):
     declared = (ROOT / "pyproject.toml").read_text()
-    for extra in re.findall(r"install '\.\[(\w+)\]'", README):
-        assert re.search(rf"^{extra} = \[", declared, flags=re.MULTILINE)
+    for extras in re.findall(r"install '\.\[([\w,]+)\]'", page.read_text(encoding="utf-8")):
+        for extra in extras.split(","):
+            assert re.search(rf"^{extra} = \[", declared, flags=re.MULTILINE), extra
 
 
-def test_files_that_readme_names_exist():
-    for path in re.findall(r"`((?:examples|tests)/[\w/.]+)`", README):
+@pages
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:python|torchrun) .*?(examples/\S+\.py)", text, flags=re.MULTILINE)
+    for path in [*commands, *re.findall(r"`((?:examples|tests)/[\w/.]+)`", text)]:
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
+def test_links_point_to_files_and_headings(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for target in targets:
+        if re.match(r"https?://", target):
+            continue
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_relative_to(ROOT), target
+        assert file.is_file(), target
+        if heading:
+            assert heading in headings(file), target
+
+
+def headings(page):
+    """Anchors of a Markdown page, as forges and MyST make them of its headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles]

@@ -88,7 +88,7 @@ def test_a_triage_scores_a_folder_and_goes_on(triage, pixels, folder, tmp_path):
 
     explained = judge.explain(pixels.float() / 255)
     table = [found[f"inner/{number:03d}.png"] for number in range(COUNT)]
-    names = {0: "ID", 1: "OOD", -1: "ADV"}
+    names = {0: "ID", 1: "OOD", -1: "ADV", 2: "NOISY"}
     assert [row["verdict"] for row in table] == [names[v] for v in explained.verdicts.tolist()]
     assert {row["error"] for row in table} == {None}
     for name, scores in explained.scores.items():

@@ -57,7 +57,7 @@ def test_images_are_answered_without_torch(served):
     assert errors == ""
     *answers, broken = [json.loads(line) for line in printed.splitlines()]
     assert list(broken) == ["file", "error"]
-    names = {0: "ID", 1: "OOD", -1: "ADV"}
+    names = {0: "ID", 1: "OOD", -1: "ADV", 2: "NOISY"}
     for i, answer in enumerate(answers):
         assert answer["file"] == str(files[i])
         assert answer["label"] == str(int(logits[i].argmax()))
@@ -77,7 +77,7 @@ def test_requests_are_answered_without_torch(served):
         image = (path.parent / "noise.png").read_bytes()
         with urllib.request.urlopen(address, data=image, timeout=60) as reply:
             answer = json.load(reply)
-        assert answer["verdict"] == {1: "OOD", -1: "ADV"}[int(explained.verdicts[1])]
+        assert answer["verdict"] == {1: "OOD", -1: "ADV", 2: "NOISY"}[int(explained.verdicts[1])]
         with pytest.raises(urllib.error.HTTPError, match="400"):
             urllib.request.urlopen(address, data=b"no image", timeout=60)
     finally:

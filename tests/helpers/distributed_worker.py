@@ -1,6 +1,7 @@
 """One process of the distributed tests: python distributed_worker.py RANK WORLD FOLDER CASE."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,10 +9,16 @@ from networks import SmallNet, build
 from torch import distributed
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
+from pytorch_ood_viyog.detectors import ViyogIntent
 
 #: share of 64 images in batches of 8 that each of two ranks sees: number of batches of rank 0
 SHARES = {"even": 4, "uneven": 7, "empty": 8, "empty first": 0}
-DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}
+DETECTORS = {
+    "Viyog": Viyog,
+    "ViyogTV": ViyogTV,
+    "ViyogResidue": ViyogResidue,
+    "ViyogIntent": partial(ViyogIntent, sample_size=24),
+}
 
 
 def batches():

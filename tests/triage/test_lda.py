@@ -58,6 +58,17 @@ def test_known_kinds_are_told_apart(lda):
     assert report.confusion.sum(dim=1).tolist() == [50, 50, 50]
 
 
+def test_noisy_samples_make_a_fourth_class():
+    def noisy(count, seed):
+        return smooth(count, seed) + 0.3 * (rough(count, seed) - smooth(count, seed))
+
+    four = make().fit(TRAIN, *PARTS, noisy=noisy(50, 11))
+    assert four.decision(PARTS[0]).shape == (60, 4)
+    report = four.report(smooth(50, 8), 4 * smooth(50, 9), rough(50, 10), noisy=noisy(50, 12))
+    assert report.recall[Verdict.NOISY] > 0.5  # between smooth and rough
+    assert report.confusion.shape == (4, 4)
+
+
 def test_state_survives(lda, tmp_path):
     torch.save(lda.state_dict(), tmp_path / "lda.pt")
     other = make().load_state_dict(torch.load(tmp_path / "lda.pt", weights_only=True))
@@ -80,4 +91,4 @@ def test_each_class_needs_samples(lda):
 
 
 def test_order_of_classes():
-    assert list(Verdict) == [Verdict.ID, Verdict.OOD, Verdict.ADV]
+    assert list(Verdict) == [Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY]

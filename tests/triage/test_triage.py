@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,19 +63,24 @@ def test_the_router_decides_what_the_gate_lets_in(triage):
     assert set(explained.verdicts.tolist()) == {0, 1, -1}
 
 
-def by_hand(explained, gate, alarm, least):
-    """The rule for a router that knows the least score of ADV, sample by sample."""
-    limits, scores = explained.thresholds, explained.scores
+def by_hand(explained, gate, alarm):
+    """The rule for a router that knows the least score of a residue, sample by sample."""
+    limits, scores, required = explained.thresholds, explained.scores, explained.required
     for i in range(len(explained.verdicts)):
         if all(scores[name][i] <= limits[name] for name in (gate, alarm)):
             yield Verdict.ID
+        elif "ViyogIntent" in required and scores["ViyogIntent"][i] > required["ViyogIntent"]:
+            yield Verdict.ADV
+        elif scores["ViyogResidue"][i] > required["ViyogResidue"]:
+            yield Verdict.NOISY if "ViyogIntent" in required else Verdict.ADV
         else:
-            yield Verdict.ADV if scores["ViyogResidue"][i] > least else Verdict.OOD
+            yield Verdict.OOD
 
 
 def test_a_residue_router_raises_alarms_by_contrast_and_decides_by_its_least_score(network):
     router = ViyogResidue(network, input_range=1.0)
-    triage = Triage(None, router, id_fpr=0.1).fit(batches(200, 1), batches(300, 2))
+    triage = Triage(None, router, id_fpr=0.1, intent=False)
+    triage.fit(batches(200, 1), batches(300, 2))
     x = draw(200, 3)[0]
     generator = torch.Generator().manual_seed(5)
     attacked = x + 8 / 255 * (2 * torch.randint(0, 2, x.shape, generator=generator) - 1)
@@ -82,7 +88,7 @@ def test_a_residue_router_raises_alarms_by_contrast_and_decides_by_its_least_sco
     explained = triage.explain(mixed)
     assert set(explained.thresholds) == {"EnergyBased", "ResidueAlarm"}
     assert explained.required == {"ViyogResidue": router.least_adv}
-    expected = list(by_hand(explained, "EnergyBased", "ResidueAlarm", router.least_adv))
+    expected = list(by_hand(explained, "EnergyBased", "ResidueAlarm"))
     assert explained.verdicts.tolist() == expected
     assert (explained.verdicts[:200] != Verdict.ID).float().mean() < 0.2
     assert (explained.verdicts[200:400] == Verdict.ADV).float().mean() > 0.9
@@ -101,6 +107,11 @@ def test_verdicts_by_hand():
     }
     assert calibration.verdicts(scores, "alarm").tolist() == [0, 1, -1, 1, -1, 0]
     assert calibration.verdicts(scores, "router", 5.0).tolist() == [0, -1, -1, 1, 1, 0]
+    scores["intent"] = torch.tensor([9.0, 9.0, 1.0, 9.0, 1.0, 9.0])
+    with_intent = replace(calibration, least_intent=3.0)
+    verdicts = with_intent.verdicts(scores, "router", 5.0, "intent").tolist()
+    assert verdicts == [0, -1, Verdict.NOISY, -1, 1, 0]
+    assert with_intent.verdicts(scores, "router", 5.0).tolist() == [0, -1, -1, 1, 1, 0]
 
 
 def test_explanation_shows_every_detector(triage):
@@ -153,7 +164,8 @@ def test_any_gate_may_raise_its_own_alarm(network):
 @pytest.mark.parametrize("combine", ["fused", "any"])
 def test_false_alarms_are_bounded_over_calibration_sets(network, combine, router):
     gates = {"energy": EnergyBased(None), "maha": Mahalanobis(None)}
-    triage = Triage(gates, router(network), id_fpr=0.1, combine=combine)
+    # the intent has no part in who raises an alarm
+    triage = Triage(gates, router(network), id_fpr=0.1, combine=combine, intent=False)
     triage.pipeline.fit(batches(200, 1))
     table = triage.pipeline.score(batches(12000, 2, 1000))
     scores = torch.stack([table[name].double() for name in triage.pipeline.detectors])

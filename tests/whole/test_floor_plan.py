@@ -1,6 +1,7 @@
 """Which room may import which: the plan of the house as a table, held against the code."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -19,10 +20,11 @@ MAY_IMPORT = {
     "evaluation": set(),
     "testing": set(),
     "fitting": {"layer"},
-    "residue": {"fitting", "layer"},
+    "residue": {"fitting", "images", "layer"},
     "detectors": {"residue", "fitting", "layer"},
-    "pipeline": {"detectors", "fitting", "layer"},
-    "triage": {"pipeline", "detectors", "evaluation", "layer"},
+    "looks": {"detectors", "residue", "fitting", "images", "layer"},
+    "pipeline": {"looks", "detectors", "fitting", "layer"},
+    "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "layer"},
     "deploy": {"triage", "pipeline", "detectors", "fitting", "layer"},
     "benchmark": {"pipeline", "detectors", "evaluation", "images", "layer"},
 }
@@ -64,6 +66,12 @@ FOLDERS = sorted({file.parent for file in FILES})
 
 def test_the_table_has_all_rooms():
     assert set(MAY_IMPORT) == {folder.name for folder in FOLDERS if folder.parent == PACKAGE}
+
+
+def test_the_guide_shows_the_table():
+    page = Path(__file__).parents[2] / "examples" / "docs" / "guide" / "how_it_works.md"
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", page.read_text("utf-8"), re.MULTILINE)
+    assert {room: set(re.findall(r"`(\w+)`", below)) for room, below in rows} == MAY_IMPORT
 
 
 def test_the_plan_is_below_and_above():

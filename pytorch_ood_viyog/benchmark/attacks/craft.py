@@ -29,6 +29,7 @@ __all__ = [
     "round_to_8_bit",
 ]
 
+#: ``(model, x, y) -> x_adv``, images in [0, 1] with their labels
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 

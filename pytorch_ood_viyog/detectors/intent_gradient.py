@@ -1,0 +1,65 @@
+"""
+The model's own gradients at the layer that a detector reads.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import Module, functional
+
+from ..layer.hooks import PassHooks
+from ..layer.manners import as_found_with_gradients, unwrap
+
+__all__ = ["LayerGradient"]
+
+
+class LayerGradient:
+    """
+    The direction in which the model's own answer becomes less likely: the gradient, at the
+    layer's input, of the cross-entropy towards the class that the model gives to clean inputs.
+    """
+
+    def __init__(self, model: Module, layer: Module):
+        """
+        :param model: classifier
+        :param layer: layer of the model that is read first
+        """
+        self.model = unwrap(model)
+        self.layer = layer
+
+    def __call__(self, inputs: Tensor, clean: Tensor) -> Tensor:
+        """
+        :param inputs: inputs of the layer
+        :param clean: the inputs whose answer counts
+        :return: the gradient, same shape
+        :raises RuntimeError: if the model gives no logits, or cannot be differentiated
+        """
+        with torch.inference_mode(False), as_found_with_gradients(self.model):
+            answers = self._logits(clean.clone()).argmax(dim=1).detach()
+            leaf = inputs.clone().requires_grad_()
+            loss = functional.cross_entropy(self._logits(leaf), answers, reduction="sum")
+            if not loss.requires_grad:
+                raise RuntimeError(self._refused("its output does not depend on the layer"))
+            try:
+                (gradient,) = torch.autograd.grad(loss, leaf)
+            except RuntimeError as error:
+                raise RuntimeError(self._refused(str(error))) from error
+        return gradient.detach()
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """Of the model as if its layer had seen these inputs, whatever comes before it."""
+        with PassHooks() as hooks:
+            hooks.before(self.layer, lambda _, args, kwargs: ((inputs, *args[1:]), kwargs))
+            try:
+                logits = self.model(inputs.detach())
+            except (RuntimeError, TypeError, NotImplementedError) as error:
+                raise RuntimeError(self._refused(str(error))) from error
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or not logits.is_floating_point():
+            kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise RuntimeError(self._refused(f"its output is {kind}, no logits of shape B × C"))
+        return logits
+
+    def _refused(self, reason: str) -> str:
+        return (
+            f"residues='gradients' needs a classifier that can be differentiated, and "
+            f"{type(self.model).__name__} cannot: {reason}. Use residues='filters'."
+        )

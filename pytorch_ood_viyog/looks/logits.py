@@ -1,0 +1,106 @@
+"""
+The answers of a model: its logits, picked out of whatever it returns.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..layer.first_layer import FirstLayer, LayerCall
+from ..layer.manners import as_found, unwrap
+
+__all__ = ["Answers", "PickLogits", "picked_logits"]
+
+PickLogits = Callable[[Any], Tensor]
+
+
+def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Module) -> Tensor:
+    """
+    :param output: what the model returned
+    :param pick: picks the logits out of it; ``None`` takes the output itself
+    :param count: number of samples :math:`B`
+    :param model: the model, for the message
+    :return: logits of shape :math:`B \\times C`, without gradients
+    :raises TypeError: if they are not a tensor
+    :raises ValueError: if they have another shape
+    """
+    logits = output if pick is None else pick(output)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"Logits must be a tensor, got {type(logits).__name__} from "
+            f"{type(model).__name__}. Pass a function that picks them from the model's "
+            f"output, such as logits=lambda output: output[0]."
+        )
+    if logits.dim() != 2 or len(logits) != count:
+        raise ValueError(
+            f"Logits must have the shape (B, C) with B = {count}, got {tuple(logits.shape)}. "
+            f"Pass a function that picks them from the model's output by logits=..."
+        )
+    return logits.detach()
+
+
+class Answers:
+    """
+    Asks a model for its logits, in evaluation mode, without gradients, and leaves it as found;
+    a first layer can be read or changed on the way.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        layer: str | Module | None = None,
+        pick: PickLogits | None = None,
+    ):
+        """
+        :param model: classifier, also wrapped in ``DataParallel``, ``DistributedDataParallel`` or
+            ``torch.compile``
+        :param layer: first layer; default is the first convolution that executes
+        :param pick: picks the logits out of the model's output
+        :raises ValueError: if the layer is not part of the model
+        """
+        self.model = model
+        self.pick = pick
+        self.first_layer = FirstLayer(model, layer)
+
+    def logits(
+        self,
+        x: Tensor,
+        *,
+        read: Callable[[LayerCall], Any] | None = None,
+        change: Callable[[LayerCall], Tensor] | None = None,
+    ) -> Tensor:
+        """
+        :param x: batch of model inputs
+        :param read: called inside the pass with the first layer, its input and its output
+        :param change: gives an output that takes the place of the first layer's
+        :return: logits of shape :math:`B \\times C`
+        :raises TypeError: if the model's answers are not logits of one number a class
+        :raises ValueError: if they do not have the shape :math:`B \\times C`
+        """
+        bare = unwrap(self.model)
+        with ExitStack() as stack:
+            stack.enter_context(as_found(bare))
+            if change is not None:
+                stack.enter_context(self.first_layer.replacing(change))
+            if read is not None:
+                stack.enter_context(self.first_layer.reading(read))
+            output = bare(x)
+        logits = picked_logits(output, self.pick, len(x), bare)
+        if logits.shape[1] < 2 or not logits.is_floating_point():
+            raise TypeError(
+                f"A second look compares the probabilities of classes, but "
+                f"{type(bare).__name__} gives {logits.shape[1]} {logits.dtype} values a sample: "
+                f"a regression has no answer that could change. Pass a function that picks "
+                f"class logits from the model's output by logits=..."
+            )
+        return logits
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's parameters; the CPU for a model without any."""
+        parameter = next(self.model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device

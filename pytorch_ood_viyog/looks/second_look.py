@@ -1,0 +1,354 @@
+"""
+SecondLook: what would the model have answered without the residue?
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from pytorch_ood.api import DetectorInfo, RequiresFittingException, Task
+from torch import Tensor
+from torch.nn import Module
+from typing_extensions import Self
+
+from ..detectors.residue import ViyogResidue
+from ..fitting.sampled_inputs import SampledInputs
+from ..images.pixel_range import Bound, PixelRange
+from ..layer.checks import check_count, check_number
+from ..layer.manners import same_random_state
+from .comparison import Comparison, Reference
+from .logits import PickLogits
+from .purification import PURIFIERS, Choice, Purification, PurifierError, chosen, residue_duals
+from .second_pass import SecondPass
+
+__all__ = ["SecondLook"]
+
+# samples at once
+_CHUNK = 64
+# ID samples that purifiers are tried on
+_JUDGED = 96
+# simulated noise that answers must survive, and noise as strong as attacks are, as fractions of
+# the inputs' range
+_NOISE, _LOUD = 4 / 255, 8 / 255
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    residue: ViyogResidue
+    pixels: PixelRange
+    duals: Tensor
+    choice: Choice
+    reference: Reference
+
+
+class SecondLook(SecondPass):
+    """
+    Takes the residue out of an input and asks the model again. If the answer hangs on the
+    residue, the input is adversarial; and the second answer is, often, the true one.
+
+    1. *Strength.* The residue to take out has the standard deviation
+
+       .. math:: \\sigma(x) = \\sigma_0 + f \\cdot \\mathrm{noise\\ floor}(x),
+
+       with the noise floor that :class:`ViyogResidue` reads, in the same forward pass.
+    2. *Second answer.* A purifier takes out what is of that strength; the model answers again.
+    3. *Evidence.* Of the logits :math:`l, l'` of both answers, the distance of their softmax
+       :math:`d`, which sees an answer that tips over, and the log-odds :math:`e` that the first
+       answer lost, which do not saturate and so see strong attacks whose answer stays; see
+       :mod:`~pytorch_ood_viyog.looks.answers`. Both become surprises among ID samples, see
+       :func:`~pytorch_ood_viyog.looks.surprise.surprise`, and add up:
+
+    .. math:: s(x) = \\frac{-\\ln p_d - \\ln p_e - m}{v}
+
+    with mean :math:`m` and standard deviation :math:`v` over the ID sample.
+
+    **Sign.** Larger where the answer hangs on the residue, which speaks for ADV. Benign noise
+    changes the score little: models are used to it. OOD inputs score between ID and ADV.
+
+    **Purifiers.** ``"nlm"`` (non-local means), ``"bilateral"``, ``"median"`` and ``"jpeg"`` work
+    on the input, which must be images; ``"maps"`` removes small responses in quiet directions of
+    the first layer's own maps, for any input, as plain tensor code. ``"auto"`` tries ``"nlm"``,
+    ``"jpeg"`` and ``"maps"`` on the ID sample; no attack is needed, see
+    :func:`~pytorch_ood_viyog.looks.purification.chosen`.
+
+    **Cost.** Two forward passes and the purifier's own work. Where the first answer is known
+    already, as in pipelines and :class:`~pytorch_ood_viyog.triage.triage.Triage`, one.
+
+    Fit it to images that the model was not trained on, where there are enough: a model is surer
+    of its training images, and more of its answers to new ones change than ``max_flips``.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        look = SecondLook(model).fit(train_loader)
+        scores = look(images)
+        without_residue = look.answer(images).argmax(dim=1)
+        print(look.compare(images))
+
+    :see: the idea of comparing answers is from Xu et al., *Feature Squeezing*, NDSS 2018; the
+        strength, the choice and the evidence are new in this package
+    """
+
+    requires_fit = True
+    info = DetectorInfo(paper=None, tasks={Task.CLASSIFICATION}, ai_coded=True)
+
+    #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
+    hyperparameter_space: ClassVar[dict[str, list[object]]] = {"follow": [0.0, 0.5]}
+
+    def __init__(
+        self,
+        model: Module | None,
+        *,
+        purifier: str | Callable[[Tensor], Tensor] = "auto",
+        strength: float | None = None,
+        follow: float = 0.5,
+        max_flips: float = 0.02,
+        residue: ViyogResidue | None = None,
+        layer: str | Module | None = None,
+        logits: PickLogits | None = None,
+        pixel_range: tuple[Bound, Bound] | None = None,
+        sample_size: int = 256,
+        seed: int = 0,
+    ):
+        """
+        :param model: classifier; ``None`` where a pipeline gives it
+        :param purifier: ``"auto"``, one of the names above, or a function of model inputs
+        :param strength: :math:`\\sigma_0` as a fraction of the inputs' range. Default: of those
+            that ID answers survive, the one that takes simulated noise out best.
+        :param follow: :math:`f`, how much of the measured noise floor is added
+        :param max_flips: share of ID answers that may change, without and with simulated noise
+        :param residue: detector whose noise floor and directions are used, fitted or not; default
+            is one of its own
+        :param layer: first layer, as for :class:`ViyogResidue`
+        :param logits: picks the logits out of the model's output
+        :param pixel_range: black and white of the inputs, one number each or one per channel.
+            Default: read from the data during ``fit``.
+        :param sample_size: number of ID samples that all of it is concluded from; fewer, but at
+            least 64, where they would take more than 128 MiB
+        :param seed: seed of the choice of ID samples and of the simulated noise
+        :raises TypeError: if an argument has the wrong type
+        :raises ValueError: if a number is out of range, or a name unknown
+        """
+        super().__init__(model, layer=layer, logits=logits)
+        if not callable(purifier) and purifier not in ("auto", *PURIFIERS):
+            raise ValueError(
+                f"purifier must be 'auto', one of {list(PURIFIERS)} or a function, got "
+                f"{purifier!r}."
+            )
+        if residue is not None and not isinstance(residue, ViyogResidue):
+            raise TypeError(f"residue must be a ViyogResidue, got {type(residue).__name__}.")
+        self.purifier = purifier
+        self.strength = None if strength is None else check_number("strength", strength, 0.0, 1.0)
+        self.follow = follow
+        self.max_flips = check_number("max_flips", max_flips, 0.0, 1.0)
+        self.residue = residue
+        self.pixel_range = pixel_range
+        self.sample_size = check_count("sample_size", sample_size, low=2)
+        self.seed = check_count("seed", seed, low=0)
+        self._fitted: _Fitted | None = None
+
+    @property
+    def follow(self) -> float:
+        """How much of the measured noise floor is added to the strength."""
+        return self._follow
+
+    @follow.setter
+    def follow(self, value: float) -> None:
+        self._follow = check_number("follow", value, 0.0, 100.0)
+
+    def attach(
+        self,
+        model: Module,
+        layer: str | Module | None,
+        logits: PickLogits | None,
+        residue: ViyogResidue | None,
+    ) -> Self:
+        """See :meth:`SecondPass.attach`; one reader of noise floors is enough for a pipeline."""
+        if self.residue is None and self._fitted is None:
+            self.residue = residue
+        return super().attach(model, layer, logits, residue)
+
+    # -- fit --------------------------------------------------------------------------------
+
+    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+        """
+        Fit to ID data: one pass up to the first layer, then some forward passes of the sample to
+        choose purifier and strength by.
+
+        :param data_loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``; samples with label
+            :math:`< 0` are left out
+        :param progress: show a progress bar where the pass takes more than a second
+        :return: the fitted detector
+        :raises ModelNotSetException: if there is no model
+        :raises TypeError: if the loader yields something else, or the model gives no class logits
+        :raises ValueError: if there are no ID samples, or NaN or inf among them, or the purifier
+            cannot take them; the detector then keeps its old state
+        :raises ImportError: if the purifier's library is not installed
+        """
+        self._require_answers()
+        sampled = SampledInputs(data_loader, self.sample_size, self.seed)
+        residue = self._fitted_residue(sampled, progress)
+        with torch.no_grad():
+            self._fitted = self._concluded(residue, sampled.inputs().to(self.device))
+        return self
+
+    def _fitted_residue(self, sampled: SampledInputs, progress: bool) -> ViyogResidue:
+        """The user's, fitted now if it is not yet, or a new one of this detector's own."""
+        residue = self.residue
+        if residue is None or not residue._is_fitted:
+            residue = residue or ViyogResidue(self.model, layer=self.layer, seed=self.seed)
+            return residue.fit(sampled, progress=progress)
+        with same_random_state(self.model):
+            for _ in sampled:
+                pass
+        return residue
+
+    def _concluded(self, residue: ViyogResidue, x: Tensor) -> _Fitted:
+        pixels = PixelRange.of(x, self.pixel_range)
+        duals = residue_duals(self._require_answers(), residue, x[:2])
+        purification = self._purification(residue, pixels, duals)
+        clean = x[:_JUDGED]
+        noisy, loud = (pixels.noisy(clean, level, self.seed) for level in (_NOISE, _LOUD))
+        choice = chosen(
+            purification, self.purifier, self.strength, clean, noisy, loud, self.max_flips
+        )
+        pairs = [_asked(purification, choice, part) for part in torch.split(x, _CHUNK)]
+        first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
+        return _Fitted(residue, pixels, duals, choice, Reference.of(first, second))
+
+    def _purification(
+        self, residue: ViyogResidue, pixels: PixelRange, duals: Tensor
+    ) -> Purification:
+        return Purification(self._require_answers(), residue, pixels, self.follow, duals)
+
+    def _require_fitted(self) -> tuple[_Fitted, Purification]:
+        fitted = self._fitted
+        if fitted is None:
+            raise RequiresFittingException
+        return fitted, self._purification(fitted.residue, fitted.pixels, fitted.duals)
+
+    @property
+    def choice(self) -> Choice | None:
+        """Purifier and strength, what they cost on ID and what they leave; ``None`` unfitted."""
+        return None if self._fitted is None else self._fitted.choice
+
+    # -- predict ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: scores of shape :math:`B`, larger for ADV
+        :raises ModelNotSetException: if there is no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: if ``x`` is not finite, or cannot be purified; a
+            :class:`~pytorch_ood_viyog.looks.purification.PurifierError` holds the first answer
+        """
+        return self.compare(x).scores
+
+    @torch.no_grad()
+    def answer(self, x: Tensor) -> Tensor:
+        """
+        :param x: as for :meth:`predict`
+        :return: logits of the second answer, :math:`B \\times C`
+        :raises ValueError: as :meth:`predict`
+        """
+        return self.compare(x).second
+
+    @torch.no_grad()
+    def compare(self, x: Tensor, logits: Tensor | None = None) -> Comparison:
+        """
+        :param x: as for :meth:`predict`
+        :param logits: the first answer, where it is known already, :math:`B \\times C`
+        :return: both answers, scores and p-values
+        :raises ValueError: as :meth:`predict`
+        """
+        fitted, purification = self._require_fitted()
+        x = self._checked(x)
+        if logits is None:
+            first, floors = purification.first(x)
+        else:
+            first, floors = self._given(x, logits), purification.floors(x)
+        try:
+            second, strengths = purification.second(
+                x, floors, fitted.choice.purifier, fitted.choice.strength
+            )
+        except PurifierError as error:
+            error.first = first
+            raise
+        reference = fitted.reference.to(first.device)
+        return Comparison(
+            first=first,
+            second=second,
+            strength=strengths,
+            scores=reference.scores(first, second),
+            p_values=reference.p_values(first, second),
+        )
+
+    def _score(self, x: Tensor, first: Tensor) -> Tensor:
+        return self.compare(x, first).scores
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """
+        :return: everything that scoring needs but the model, as plain tensors, numbers and texts
+            which ``torch.load(..., weights_only=True)`` reads
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises TypeError: if the purifier is a function
+        """
+        fitted, _ = self._require_fitted()
+        if not isinstance(fitted.choice.purifier, str):
+            raise TypeError(
+                "A SecondLook whose purifier is a function has no state of plain tensors. Store "
+                "it with pickle, or choose a purifier by name."
+            )
+        return {
+            "class": type(self).__name__,
+            "follow": self.follow,
+            "choice": asdict(fitted.choice),
+            "duals": fitted.duals.cpu(),
+            "pixels": {"low": fitted.pixels.low.cpu(), "high": fitted.pixels.high.cpu()},
+            "reference": {n: t.cpu() for n, t in fitted.reference.tensors().items()},
+            "residue": fitted.residue.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        """
+        :param state: what :meth:`state_dict` gave
+        :return: the fitted detector
+        :raises ValueError: if it is the state of another class, or lacks an entry; the detector
+            is then as it was
+        """
+        wanted = {"class", "follow", "choice", "duals", "pixels", "reference", "residue"}
+        if set(state) != wanted or state["class"] != type(self).__name__:
+            raise ValueError(
+                f"state must be that of a {type(self).__name__} with the entries "
+                f"{sorted(wanted)}, got {sorted(state)} of class {state.get('class')!r}."
+            )
+        residue = self.residue or ViyogResidue(self.model, layer=self.layer)
+        loaded = _Fitted(
+            residue,
+            PixelRange(**state["pixels"]),
+            state["duals"],
+            Choice(**state["choice"]),
+            Reference(**state["reference"]),
+        )
+        residue.load_state_dict(state["residue"])
+        self.follow, self._fitted = state["follow"], loaded
+        return self
+
+    def __repr__(self) -> str:
+        model = "None" if self.model is None else type(self.model).__name__
+        shown = f"purifier={self.purifier!r}, strength={self.strength}, follow={self.follow:g}"
+        if self.choice is not None:
+            chosen_by = f"{self.choice.purifier!r} at {self.choice.strength * 255:.3g}/255"
+            shown += f", chosen={chosen_by}"
+        return f"SecondLook(model={model}, {shown}, fitted={self._fitted is not None})"
+
+
+def _asked(purification: Purification, choice: Choice, x: Tensor) -> tuple[Tensor, Tensor]:
+    first, floors = purification.first(x)
+    return first, purification.second(x, floors, choice.purifier, choice.strength)[0]

@@ -1,0 +1,11 @@
+"""
+Is a residue attack-shaped or benign? ``whiteness`` reads more features from the same responses;
+``sample`` keeps ID inputs, ``shapes`` gives residues as a gradient through the layer would,
+``simulation`` puts both and benign changes on ID inputs, ``ratio`` weighs what it has seen.
+"""
+
+from .ratio import IntentRatio, fit_ratio
+from .simulation import simulate
+from .whiteness import whiteness
+
+__all__ = ["IntentRatio", "fit_ratio", "simulate", "whiteness"]

@@ -1,0 +1,108 @@
+"""
+What intent needs of ID data: inputs of the layer, or where only its maps are known, what inputs
+would give these.
+"""
+
+from torch import Tensor
+
+from ...fitting import content_sample
+from ...fitting.fitted import Statistics
+from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ...layer.precision import full_precision
+from .shapes import adjoint, forward
+
+__all__ = ["layer_inputs", "measure_inputs", "merge_inputs"]
+
+# memory that the sample may take, and fewest samples
+_SAMPLE_BYTES = 2**27
+_FEWEST = 32
+# steps of conjugate gradients
+_STEPS = 50
+
+
+def measure_inputs(maps: Tensor, inputs: Tensor | None, size: int, seed: int) -> Statistics:
+    """
+    :param maps: raw maps of a batch of ID samples
+    :param inputs: the layer's inputs, where they are known
+    :param size: number of samples to keep
+    :param seed: seed of their choice
+    :return: ``inputs`` and ``input_priority``, or ``maps`` and ``maps_priority``
+    """
+    kind, values = ("maps", maps) if inputs is None else ("inputs", inputs)
+    priority = content_sample.priorities(values, seed)
+    kept = content_sample.draw(priority, full_precision(values), _capacity(values, size))
+    return {f"{kind}_priority": kept[0], kind: kept[1].clone()}
+
+
+def merge_inputs(one: Statistics, other: Statistics, size: int) -> Statistics:
+    """
+    :param one: statistics of some ID samples
+    :param other: statistics of others
+    :param size: number of samples to keep
+    :return: what :func:`measure_inputs` would give on both
+    :raises ValueError: if inputs differ in size
+    """
+    merged: Statistics = {}
+    for kind in ("inputs", "maps"):
+        names = (f"{kind}_priority", kind)
+        parts = [tuple(s[name] for name in names) for s in (one, other) if kind in s]
+        if len(parts) == 2 and parts[0][1].shape[1:] != parts[1][1].shape[1:]:
+            raise ValueError(
+                f"All inputs of a fit must have one size, got {tuple(parts[0][1].shape[1:])} and "
+                f"{tuple(parts[1][1].shape[1:])}. Resize or crop them to one size."
+            )
+        if len(parts) == 2:
+            capacity = _capacity(parts[0][1], size)
+            parts = [content_sample.merge(parts[0], parts[1], capacity)]  # type: ignore[arg-type]
+        for part in parts:
+            merged |= dict(zip(names, part, strict=True))
+    return merged
+
+
+def layer_inputs(conv: EffectiveConvolution, statistics: Statistics) -> Tensor:
+    """
+    :param conv: what the layer does
+    :param statistics: what was kept
+    :return: inputs of the layer; those with the least norm that give the maps, where only maps
+        are known
+    """
+    known = statistics.get("inputs")
+    inputs = _before(conv, statistics["maps"]) if known is None else known
+    energies = inputs.double().flatten(1).square().sum(dim=1)
+    return inputs[energies.argsort(stable=True)]  # in an order of their own
+
+
+def _capacity(values: Tensor, size: int) -> int:
+    return min(size, max(_FEWEST, _SAMPLE_BYTES // (4 * values.shape[1:].numel())))
+
+
+def _before(conv: EffectiveConvolution, maps: Tensor) -> Tensor:
+    """Least squares by conjugate gradients on the normal equations, each sample by itself."""
+    maps = maps.double() - conv.bias.to(maps).double().view(-1, *[1] * (maps.dim() - 2))
+    shape = (conv.in_channels, *_sizes_before(conv.geometry, tuple(maps.shape[2:])))
+    found = maps.new_zeros(len(maps), *shape)
+    rest = adjoint(conv, maps, shape)
+    step, size = rest, _dot(rest, rest)
+    for _ in range(_STEPS):
+        image = forward(conv, step)
+        length = size / _dot(image, image).clamp_min(1e-300)
+        found = found + length * step
+        rest = rest - length * adjoint(conv, image, shape)
+        new = _dot(rest, rest)
+        step = rest + new / size.clamp_min(1e-300) * step
+        size = new
+    return found
+
+
+def _sizes_before(geometry: Geometry, maps: tuple[int, ...]) -> tuple[int, ...]:
+    """The largest inputs that give maps of these sizes."""
+    if geometry.input_shape is not None:
+        return geometry.input_shape
+    sides = zip(
+        maps, geometry.stride, geometry.reaches, geometry.before, geometry.after, strict=True
+    )
+    return tuple(size * s - 1 + reach - b - a for size, s, reach, b, a in sides)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).flatten(1).sum(dim=1).view(-1, *[1] * (one.dim() - 1))

@@ -1,0 +1,85 @@
+"""
+The shapes that residues of attacks have: a gradient comes back through the layer's own filters.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...layer.linear.effective_convolution import EffectiveConvolution
+
+__all__ = ["Direction", "adjoint", "filter_shaped", "forward", "residue"]
+
+#: inputs of the layer as they are by now, and as they were -> the direction in which an attack
+#: would change them, same shape
+Direction = Callable[[Tensor, Tensor], Tensor]
+
+
+def forward(conv: EffectiveConvolution, inputs: Tensor) -> Tensor:
+    """
+    :param conv: what the layer does
+    :param inputs: :math:`B \\times C_{in} \\times *S_{in}`
+    :return: :math:`W * x`, without bias, in the precision of the inputs
+    """
+    maps = conv.maps(inputs)
+    return maps - conv.bias.to(maps).view(-1, *[1] * (maps.dim() - 2))
+
+
+def adjoint(conv: EffectiveConvolution, maps: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """
+    :param conv: what the layer does
+    :param maps: :math:`m`, :math:`B \\times C \\times *S`
+    :param shape: channels and sizes of the layer's input
+    :return: :math:`W^\\top * m`, :math:`B \\times C_{in} \\times *S_{in}`
+    """
+    # the transpose of whatever the layer does with stride, padding and groups
+    with torch.inference_mode(False), torch.enable_grad():
+        maps = maps.clone()
+        inputs = maps.new_zeros(len(maps), *shape, requires_grad=True)
+        (back,) = torch.autograd.grad(forward(conv, inputs), inputs, maps)
+    return back
+
+
+def filter_shaped(
+    conv: EffectiveConvolution, share: float, generator: torch.Generator
+) -> Direction:
+    """
+    :param conv: what the layer does
+    :param share: share of the map positions that the loss depends on
+    :param generator: source of randomness
+    :return: gives :math:`W^\\top * m` with :math:`m` Gaussian at a share of its positions, else 0
+    """
+
+    def direction(inputs: Tensor, _: Tensor) -> Tensor:
+        like = forward(conv, inputs)
+        kept = torch.rand(like.shape, generator=generator) < share
+        maps = torch.randn(like.shape, generator=generator) * kept
+        return adjoint(conv, maps.to(like), tuple(inputs.shape[1:]))
+
+    return direction
+
+
+def residue(inputs: Tensor, direction: Direction, scale: Tensor, eps: float, steps: int) -> Tensor:
+    """
+    Inputs moved along the sign of a direction, as gradient attacks move them; in several steps of
+    2.5 / steps of the budget, never beyond it. With ``steps=0`` in proportion to the direction,
+    with a root mean square of :math:`\\epsilon`, as attacks of the least norm.
+
+    :param inputs: inputs of the layer
+    :param direction: gives the direction
+    :param scale: dynamic range of each channel, to broadcast with inputs
+    :param eps: budget :math:`\\epsilon`, as fraction of the range
+    :param steps: number of steps
+    :return: inputs with the residue
+    """
+    if steps == 0:
+        change = direction(inputs, inputs) * scale
+        norm = (change / scale).flatten(1).square().mean(dim=1).sqrt()
+        size = norm.clamp_min(1e-30).view(-1, *[1] * (inputs.dim() - 1))
+        return inputs + eps * change / size
+    moved, width = inputs, 1.0 if steps == 1 else 2.5 / steps
+    for _ in range(steps):
+        change = moved + width * eps * scale * direction(moved, inputs).sign() - inputs
+        moved = inputs + torch.clamp(change / scale, -eps, eps) * scale
+    return moved

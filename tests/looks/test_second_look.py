@@ -1,0 +1,297 @@
+"""SecondLook: what it chooses, compares and refuses."""
+
+import copy
+import io
+
+import pytest
+import torch
+from attacked import attacked, id_batches, id_images, trained
+from manners import untouched
+from pytorch_ood.api import ModelNotSetException, RequiresFittingException
+from torch import nn
+
+from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
+from pytorch_ood_viyog.looks import PURIFIERS, FeatureSqueezing, NoiseStability, PurifierError
+from pytorch_ood_viyog.looks import purification as purification_module
+from pytorch_ood_viyog.testing.data import pairwise_auroc
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
+MODEL = trained()
+X, _ = id_images(1, 1)
+ADV = attacked(MODEL, X)
+
+
+@pytest.fixture(scope="module")
+def look():
+    return SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+
+
+def test_attacks_score_higher(look):
+    assert pairwise_auroc(look(X), look(ADV)) > 0.8  # .89; images of 8 × 8 hide little
+
+
+def test_comparison_is_consistent(look):
+    found = look.compare(ADV)
+    with torch.no_grad():
+        assert torch.equal(found.first, MODEL(ADV))
+    assert torch.equal(found.second, look.answer(ADV))
+    assert torch.equal(found.scores, look(ADV))
+    assert torch.equal(found.changed, found.first.argmax(1) != found.second.argmax(1))
+    assert all(bool(((p > 0) & (p <= 1)).all()) for p in found.p_values.values())
+    assert set(found.p_values) == {"distance", "lost_odds", "score"}
+    assert len(str(found).splitlines()) == len(ADV) + 1
+
+
+def test_the_strength_follows_the_noise_floor():
+    residue = ViyogResidue(MODEL).fit(id_batches())
+    look = SecondLook(MODEL, purifier="maps", strength=2 / 255, follow=0.5, residue=residue)
+    found = look.fit(id_batches()).compare(ADV)
+    assert torch.allclose(found.strength, 2 / 255 + 0.5 * residue.noise_floor(ADV))
+    assert look._fitted.residue is residue
+
+
+def test_an_unfitted_residue_is_fitted_along():
+    residue = ViyogResidue(MODEL)
+    SecondLook(MODEL, purifier="maps", residue=residue).fit(id_batches())
+    assert torch.equal(residue(X), ViyogResidue(MODEL).fit(id_batches())(X))
+
+
+def test_maps_are_purified_inside_the_model(look):
+    """The same by hand: maps without their small responses, and the rest of the model."""
+    found = look.compare(X)
+    state = look._fitted.residue._require_state()
+    conv = MODEL.stem[0]
+    with torch.no_grad():
+        maps = conv(X).double()
+        centred = maps - state["mean"].view(1, -1, 1, 1)
+        responses = torch.einsum("mc,bchw->bmhw", state["local"], centred)
+        small = responses.abs() <= 3 * found.strength.view(-1, 1, 1, 1)
+        flat = (conv.weight.double() * state["scale"].view(1, -1, 1, 1)).flatten(1)
+        back = torch.einsum("cd,md->mc", flat @ flat.T, state["local"])
+        change = torch.einsum("mc,bmhw->bchw", back, responses * small)
+        rest = MODEL.stem[2](MODEL.stem[1]((maps - change).float()))
+        wanted = MODEL.forward_feature_maps(MODEL.body(rest))
+    assert torch.allclose(found.second, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PURIFIERS)
+def test_every_purifier_looks_twice(name):
+    look = SecondLook(MODEL, purifier=name).fit(id_batches(copies=2))
+    assert look.choice.purifier == name
+    assert look(X).shape == (len(X),)
+    assert bool(look(X).isfinite().all())
+
+
+def test_a_function_purifies():
+    look = SecondLook(MODEL, purifier=lambda x: x.mean(dim=(2, 3), keepdim=True).expand_as(x))
+    with torch.no_grad():
+        wanted = MODEL(X.mean(dim=(2, 3), keepdim=True).expand_as(X))
+    assert torch.allclose(look.fit(id_batches()).answer(X), wanted, atol=1e-6)
+
+
+# -- the choice --------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_best_strength_that_id_answers_survive():
+    look = SecondLook(MODEL, purifier="auto", max_flips=0.05).fit(id_batches())
+    choice, strengths = look.choice, purification_module.STRENGTHS
+    assert choice.flips <= look.max_flips
+    assert choice.strength in strengths
+    for strength in strengths:
+        other = SecondLook(MODEL, purifier=choice.purifier, strength=strength, max_flips=1.0)
+        found = other.fit(id_batches()).choice
+        if found.flips > look.max_flips:
+            break
+        assert found.residual >= choice.residual - 1e-9
+
+
+def test_auto_leaves_least_of_the_noise():
+    found = SecondLook(MODEL, purifier="auto", max_flips=0.1).fit(id_batches()).choice
+    for name in ("nlm", "jpeg", "maps"):
+        other = SecondLook(MODEL, purifier=name, max_flips=0.1).fit(id_batches()).choice
+        assert other.flips > 0.1 or other.residual >= found.residual
+
+
+def test_too_many_flips_are_told():
+    look = SecondLook(MODEL, purifier=lambda x: 1 - x)
+    with pytest.warns(UserWarning, match=r"more than max_flips=2.0%"):
+        look.fit(id_batches())
+
+
+def test_a_missing_library_is_told(monkeypatch):
+    monkeypatch.setattr(purification_module.importlib.util, "find_spec", lambda name: None)
+    look = SecondLook(MODEL, purifier="auto")
+    with pytest.warns(UserWarning, match=r"\['nlm', 'jpeg'\] are not"):
+        look.fit(id_batches())
+    assert look.choice.purifier == "maps"
+
+
+# -- state -------------------------------------------------------------------------------------
+
+
+def test_state_carries_the_fit_over(look):
+    stream = io.BytesIO()
+    torch.save(look.state_dict(), stream)
+    stream.seek(0)
+    other = SecondLook(MODEL).load_state_dict(torch.load(stream, weights_only=True))
+    assert torch.equal(other(ADV), look(ADV))
+    assert "chosen='maps' at 8/255" in repr(other)
+
+
+def test_bad_states_are_refused(look):
+    other = SecondLook(MODEL)
+    with pytest.raises(ValueError, match=r"must be that of a SecondLook.*of class 'Other'"):
+        other.load_state_dict(look.state_dict() | {"class": "Other"})
+    assert other.choice is None
+
+
+def test_a_function_has_no_plain_state():
+    look = SecondLook(MODEL, purifier=torch.round).fit(id_batches())
+    with pytest.raises(TypeError, match="whose purifier is a function"):
+        look.state_dict()
+
+
+def test_a_failed_fit_keeps_the_old_one(look):
+    twin = copy.deepcopy(look)
+    with pytest.raises(ValueError, match="no ID samples"):
+        twin.fit([(X, torch.full((len(X),), -1))])
+    assert torch.equal(twin(ADV), look(ADV))
+
+
+# -- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"purifier": "blur"}, ValueError, "purifier must be 'auto', one of"),
+        ({"strength": 2.0}, ValueError, "strength must be finite"),
+        ({"follow": -1.0}, ValueError, "follow must be finite"),
+        ({"max_flips": "few"}, TypeError, "max_flips must be a number"),
+        ({"residue": ViyogTV(None)}, TypeError, "residue must be a ViyogResidue, got ViyogTV"),
+        ({"logits": 3}, TypeError, "logits must be callable"),
+        ({"sample_size": 1}, ValueError, "sample_size must be at least 2"),
+    ],
+)
+def test_arguments_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        SecondLook(MODEL, **options)
+
+
+def test_before_fitting_and_without_model(look):
+    with pytest.raises(RequiresFittingException):
+        SecondLook(MODEL).predict(X)
+    with pytest.raises(ModelNotSetException, match="a second answer needs one"):
+        SecondLook(None).fit(id_batches())
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module or None, got str"):
+        SecondLook("model")
+    with pytest.raises(ValueError, match=r"\(B, C\) with B = 2, got \(3, 4\)"):
+        look.predict_given(X[:2], torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("purifier", "message"),
+    [
+        (lambda x: x[..., :-1], r"same shape \(48, 3, 8, 8\), got \(48, 3, 8, 7\)"),
+        (lambda x: None, r"got NoneType"),
+        (lambda x: x * torch.nan, r"purifier's output.*must be finite"),
+    ],
+)
+def test_a_purifier_that_fails_does_not_lose_the_first_answer(purifier, message):
+    good = [True]
+    look = SecondLook(MODEL, purifier=lambda x: x if good[0] else purifier(x))
+    look.fit(id_batches())
+    good[0] = False
+    with pytest.raises(PurifierError, match=message) as caught:
+        look.predict(X)
+    with torch.no_grad():
+        assert torch.equal(caught.value.first, MODEL(X))
+
+
+def test_jpeg_names_inputs_outside_of_the_range():
+    look = SecondLook(MODEL, purifier="jpeg", pixel_range=(0.0, 1.0)).fit(id_batches())
+    with pytest.raises(ValueError, match=r"JPEG holds values.*pixel_range=\(black, white\)"):
+        look.predict(3 * X)
+
+
+def test_normalised_inputs_get_the_scores_of_images():
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = trained()
+
+        def forward(self, x):
+            return self.model(0.5 + x / 4)
+
+    plain = SecondLook(MODEL, purifier="nlm", strength=4 / 255, pixel_range=(0.0, 1.0))
+    other = SecondLook(Normalised(), purifier="nlm", strength=4 / 255, pixel_range=(-2.0, 2.0))
+    plain.fit(id_batches())
+    other.fit([(4 * x - 2, y) for x, y in id_batches()])
+    assert torch.allclose(plain.answer(X), other.answer(4 * X - 2), atol=2e-2)
+
+
+def test_models_that_return_more_than_logits():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = MODEL
+
+        def forward(self, x):
+            return {"logits": self.model(x), "more": None}
+
+    look = SecondLook(Pair(), purifier="maps", strength=8 / 255, logits=lambda o: o["logits"])
+    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())(X)
+    assert torch.allclose(look.fit(id_batches())(X), wanted, atol=1e-6)
+
+
+def test_a_regression_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(1))
+    model(X)
+    with pytest.raises(TypeError, match="a regression has no answer that could change"):
+        SecondLook(model, purifier="maps").fit(id_batches())
+
+
+# -- pipelines ---------------------------------------------------------------------------------
+
+
+def test_a_pipeline_gives_model_first_answer_and_noise_floor():
+    detectors = {
+        "residue": ViyogResidue(None),
+        "look": SecondLook(None, purifier="maps", strength=8 / 255),
+        "squeezing": FeatureSqueezing(None),
+        "stability": NoiseStability(None),
+    }
+    pipeline = SharedForward(MODEL, detectors).fit(id_batches())
+    found = pipeline.predict(ADV)
+    alone = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    assert torch.allclose(found["look"], alone(ADV), atol=1e-6)
+    assert torch.equal(found["squeezing"], FeatureSqueezing(MODEL)(ADV))
+    assert torch.equal(found["stability"], NoiseStability(MODEL)(ADV))
+    assert detectors["look"].residue is detectors["residue"]
+
+
+def test_in_a_pipeline_the_first_answer_costs_nothing_more():
+    passes = []
+    detectors = {"tv": ViyogTV(None), "look": SecondLook(None, purifier="maps")}
+    pipeline = SharedForward(MODEL, detectors).fit(id_batches())
+    handle = MODEL.fc.register_forward_hook(lambda layer, args, output: passes.append(len(output)))
+    pipeline.predict(X)
+    handle.remove()
+    assert passes == [len(X), len(X)]
+
+
+def test_a_failed_fit_of_a_pipeline_leaves_all_detectors_as_they_were():
+    def fail(x):
+        raise ArithmeticError("raised by the purifier")
+
+    detectors = {"residue": ViyogResidue(None), "look": SecondLook(None, purifier=fail)}
+    pipeline = SharedForward(MODEL, detectors)
+    with pytest.raises(ArithmeticError, match="raised by the purifier"):
+        pipeline.fit(id_batches())
+    assert not detectors["residue"]._is_fitted
+
+
+def test_the_model_is_left_as_found(look):
+    with untouched(MODEL):
+        look.compare(X)
+        SecondLook(MODEL, purifier="maps").fit(id_batches())

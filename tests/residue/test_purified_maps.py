@@ -1,0 +1,58 @@
+"""Purified maps: small responses in the directions are gone, all else is untouched."""
+
+import torch
+from torch import nn
+
+from pytorch_ood_viyog.layer.linear import EffectiveConvolution
+from pytorch_ood_viyog.residue.directions import quiet_directions
+from pytorch_ood_viyog.residue.purified_maps import duals, purified_maps
+
+
+def problem(seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    conv = nn.Conv2d(3, 12, 3, bias=False)
+    conv.weight.data = torch.randn(conv.weight.shape, generator=generator)
+    kernel = EffectiveConvolution.of(conv).kernel
+    scale = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    scaled = (kernel * scale.view(1, 3, 1, 1)).flatten(1)
+    covariance = torch.diag(torch.rand(12, generator=generator, dtype=torch.float64))
+    directions, _ = quiet_directions(covariance, scaled @ scaled.T, 12)
+    maps = torch.randn(2, 12, 5, 6, generator=generator, dtype=torch.float64)
+    return maps, directions, duals(kernel, scale, directions)
+
+
+def responses(maps, mean, directions):
+    return torch.einsum("mc,bchw->bmhw", directions, maps - mean.view(1, -1, 1, 1))
+
+
+def test_duals_are_dual():
+    _, directions, back = problem()
+    assert torch.allclose(directions @ back.T, torch.eye(12, dtype=torch.float64), atol=1e-8)
+
+
+def test_small_responses_are_removed_and_others_stay():
+    maps, directions, back = problem()
+    mean = torch.linspace(-1, 1, 12, dtype=torch.float64)
+    strengths = torch.tensor([0.05, 0.2], dtype=torch.float64)
+    purified = purified_maps(maps, mean, directions, back, strengths)
+    before, after = responses(maps, mean, directions), responses(purified, mean, directions)
+    small = before.abs() <= 3 * strengths.view(2, 1, 1, 1)
+    assert 0 < int(small.sum()) < small.numel()
+    assert torch.allclose(after, before.masked_fill(small, 0), atol=1e-8)
+
+
+def test_nothing_changes_without_strength():
+    maps, directions, back = problem()
+    strengths = torch.zeros(2, dtype=torch.float64)
+    purified = purified_maps(maps, torch.zeros(12), directions, back, strengths)
+    assert torch.allclose(purified, maps)
+
+
+def test_any_number_of_dimensions_and_float_types():
+    maps, directions, back = problem()
+    strengths = torch.tensor([0.1, 0.1])
+    flat = purified_maps(maps.flatten(2), torch.zeros(12), directions, back, strengths)
+    square = purified_maps(maps, torch.zeros(12), directions, back, strengths)
+    assert torch.allclose(flat, square.flatten(2))
+    half = purified_maps(maps.half(), torch.zeros(12), directions, back, strengths)
+    assert half.dtype == torch.float16

@@ -1,0 +1,77 @@
+"""Features of whiteness: known answers for white responses, by hand for others."""
+
+import math
+
+import pytest
+import torch
+
+from pytorch_ood_viyog.residue.intent.whiteness import whiteness
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def parts(features, local, around, quiet, lags):
+    """The features, taken apart: log variances, correlations, lags, log kurtosis."""
+    pairs = [n * (n - 1) // 2 for n in (local, around)]
+    sizes = [local + around, *pairs, *[quiet + around] * lags, quiet + around]
+    assert features.shape[1] == sum(sizes)
+    return features.split(sizes, dim=1)
+
+
+def test_white_responses_have_the_known_answer_at_any_strength():
+    local, around = normal(2, 6, 60, 60), normal(2, 4, 60, 60, seed=1)
+    first, second = (whiteness(s * local, s * around, 4) for s in (0.05, 0.2))
+    torch.testing.assert_close(second[:, 10:], first[:, 10:], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        second[:, :10] - first[:, :10], torch.full((2, 10), 2 * math.log(4)).double(),
+        rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
+    variances, *correlations, kurtosis = parts(first, 6, 4, 4, 5)
+    assert torch.cat(correlations, dim=1).abs().max() < 0.12
+    assert (kurtosis - math.log(3)).abs().max() < 0.25
+    # the flattest are chosen by some of these directions, which are a little quieter there
+    assert (variances[:, 4:6] - 2 * math.log(0.05)).abs().max() < 0.1
+
+
+def test_by_hand_where_all_positions_count():
+    local = normal(1, 2, 8, seed=2)
+    around = normal(1, 1, 8, seed=3)
+    variances, pair, _, one, two, kurtosis = parts(whiteness(local, around, 2), 2, 1, 2, 2)
+    both = torch.cat([local, around], dim=1)[0]
+    torch.testing.assert_close(variances[0], both.square().mean(dim=1).log(), rtol=1e-4, atol=1e-4)
+    expected = (both[0] * both[1]).sum() / (both[0].norm() * both[1].norm())
+    torch.testing.assert_close(pair[0, 0], expected, rtol=1e-4, atol=1e-6)
+    for lag, found in ((1, one), (2, two)):
+        here, there = both[:, :-lag], both[:, lag:]
+        expected = (here * there).sum(dim=1) / (here.norm(dim=1) * there.norm(dim=1))
+        torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-6)
+    expected = both.pow(4).mean(dim=1) / both.square().mean(dim=1).square()
+    torch.testing.assert_close(kurtosis[0], expected.log(), rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_flattest_places_are_read():
+    local, around = 0.01 * normal(1, 4, 20, 20), 0.01 * normal(1, 4, 20, 20, seed=1)
+    textured = [values.clone() for values in (local, around)]
+    for values in textured:
+        values[..., :10] *= 100
+    flat = whiteness(local[..., 10:], around[..., 10:], 4)[:, :8]
+    found = whiteness(*textured, 4)[:, :8]
+    assert (found - flat).abs().max() < 0.5
+    assert (whiteness(100 * local, 100 * around, 4)[:, :8] - flat).min() > 5
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (9,), (1, 1), (2, 7), (3, 4, 5)])
+def test_any_axes_and_sizes(shape):
+    for scale in (0.0, 1e-9, 1.0, 1e30):
+        found = whiteness(scale * normal(2, 3, *shape), scale * normal(2, 2, *shape), 2)
+        assert torch.isfinite(found).all()
+        assert found.shape[0] == 2
+
+
+def test_precision_of_the_responses_matters_little():
+    local, around = 0.1 * normal(3, 5, 15, 15), 0.1 * normal(3, 4, 15, 15, seed=1)
+    exact = whiteness(local, around, 5)
+    rounded = whiteness(local.float(), around.float(), 5)
+    torch.testing.assert_close(rounded, exact, rtol=1e-3, atol=1e-3)
