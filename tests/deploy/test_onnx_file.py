@@ -209,3 +209,9 @@ def test_detectors_that_go_into_no_graph_are_refused(tmp_path):
         triage.fit([(fit, y)], [held], progress=False)
         with pytest.raises(TypeError, match="'react'"):
             export_onnx(model, triage, tmp_path / "t.onnx", held[:4])
+
+
+def test_a_second_look_goes_into_no_graph(triage, stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(triage, "confirm", object())
+    with pytest.raises(TypeError, match="asks the model again"):
+        export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:4])
