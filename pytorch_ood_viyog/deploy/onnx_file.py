@@ -62,7 +62,8 @@ def export_onnx(
     .. code-block:: python
 
         export_onnx(model, detector, "model.onnx", images[:4], thresholds=3.1)
-        export_onnx(model, triage, "triage.onnx", images[:4], labels=["cat", "dog"])
+        triage = Triage(None, ViyogResidue(model)).fit(train_loader, calibration_loader)
+        export_onnx(model, triage, "triage.onnx", images[:4])
 
     :param model: model, also wrapped; it is not touched
     :param detector: fitted detector, several by name, or a fitted triage of this model
