@@ -3,12 +3,11 @@ Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (
 raw output of a model's first convolutional layer. Scores are larger for ADV.
 
 The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import no other; then
-``fitting``, ``residue``, ``detectors``, ``looks``, ``pipeline``, ``triage`` and ``deploy``,
-``benchmark``.
-``testing``, a contract for anybody's detectors, stands by itself.
+``fitting``, ``residue``, ``detectors``, ``looks``, ``pipeline``, ``triage`` and ``deploy``, and
+``benchmark``. ``testing``, a contract for anybody's detectors, stands by itself.
 """
 
-from .deploy import with_score
+from .deploy import export_onnx, with_score
 from .detectors import Viyog, ViyogIntent, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
 from .looks import SecondLook
@@ -26,6 +25,7 @@ __all__ = [
     "ViyogMetrics",
     "ViyogResidue",
     "ViyogTV",
+    "export_onnx",
     "viyog_metrics",
     "with_score",
 ]

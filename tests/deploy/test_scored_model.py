@@ -1,6 +1,7 @@
 """Detectors as modules: alone and with a model, exported, in ONNX Runtime and compiled."""
 
 import copy
+import inspect
 import pickle
 import threading
 from functools import partial
@@ -14,10 +15,10 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV, with_score
-from pytorch_ood_viyog.deploy.scored_model import maps_to_scores
+from pytorch_ood_viyog.deploy import maps_to_scores
 from pytorch_ood_viyog.detectors import ViyogIntent
 
-BATCH = torch.export.Dim("batch", min=1)
+BATCH = torch.export.Dim("batch")
 DETECTORS = {
     "Viyog": Viyog,
     "ViyogTV": ViyogTV,
@@ -199,7 +200,7 @@ def onnx_runtime(module, example, folder):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     program = torch.onnx.export(
-        module, (example,), dynamo=True, verbose=False, dynamic_shapes=first_axis(module)
+        module, (example,), dynamo=True, verbose=False, dynamic_shapes=({0: BATCH},)
     )
     program.save(folder / "model.onnx", external_data=True)
     session = onnxruntime.InferenceSession(
@@ -209,23 +210,46 @@ def onnx_runtime(module, example, folder):
     return lambda x: [torch.as_tensor(y) for y in session.run(None, {name: x.numpy()})]
 
 
-def first_axis(module):
-    # with_score's module takes what the model takes: *args
-    return {"maps": {0: BATCH}} if hasattr(module, "scorer") else {"args": ({0: BATCH},)}
-
-
 def test_torch_export_with_any_batch_size(kind, fitted, model, images):
     maps = first_maps(model, images)
     for module, x, expected in (
         (maps_to_scores(fitted), maps, fitted.predict_features(maps)),
         (with_score(model, fitted), images, fitted(images)),
     ):
-        program = torch.export.export(module, (x[:5],), dynamic_shapes=first_axis(module)).module()
+        program = torch.export.export(module, (x[:5],), dynamic_shapes=({0: BATCH},)).module()
         for size in (1, 3, 64):
             with torch.no_grad():
                 result = program(x[:size])
             scores = result[1] if isinstance(result, tuple) else result
             torch.testing.assert_close(scores, expected[:size], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_scored_model_has_the_signature_of_the_model(strict, images):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 12, 3)
+
+        def forward(self, pixels, gain=1.0, *, shift: torch.Tensor):
+            return self.conv(pixels) * gain + shift
+
+    scaled, shift = Scaled().eval(), torch.ones(1)
+    detector = ViyogTV(scaled.conv).fit([images])
+    deployed = with_score(scaled, detector, layer="conv")
+    for module in (deployed, copy.deepcopy(deployed)):
+        signature = inspect.signature(module.forward)
+        assert list(signature.parameters) == ["pixels", "gain", "shift"]
+        program = torch.export.export(
+            module,
+            (images[:4],),
+            {"shift": shift},
+            dynamic_shapes={"pixels": {0: BATCH}, "shift": None},
+            strict=strict,
+        )
+        output, scores = program.module()(images, shift=shift)
+        torch.testing.assert_close(output, scaled(images, shift=shift))
+        torch.testing.assert_close(scores, detector(images), rtol=1e-4, atol=1e-4)
 
 
 def test_maps_to_scores_in_onnx_runtime(kind, tmp_path):

@@ -8,7 +8,7 @@ from networks import SmallNet, build
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import ViyogResidue, ViyogTV, with_score
-from pytorch_ood_viyog.deploy.scored_model import maps_to_scores
+from pytorch_ood_viyog.deploy import maps_to_scores
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.pipeline.shared_forward import SharedForward

@@ -44,6 +44,8 @@ def built(tmp_path_factory):
         "examples/detectors",
         "examples/benchmarks",
         "examples/contract",
+        "examples/deployment",
+        "examples/scale",
     ):
         (root / linked).symlink_to(ROOT / linked)
     warnings = io.StringIO()

@@ -101,7 +101,8 @@ def docstring_examples():
 
 
 @pytest.mark.parametrize("example", list(docstring_examples()))
-def test_docstring_examples_run(namespace, capsys, example):
+def test_docstring_examples_run(namespace, capsys, example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exported = {name: getattr(pytorch_ood_viyog, name) for name in pytorch_ood_viyog.__all__}
     detectors = {k: v for k, v in vars(pytorch_ood.detector).items() if isinstance(v, type)}
     namespace |= {k: v for k, v in {**detectors, **exported}.items() if k in example}

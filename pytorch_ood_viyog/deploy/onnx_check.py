@@ -1,0 +1,59 @@
+"""
+Compares an ONNX file with the module that it was made from.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .graphs import Graph
+
+__all__ = ["check_file"]
+
+
+def check_file(path: Path, graph: Graph, example: Tensor, classes: int, tolerance: float) -> None:
+    """
+    Run the file on the example, also in reverse order twice over and one by one, and compare.
+
+    :param path: ONNX file
+    :param graph: what it was made from
+    :param example: batch of model inputs
+    :param classes: number of classes that have names; 0 if they have none
+    :param tolerance: largest difference, relative or absolute, that is taken for rounding
+    :raises RuntimeError: if an output differs, with the largest difference
+    :raises ValueError: if there are not as many logits as names of classes
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for x in (torch.cat([example, example]).flip(0), example[:1]):
+        arrays = session.run(None, {session.get_inputs()[0].name: x.cpu().numpy()})
+        names = [output.name for output in session.get_outputs()]
+        found = {name: torch.as_tensor(a) for name, a in zip(names, arrays, strict=True)}
+        with torch.no_grad():
+            expected = dict(zip(graph.names, (y.cpu() for y in graph(x)), strict=True))
+        # what is concluded by comparisons jumps where scores differ in their last bits
+        concluded = {name: y.cpu() for name, y in graph.concluded(found).items()}
+        for name in graph.names:
+            _compare(name, found[name], concluded.get(name, expected[name]), tolerance)
+    if classes and expected["logits"].shape[1:] != (classes,):
+        raise ValueError(
+            f"labels must name the classes of the logits, got {classes} names for logits of shape "
+            f"{tuple(expected['logits'].shape)}."
+        )
+
+
+def _compare(name: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
+    if found.shape == expected.shape and torch.allclose(
+        found.double(), expected.double(), rtol=tolerance, atol=tolerance, equal_nan=True
+    ):
+        return
+    what = f"has the shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
+    if found.shape == expected.shape:
+        what = f"differs by up to {float((found.double() - expected.double()).abs().max()):.3g}"
+    raise RuntimeError(
+        f"Output {name!r} of the ONNX file {what} from that of PyTorch. No file was written. If "
+        f"differences of this size do not matter, pass a larger tolerance; else the model or the "
+        f"detector computes something that the export takes for a constant."
+    )

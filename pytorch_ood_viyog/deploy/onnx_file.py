@@ -1,0 +1,152 @@
+"""
+A model with its detectors, or a whole Triage, as one ONNX file that needs no PyTorch. Needs the
+extra ``onnx``.
+"""
+
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..detectors.base import FirstLayerDetector
+from ..layer.checks import check_input, check_number
+from ..layer.manners import same_random_state, unwrap
+from ..triage.triage import Triage
+from .graphs import Graph, PickLogits, ScoresGraph, TriageGraph
+from .onnx_check import check_file
+
+__all__ = ["export_onnx"]
+
+_INPUT = "input"
+
+
+def export_onnx(
+    model: Module,
+    detector: FirstLayerDetector | Mapping[str, FirstLayerDetector] | Triage,
+    path: str | Path,
+    example: Tensor,
+    *,
+    layer: str | Module | None = None,
+    logits: PickLogits | None = None,
+    thresholds: float | Mapping[str, float] | None = None,
+    labels: Sequence[str] | None = None,
+    tolerance: float = 1e-3,
+) -> Path:
+    """
+    Write one ONNX file with the model and what judges its inputs. It takes ``input`` with any
+    batch size and gives, each with first dimension :math:`B`,
+
+    - ``logits``;
+    - for a detector ``score``, for several ``score_NAME``: larger for ADV;
+    - for a :class:`~pytorch_ood_viyog.triage.triage.Triage` ``verdict`` (int64, the values of
+      :class:`~pytorch_ood_viyog.triage.verdict.Verdict`), and ``score_NAME`` and ``p_NAME``, the
+      conformal p-value, for each of its detectors and signals.
+
+    Scores of inputs with NaN or inf are NaN, and the verdict is OOD. The file's metadata are
+    JSON: ``labels``, ``thresholds``, ``detectors``, ``package``, of a triage also ``verdicts`` and
+    ``required``, the score that an alarm needs to mean a residue, or ADV.
+
+    The new file is run in ONNX Runtime on the example, in batches of another size, and compared
+    with PyTorch; it takes the place of an older one only if both agree.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        export_onnx(model, detector, "model.onnx", images[:4], thresholds=3.1)
+        triage = Triage(None, ViyogResidue(model)).fit(train_loader, calibration_loader)
+        export_onnx(model, triage, "triage.onnx", images[:4])
+
+    :param model: model, also wrapped; it is not touched
+    :param detector: fitted detector, several by name, or a fitted triage of this model
+    :param path: file to write; weights beyond 2 GB go into a second file next to it
+    :param example: batch of inputs as the model gets them in use, best several and different
+        ones, first dimension :math:`B`
+    :param layer: layer to read; default is the layer that the detector reads
+    :param logits: picks the logits out of the model's output; default takes the output itself
+    :param thresholds: score above which a detector raises an alarm, one number, or by the names of
+        several detectors
+    :param labels: names of the model's classes
+    :param tolerance: largest difference between the two, relative or absolute, that is taken for
+        rounding
+    :return: the path
+    :raises ImportError: if onnx, onnxscript or onnxruntime are not installed
+    :raises TypeError: if an argument has the wrong type, or a detector of the triage does not go
+        into a graph
+    :raises RequiresFittingException: if the detector is not fitted
+    :raises ValueError: if arguments do not fit together
+    :raises RuntimeError: if ONNX Runtime gives other results; no file is written then
+    """
+    _require_extra()
+    tolerance = check_number("tolerance", tolerance, low=0.0)
+    graph = _graph(model, detector, layer=layer, logits=logits, thresholds=thresholds)
+    metadata = dict(graph.metadata) | {
+        "package": f"pytorch-ood-viyog {version('pytorch-ood-viyog')}"
+    }
+    if labels is not None:
+        metadata["labels"] = [str(label) for label in labels]
+    example = _on_device_of(model, check_input(example))
+    path = Path(path)
+    with same_random_state(model), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        _write(graph, written, example, metadata)
+        check_file(written, graph, example, len(labels or []), tolerance)
+        for file in Path(folder).iterdir():
+            os.replace(file, path.parent / file.name)
+    return path
+
+
+def _graph(
+    model: Module,
+    detector: FirstLayerDetector | Mapping[str, FirstLayerDetector] | Triage,
+    **options: Any,
+) -> Graph:
+    if not isinstance(detector, Triage):
+        return ScoresGraph(model, detector, **options).eval()
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ValueError(f"A Triage has its own {' and '.join(given)}; leave the argument out.")
+    if unwrap(model) is not unwrap(detector.pipeline.model):
+        raise ValueError("model must be the model of the triage, got another one.")
+    return TriageGraph(detector).eval()
+
+
+def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any]) -> None:
+    # a batch of one would be taken for a constant
+    example = torch.cat([example, example]) if len(example) == 1 else example
+    with torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=[_INPUT],
+            output_names=list(graph.names),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    for name, value in metadata.items():
+        program.model.metadata_props[name] = json.dumps(value)
+    program.save(path)
+
+
+def _on_device_of(model: Module, x: Tensor) -> Tensor:
+    parameter = next(model.parameters(), None)
+    return x if parameter is None else x.to(parameter.device)
+
+
+def _require_extra() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(
+                f"export_onnx needs {name}: pip install 'pytorch-ood-viyog[onnx]'."
+            ) from error

@@ -1,0 +1,141 @@
+"""
+Layers that stand in for layers of a model and leave what they see for the end of the same pass,
+so that no hooks are needed.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..detectors.base import FirstLayerDetector
+from ..layer.first_layer import LayerCall
+from .scorers import Scorers
+
+__all__ = ["ScoredLayer", "Slot", "WatchedLayer", "put_in_place"]
+
+T = TypeVar("T")
+
+
+class Slot(Generic[T]):
+    """Carries a value from a layer to the end of the same pass of the same thread."""
+
+    def __init__(self) -> None:
+        self._traced: T | None = None
+        self._local = threading.local()
+
+    def put(self, value: T | None) -> None:
+        """
+        :param value: what :meth:`take` is to give; ``None`` for nothing
+        """
+        if torch.compiler.is_compiling():  # a trace has one thread and cannot see the other kind
+            self._traced = value
+        else:
+            self._local.value = value
+
+    def is_empty(self) -> bool:
+        """:return: whether there is nothing to take"""
+        if torch.compiler.is_compiling():
+            return self._traced is None
+        return getattr(self._local, "value", None) is None
+
+    def take(self) -> T | None:
+        """:return: the value, which is then gone"""
+        value: T | None
+        if torch.compiler.is_compiling():
+            value, self._traced = self._traced, None
+            return value
+        value, self._local.value = getattr(self._local, "value", None), None
+        return value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Slot[T]":
+        memo[id(self)] = copied = Slot[T]()
+        return copied
+
+    def __reduce__(self) -> "tuple[type[Slot[T]], tuple[()]]":
+        return Slot, ()
+
+
+class _StandIn(Module):
+    """Passes for a layer in the eyes of models that look at its weight, stride, ..."""
+
+    def __init__(self, layer: Module):
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+
+class ScoredLayer(_StandIn):
+    """
+    Gives the output of a layer and leaves the scores of its first run in a slot. Where the layer
+    is one of several branches, it stands in for the one that runs first.
+    """
+
+    def __init__(self, layer: Module, read: Module, detectors: Mapping[str, FirstLayerDetector]):
+        """
+        :param layer: layer to stand in for
+        :param read: layer to score, the same one or the branches that it belongs to
+        :param detectors: fitted detectors by name
+        """
+        super().__init__(layer)
+        self.branches = None if read is layer else read
+        self.scorers = Scorers(detectors)
+        self.slot: Slot[dict[str, Tensor]] = Slot()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        :param x: the layer's input
+        :return: the layer's output
+        """
+        maps: Tensor = self.layer(x)
+        if self.slot.is_empty():
+            self.slot.put(self.scorers.of_call(self._call(x, maps)))
+        return maps
+
+    def _call(self, x: Tensor, maps: Tensor) -> LayerCall:
+        if self.branches is not None:
+            return LayerCall(self.branches, x)
+        # the user's hooks may have changed the output; scores are of the raw one
+        raw = self.layer.forward(x) if self.layer._forward_hooks else maps
+        return LayerCall(self.layer, x, raw)
+
+
+class WatchedLayer(_StandIn):
+    """Gives the output of a layer and leaves the input of its last run in a slot."""
+
+    def __init__(self, layer: Module):
+        """
+        :param layer: layer to stand in for
+        """
+        super().__init__(layer)
+        self.slot: Slot[Tensor] = Slot()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        :param x: the layer's input
+        :return: the layer's output
+        """
+        # a copy: what comes after the layer may work in place
+        self.slot.put(x.clone())
+        output: Tensor = self.layer(x)
+        return output
+
+
+def put_in_place(model: Module, layer: Module, stand_in: Module) -> None:
+    """
+    :param model: model that is changed
+    :param layer: one of its layers, wherever it is used
+    :param stand_in: what stands in for it from now on
+    """
+    for module in [*model.modules()]:
+        for name, child in module._modules.items():
+            if child is layer and module is not stand_in:
+                module._modules[name] = stand_in

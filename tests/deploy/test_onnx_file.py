@@ -1,0 +1,217 @@
+"""ONNX files of models with detectors and with a Triage, answered by ONNX Runtime."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from digits import images as digits
+from digits import trained
+from manners import untouched
+from pytorch_ood.api import RequiresFittingException
+from pytorch_ood.detector import EnergyBased, ReAct, fDBD
+from torch import nn
+
+from pytorch_ood_viyog import Triage, Verdict, Viyog, ViyogResidue, ViyogTV, export_onnx
+from pytorch_ood_viyog.deploy import onnx_check
+from pytorch_ood_viyog.deploy.verdict_rule import VerdictRule
+from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.triage.calibration import Calibration
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def answer(path, x):
+    """Output -> array, and the metadata, of a file that knows only its own folder."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_inputs()] == ["input"]
+    names = [each.name for each in session.get_outputs()]
+    found = session.run(None, {"input": x.numpy()})
+    metadata = session.get_modelmeta().custom_metadata_map
+    tensors = {name: torch.as_tensor(y) for name, y in zip(names, found, strict=True)}
+    return tensors, {name: json.loads(text) for name, text in metadata.items()}
+
+
+def mixed(x):
+    """ID images, attacked ones (random signs do for the first layer) and noise."""
+    noise = torch.rand(20, *x.shape[1:], generator=torch.Generator().manual_seed(3))
+    signs = 0.2 * (noise - 0.5).sign()
+    return torch.cat([x[:20], (x[20:40] + signs).clamp(0, 1), noise])
+
+
+@pytest.fixture(scope="module")
+def triage():
+    model, ((fit, y), (held, _)) = trained(), digits()
+    router = ViyogResidue(model)
+    gates = {
+        "energy": EnergyBased(None),
+        "fDBD": fDBD(None, model[-1]),
+        "first layer": ResidueOutlier(router),
+    }
+    data = [(fit, y)]
+    return Triage(gates, router, id_fpr=0.1).fit(data, [held[:150]], progress=False)
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return mixed(digits()[1][0][150:])
+
+
+def test_one_detector(model, images, tmp_path):
+    detector = ViyogTV(model).fit([images])
+    with untouched(model):
+        path = export_onnx(
+            model, detector, tmp_path / "m.onnx", images[:4], thresholds=1.5, labels="abcde"
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+    found, metadata = answer(path, images)
+    with torch.no_grad():
+        torch.testing.assert_close(found["logits"], model(images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["score"], detector(images), rtol=1e-4, atol=1e-4)
+    assert metadata["thresholds"] == {"score": 1.5}
+    assert metadata["labels"] == list("abcde")
+    assert metadata["detectors"] == {"score": "ViyogTV"}
+    assert metadata["package"].startswith("pytorch-ood-viyog ")
+    [one] = answer(path, images[:1])[0]["score"]
+    assert float(one) == pytest.approx(float(found["score"][0]), rel=1e-4)
+
+
+def test_several_detectors(model, images, tmp_path):
+    detectors = {"tv": ViyogTV(model).fit([images]), "mean": Viyog(model).fit([images])}
+    limits = {"mean": 2, "tv": 3.5}
+    path = export_onnx(model, detectors, tmp_path / "m.onnx", images[:1], thresholds=limits)
+    found, metadata = answer(path, images)
+    assert list(found) == ["logits", "score_tv", "score_mean"]
+    for name, detector in detectors.items():
+        expected = detector(images)
+        torch.testing.assert_close(found[f"score_{name}"], expected, rtol=1e-4, atol=1e-4)
+    assert metadata["thresholds"] == {"score_mean": 2.0, "score_tv": 3.5}
+
+
+def test_a_triage_in_one_graph(triage, stream, tmp_path):
+    path = export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:8])
+    found, metadata = answer(path, stream)
+    expected = triage.explain(stream)
+    assert len(set(expected.verdicts.tolist())) > 2, "several are to be compared"
+    assert torch.equal(found["verdict"], expected.verdicts)
+    for name, scores in expected.scores.items():
+        if name != "gates":  # sums of quantiles of ranks, which one rank may move
+            torch.testing.assert_close(
+                found[f"score_{name}"], scores, rtol=1e-3, atol=1e-3, check_dtype=False
+            )
+        difference = (found[f"p_{name}"] - expected.p_values[name]).abs().max()
+        assert difference <= 2 / 121, name
+    required = triage.rule[1]
+    assert metadata["required"]["score_ViyogResidue"] == pytest.approx(required)
+    assert metadata["verdicts"] == {verdict.name: int(verdict) for verdict in Verdict}
+    assert metadata["thresholds"]["score_gates"] == triage.calibration.thresholds["gates"]
+
+
+def test_what_is_not_finite_is_no_answer(triage, stream, tmp_path):
+    path = export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:8])
+    broken = stream[:2].clone()
+    broken[1, 0, 3, 3] = float("nan")
+    assert answer(path, broken)[0]["verdict"].tolist()[1] == 1
+
+
+@pytest.mark.parametrize("fused", [[], ["a"], ["a", "b", "c"]])
+@pytest.mark.parametrize("least_adv", [None, 0.3])
+@pytest.mark.parametrize("with_intent", [False, True])
+def test_the_rule_is_that_of_the_calibration(fused, least_adv, with_intent):
+    scores = {name: torch.randn(200).double() for name in (*fused, "router")}
+    shares = {"gates": 0.5, "router": 0.5} if fused else {"router": 1.0}
+    calibration = Calibration.of(scores, fused, shares, 0.1)
+    fresh = {name: torch.randn(500) * 1.5 for name in scores}
+    intent = None
+    if with_intent:
+        intent, scores["intent"], fresh["intent"] = "intent", torch.randn(200), torch.randn(500)
+        benign = torch.randn(100).double().sort().values
+        calibration = calibration.with_intent(intent, benign, 0.2)
+    fresh["router"][:3] = calibration.scores["router"][[0, 50, -1]].float()
+    verdicts, known, p_values = VerdictRule(calibration, "router", least_adv, intent)(fresh)
+    expected = calibration.with_fused(fresh)
+    assert torch.equal(verdicts, calibration.verdicts(expected, "router", least_adv, intent))
+    for name in calibration.scores:
+        torch.testing.assert_close(known[name], expected[name], rtol=0, atol=0)
+        assert torch.equal(p_values[name], calibration.p_values(expected)[name])
+
+
+def test_a_file_that_differs_is_not_written(model, images, tmp_path, monkeypatch):
+    """A constant in the graph, as an export makes it of what NumPy computed."""
+
+    class Numpy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = model
+
+        def forward(self, x):
+            return self.net(x) + torch.tensor(float(np.random.default_rng().normal()))
+
+    detector = ViyogTV(model).fit([images])
+    path = tmp_path / "m.onnx"
+    path.write_text("older")
+    with pytest.raises(RuntimeError, match=r"'logits' .* differs by up to"):
+        export_onnx(Numpy(), detector, path, images[:4], layer="net.stem.conv")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
+
+
+def test_verdicts_are_compared_too(triage, stream, tmp_path, monkeypatch):
+    def other(self, outputs):
+        return {"verdict": 1 - outputs["verdict"]}
+
+    monkeypatch.setattr("pytorch_ood_viyog.deploy.graphs.TriageGraph.concluded", other)
+    with pytest.raises(RuntimeError, match="'verdict'"):
+        export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:4])
+
+
+def test_compared_are_shapes_and_numbers():
+    compare = onnx_check._compare
+    compare("a", torch.tensor([1.0, float("nan")]), torch.tensor([1.0005, float("nan")]), 1e-3)
+    with pytest.raises(RuntimeError, match=r"shape \(1,\) instead of \(2,\)"):
+        compare("a", torch.ones(1), torch.ones(2), 1e-3)
+    with pytest.raises(RuntimeError, match=r"'a' .* up to 0\.1 "):
+        compare("a", torch.ones(2), torch.tensor([1.0, 1.1]), 1e-3)
+
+
+def test_what_it_refuses(model, images, triage, stream, tmp_path, monkeypatch):
+    path, detector = tmp_path / "m.onnx", ViyogTV(model).fit([images])
+    with pytest.raises(RequiresFittingException):
+        export_onnx(model, ViyogTV(model), path, images[:4])
+    with pytest.raises(TypeError, match="got str"):
+        export_onnx(model, "ViyogTV", path, images[:4])
+    with pytest.raises(TypeError, match="tolerance"):
+        export_onnx(model, detector, path, images[:4], tolerance="small")
+    with pytest.raises(ValueError, match=r"one number, got \{'tv': 3\}"):
+        export_onnx(model, detector, path, images[:4], thresholds={"tv": 3})
+    with pytest.raises(ValueError, match=r"names \['tv'\], got 3"):
+        export_onnx(model, {"tv": detector}, path, images[:4], thresholds=3)
+    with pytest.raises(ValueError, match="no detectors"):
+        export_onnx(model, {}, path, images[:4])
+    with pytest.raises(ValueError, match="model of the triage"):
+        export_onnx(model, triage, path, stream[:4])
+    with pytest.raises(ValueError, match="its own thresholds"):
+        export_onnx(triage.pipeline.model, triage, path, stream[:4], thresholds=2)
+    with pytest.raises(ValueError, match=r"2 names for logits of shape \(1, 5\)"):
+        export_onnx(model, detector, path, images[:4], labels=["cat", "dog"])
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"needs onnxscript: pip install .*\[onnx\]"):
+        export_onnx(model, detector, path, images[:4])
+    assert not list(tmp_path.iterdir())
+
+
+def test_detectors_that_go_into_no_graph_are_refused(tmp_path):
+    model, ((fit, y), (held, _)) = trained(), digits()
+    react = ReAct(model[:-3], nn.Sequential(*model[-3:]))
+    for options in ({"separate": ["react"]}, {"feature_maps": "6"}):
+        triage = Triage({"react": react}, ViyogTV(model), id_fpr=0.1, **options)
+        triage.fit([(fit, y)], [held], progress=False)
+        with pytest.raises(TypeError, match="'react'"):
+            export_onnx(model, triage, tmp_path / "t.onnx", held[:4])
+
+
+def test_a_second_look_goes_into_no_graph(triage, stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(triage, "confirm", object())
+    with pytest.raises(TypeError, match="asks the model again"):
+        export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:4])

@@ -1,0 +1,138 @@
+"""Scoring by Ray Data with two workers: folders, Parquet, going on, broken images."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("ray.data")
+pq = pytest.importorskip("pyarrow.parquet")
+image = pytest.importorskip("PIL.Image")
+
+SCALE = Path(__file__).parents[2] / "examples" / "scale"
+COUNT, SIZE = 240, 32
+
+
+def run(script, *arguments):
+    process = subprocess.run(
+        [sys.executable, SCALE / script, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def judges():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCALE)
+        import judges
+    return judges
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(COUNT, 3, SIZE + 8, SIZE + 8, generator=generator)
+    smooth = nn.functional.avg_pool2d(noise, 9, stride=1) + 0.02 * noise[..., 4:-4, 4:-4]
+    return (255 * smooth).round().clamp(0, 255).byte()
+
+
+@pytest.fixture(scope="module")
+def folder(pixels, tmp_path_factory):
+    """A few hundred images, one of them broken."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "inner").mkdir()
+    for number, values in enumerate(pixels):
+        file = folder / "inner" / f"{number:03d}.png"
+        image.fromarray(values.permute(1, 2, 0).numpy()).save(file)
+    (folder / "broken.png").write_bytes((folder / "inner" / "000.png").read_bytes()[:90])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def triage(judges, pixels, tmp_path_factory):
+    """A fitted triage, and the file of its state."""
+    x = pixels.float() / 255
+    triage = judges.JUDGES["Triage"](judges.build_model("resnet18"))
+    triage.fit([(x[:120], torch.zeros(120))], [x[120:]], progress=False)
+    path = tmp_path_factory.mktemp("state") / "triage.pt"
+    torch.save(triage.state_dict(), path)
+    return triage, path
+
+
+def rows(out):
+    found = pq.read_table(out).to_pylist()
+    by_path = {row["path"]: row for row in found}
+    assert len(found) == len(by_path), "no image stands there twice"
+    return by_path
+
+
+def test_a_triage_scores_a_folder_and_goes_on(triage, pixels, folder, tmp_path):
+    judge, state = triage
+    out = tmp_path / "scores"
+    command = ["score_ray.py", "--state", state, "--images", folder, "--size", SIZE, "--out", out]
+    assert f"{COUNT + 1} images scored" in run(*command, "--workers", 2)
+    found = rows(out)
+    broken = found.pop("broken.png")
+    assert broken.pop("path") == "broken.png"
+    assert "Error" in broken.pop("error")
+    assert set(broken.values()) == {None}
+
+    explained = judge.explain(pixels.float() / 255)
+    table = [found[f"inner/{number:03d}.png"] for number in range(COUNT)]
+    names = {0: "ID", 1: "OOD", -1: "ADV", 2: "NOISY"}
+    assert [row["verdict"] for row in table] == [names[v] for v in explained.verdicts.tolist()]
+    assert {row["error"] for row in table} == {None}
+    for name, scores in explained.scores.items():
+        scored = torch.tensor([row[f"score_{name}"] for row in table], dtype=torch.float64)
+        torch.testing.assert_close(scored, scores, rtol=1e-4, atol=1e-4)
+        p_values = torch.tensor([row[f"p_{name}"] for row in table], dtype=torch.float64)
+        assert (p_values - explained.p_values[name]).abs().max() <= 1 / 120
+
+    first, *others = sorted(out.glob("*.parquet"))  # stopped in the middle of a file
+    lost = pq.read_table(first).num_rows
+    assert others
+    first.write_bytes(first.read_bytes()[:-20])
+    assert f"{lost} images scored" in run(*command)
+    assert {path: row["verdict"] for path, row in rows(out).items()} == (
+        {path: row["verdict"] for path, row in found.items()} | {"broken.png": None}
+    )
+    assert "0 images scored" in run(*command)
+
+
+def test_a_detector_scores_parquet(triage, pixels, folder, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    router, shards = triage[0].pipeline["ViyogResidue"], tmp_path / "shards"
+    torch.save(router.state_dict(), tmp_path / "fitted.pt")
+    shards.mkdir()
+    files = [*sorted((folder / "inner").glob("*.png"))[:20], folder / "broken.png"]
+    for number in range(2):
+        part = files[number::2]
+        columns = {"path": [f.name for f in part], "image": [f.read_bytes() for f in part]}
+        pq.write_table(pa.table(columns), shards / f"{number}.parquet")
+    command = ["score_ray.py", "--state", tmp_path / "fitted.pt", "--images", shards, "--parquet"]
+    run(*command, "--size", SIZE, "--out", tmp_path / "scores", "--batch-size", 4)
+    found = rows(tmp_path / "scores")
+    assert "Error" in found["broken.png"]["error"]
+    expected = router(pixels[:20].float() / 255).double()
+    scores = torch.tensor([found[f"{number:03d}.png"]["score"] for number in range(20)])
+    torch.testing.assert_close(scores.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_workers_fit_what_one_process_fits(judges, pixels, folder, tmp_path):
+    images = folder / "inner"
+    run("fit_ray.py", "--images", images, "--size", SIZE, "--out", tmp_path / "fitted.pt")
+    state = torch.load(tmp_path / "fitted.pt", weights_only=True)
+    alone = judges.JUDGES["ViyogResidue"](judges.build_model("resnet18"))
+    expected = alone.fit([pixels.float() / 255], progress=False).state_dict()
+    assert state["layer"] == expected["layer"] == "conv1"
+    for name, tensor in expected["tensors"].items():
+        torch.testing.assert_close(state["tensors"][name], tensor, rtol=1e-6, atol=1e-8)
