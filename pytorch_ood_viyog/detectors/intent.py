@@ -14,13 +14,12 @@ from ..layer.first_layer import LayerCall
 from ..layer.linear.effective_convolution import EffectiveConvolution
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
-from ..residue.evidence import reader_of
-from ..residue.intent.ratio import IntentRatio, fit_ratio
-from ..residue.intent.sample import layer_inputs, measure_inputs, merge_inputs
+from ..residue.intent.evidence import four_ways, intent_features, intent_score, units_of
+from ..residue.intent.random_changes import randomly_changed
+from ..residue.intent.ratio import fit_ratio
+from ..residue.intent.sample import layer_inputs, least_values, measure_inputs, merge_inputs
 from ..residue.intent.shapes import Direction, filter_shaped
-from ..residue.intent.simulation import SIMULATED, UnitRange, benign_inputs, simulate
-from ..residue.intent.whiteness import whiteness
-from ..residue.reader import Reading
+from ..residue.intent.simulation import simulate
 from ..residue.statistics import convolution_of
 from .intent_gradient import LayerGradient
 from .residue import ViyogResidue
@@ -29,8 +28,6 @@ __all__ = ["ViyogIntent"]
 
 # samples at once
 _CHUNK = 32
-# how far inputs may be outside the range that was read at fit, as share of it
-_BEYOND = 0.25
 
 
 class ViyogIntent(ViyogResidue):
@@ -148,10 +145,7 @@ class ViyogIntent(ViyogResidue):
         with without_autocast(statistics["sample"].device):
             conv = convolution_of(statistics)
             inputs = layer_inputs(conv, statistics)
-            channels = inputs.transpose(0, 1).flatten(1).double()
-            low = statistics["low"]
-            low = torch.where(torch.isfinite(low), low, channels.amin(dim=1).to(low))
-            state["low"] = low
+            state["low"] = least_values(inputs, statistics)
             shaped, benign = self._simulated(conv, inputs, state)
             return state | vars(fit_ratio(shaped, benign))
 
@@ -163,12 +157,12 @@ class ViyogIntent(ViyogResidue):
         groups: dict[tuple[bool, str], list[Tensor]] = {}
         for number, part in enumerate(torch.split(inputs, _CHUNK)):
             seed = self.seed + 10000 * number
-            simulated = simulate(part, _units(state), directions, self.eps, seed)
+            simulated = simulate(part, units_of(state), directions, self.eps, seed)
             for is_shaped, name, changed in simulated:
                 reading = self._read_seen(changed, state)
                 if reading is None:
                     reading = self._read_maps(conv.maps(changed), state)
-                groups.setdefault((is_shaped, name), []).append(_features(reading, state))
+                groups.setdefault((is_shaped, name), []).append(intent_features(reading, state))
         features = {kind: torch.cat(parts) for kind, parts in groups.items()}
         return (
             [f for (is_shaped, _), f in features.items() if is_shaped],
@@ -194,10 +188,10 @@ class ViyogIntent(ViyogResidue):
     # -- predict ----------------------------------------------------------------------------
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return _ratio(state)(_features(self._read_maps(maps, state), state))
+        return intent_score(self._read_maps(maps, state), state)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return _ratio(state)(_features(self._read_call(call, state), state))
+        return intent_score(self._read_call(call, state), state)
 
     def log_likelihoods(self, x: Tensor) -> Tensor:
         """
@@ -215,7 +209,7 @@ class ViyogIntent(ViyogResidue):
         :raises ValueError: as :meth:`predict`
         """
         three = super().log_likelihoods(x)
-        return self._shared(three, self.predict(x))
+        return four_ways(three, self.predict(x), self._require_state())
 
     def log_likelihoods_features(self, maps: Tensor) -> Tensor:
         """
@@ -225,13 +219,7 @@ class ViyogIntent(ViyogResidue):
         :raises ValueError: as :meth:`predict_features`
         """
         three = super().log_likelihoods_features(maps)
-        return self._shared(three, self.predict_features(maps))
-
-    def _shared(self, three: Tensor, scores: Tensor) -> Tensor:
-        ratio = scores * self._require_state()["unit"]
-        both = torch.stack([ratio, -ratio], dim=1)
-        residue = three[:, 2:] + torch.nn.functional.logsigmoid(both)
-        return torch.cat([three[:, :2], residue], dim=1)
+        return four_ways(three, self.predict_features(maps), self._require_state())
 
     @torch.no_grad()
     def benign_scores(self, x: Tensor, *, seed: int = 0) -> Tensor:
@@ -249,49 +237,10 @@ class ViyogIntent(ViyogResidue):
         """
 
         def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-            changed = LayerCall(call.layer, self._changed(call.input, state, seed))
+            changed = LayerCall(call.layer, randomly_changed(call.input, units_of(state), seed))
             reading = self._read_input(changed, state)
             if reading is None:
                 reading = self._read_maps(exact_maps(changed), state)
-            return _ratio(state)(_features(reading, state))
+            return intent_score(reading, state)
 
         return self._read_at_layer(x, read)
-
-    def _changed(self, inputs: Tensor, state: dict[str, Tensor], seed: int) -> Tensor:
-        units = _units(state)
-        _check_range(inputs, units)
-        possible = [c for c in SIMULATED if benign_inputs(inputs[:0], c, units, 0) is not None]
-        drawn = torch.randint(
-            len(possible), inputs.shape[:1], generator=torch.Generator().manual_seed(seed)
-        ).to(inputs.device)
-        changed = inputs.clone()
-        for number, change in enumerate(possible):
-            part = benign_inputs(inputs[drawn == number], change, units, seed)
-            if part is not None:
-                changed[drawn == number] = part.to(changed)
-        return changed
-
-
-def _features(reading: Reading, state: dict[str, Tensor]) -> Tensor:
-    local, around = reading.at_windows()
-    white = whiteness(local, around, len(reader_of(state).window))
-    return torch.cat([reading.features, white], dim=1)
-
-
-def _ratio(state: dict[str, Tensor]) -> IntentRatio:
-    return IntentRatio(state["projection"], state["shaped"], state["benign"], state["unit"])
-
-
-def _units(state: dict[str, Tensor]) -> UnitRange:
-    return UnitRange(state["low"], state["scale"])
-
-
-def _check_range(inputs: Tensor, units: UnitRange) -> None:
-    values = (inputs - units._like(units.low, inputs)) / units.of_scale(inputs)
-    if values.numel() and not bool((values.amin() >= -_BEYOND) & (values.amax() <= 1 + _BEYOND)):
-        low, high = units.low.tolist(), (units.low + units.scale).tolist()
-        raise ValueError(
-            f"Benign changes need inputs in the range that was read at fit, from {low} to {high} "
-            f"per channel of the layer's input; got values from {inputs.amin():.4g} to "
-            f"{inputs.amax():.4g}. Give the range by input_range=..., or fit on data of all of it."
-        )

@@ -2,35 +2,24 @@
 ViyogResidue: the noise floor in directions that natural images leave empty.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
-from ..layer.checks import (
-    check_count,
-    check_layout,
-    check_maps,
-    check_number,
-    check_range,
-    check_strengths,
-)
-from ..layer.convolution import CONVOLUTIONS
+from ..layer.checks import check_count, check_number, check_range, check_strengths
 from ..layer.first_layer import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.known_layer import KnownLayer
-from ..layer.linear.plain_convolution import describes, exact_maps
-from ..layer.precision import precise, without_autocast
+from ..layer.linear.plain_convolution import exact_maps
+from ..layer.precision import without_autocast
 from ..residue.conclusion import conclude
-from ..residue.evidence import Settings, reader_of, score
-from ..residue.reader import Reading
+from ..residue.evidence import Settings, score
 from ..residue.statistics import measure, merge
-from ..residue.windows import Windows
 from .base import PAPER
 from .residue_readings import ResidueReadings
 
@@ -152,10 +141,7 @@ class ViyogResidue(ResidueReadings):
         self.shrinkage = shrinkage
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
-        self._known_key: tuple[dict[str, Tensor], Hashable] | None = None
         self._known_layer = KnownLayer()
-        # of a deployed detector: integers, which cannot be read from a tensor while tracing
-        self._deployed_geometry: Geometry | None = None
 
     @property
     def directions(self) -> int:
@@ -252,73 +238,10 @@ class ViyogResidue(ResidueReadings):
     def _without_model(self) -> Self:
         bare = super()._without_model()
         bare._known_layer = KnownLayer()
-        bare._deployed_geometry = self._geometry(self._require_state())
         return bare
-
-    def _geometry(self, state: dict[str, Tensor]) -> Geometry:
-        return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         return score(self._features(maps, state), state, self._settings)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return score(self._call_features(call, state), state, self._settings)
-
-    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return self._read_maps(maps, state).features
-
-    def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return self._read_call(call, state).features
-
-    def _read_maps(self, maps: Tensor, state: dict[str, Tensor]) -> Reading:
-        shape = tuple(maps.shape[2:])
-        windows = Windows.of(self._geometry(state), shape)
-        packed = windows.pack(maps)
-        with without_autocast(maps.device):
-            reader = reader_of(state)
-            responses = reader.from_maps(packed, windows)
-            return Reading(responses, windows, shape, reader.features(responses))
-
-    def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
-        """Read once for all that read the same: the reading is nearly all of the work."""
-        key = self._reading_key(state)
-        reading: Reading | None = call.readings.get(key)
-        if reading is None:
-            reading = self._read_input(call, state)
-        if reading is None:
-            reading = self._read_maps(check_maps(exact_maps(call), self._layout), state)
-        call.readings[key] = reading
-        return reading
-
-    def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
-        """From the layer's input, without its maps; ``None`` where it does not tell these."""
-        geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
-        if not describes(geometry, call, len(state["scale"])):
-            return None
-        spatial = geometry.maps_shape(inputs)
-        if isinstance(call.layer, CONVOLUTIONS):
-            check_layout((call.input.shape[0], call.layer.out_channels, *spatial), self._layout)
-        return self._read_seen(call.input, state)
-
-    def _read_seen(self, inputs: Tensor, state: dict[str, Tensor]) -> Reading | None:
-        """From what the layer sees; ``None`` where the padding is in the way."""
-        geometry = self._geometry(state)
-        shape = geometry.maps_shape(tuple(inputs.shape[2:]))
-        windows = Windows.of(geometry, shape)
-        field = windows.field(geometry, inputs)
-        if field is None:
-            return None
-        with without_autocast(field.device):
-            reader = reader_of(state)
-            responses = reader.from_input(geometry, precise(field), windows)
-            return Reading(responses, windows, shape, reader.features(responses))
-
-    def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
-        """Equal for detectors of equal directions, whose readings are the same."""
-        if state is not self._state:  # deployed: nobody else reads
-            return id(self)
-        known = self._known_key
-        if known is None or known[0] is not state:
-            numbers = torch.cat([state["energies"], state["mean"]]).tolist()
-            known = self._known_key = (state, tuple(numbers))
-        return known[1]

@@ -8,28 +8,19 @@ import torch
 from torch import Tensor
 
 from ..layer.checks import check_finite, check_maps
-from ..layer.first_layer import LayerCall
 from ..residue.evidence import Settings, hypotheses, noise_floor
-from .base import FirstLayerDetector
+from .residue_at_layer import ResidueAtLayer
 
 __all__ = ["ResidueReadings"]
 
 
-class ResidueReadings(FirstLayerDetector):
+class ResidueReadings(ResidueAtLayer):
     """Readings of a detector that scores by features of a noise floor."""
 
     @property
     @abstractmethod
     def _settings(self) -> Settings:
         """What the mathematics needs of the arguments."""
-
-    @abstractmethod
-    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        """Features of checked maps."""
-
-    @abstractmethod
-    def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        """Features at the layer."""
 
     @property
     def noise_directions(self) -> Tensor | None:

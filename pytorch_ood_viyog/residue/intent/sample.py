@@ -3,6 +3,7 @@ What intent needs of ID data: inputs of the layer, or where only its maps are kn
 would give these.
 """
 
+import torch
 from torch import Tensor
 
 from ...fitting import content_sample
@@ -11,7 +12,7 @@ from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ...layer.precision import full_precision
 from .shapes import adjoint, forward
 
-__all__ = ["layer_inputs", "measure_inputs", "merge_inputs"]
+__all__ = ["layer_inputs", "least_values", "measure_inputs", "merge_inputs"]
 
 # memory that the sample may take, and fewest samples
 _SAMPLE_BYTES = 2**27
@@ -70,6 +71,18 @@ def layer_inputs(conv: EffectiveConvolution, statistics: Statistics) -> Tensor:
     inputs = _before(conv, statistics["maps"]) if known is None else known
     energies = inputs.double().flatten(1).square().sum(dim=1)
     return inputs[energies.argsort(stable=True)]  # in an order of their own
+
+
+def least_values(inputs: Tensor, statistics: Statistics) -> Tensor:
+    """
+    :param inputs: what :func:`layer_inputs` gave
+    :param statistics: what was measured
+    :return: least value of each channel: of all ID data where inputs were measured, otherwise of
+        these
+    """
+    low = statistics["low"]
+    channels = inputs.transpose(0, 1).flatten(1).double()
+    return torch.where(torch.isfinite(low), low, channels.amin(dim=1).to(low))
 
 
 def _capacity(values: Tensor, size: int) -> int:

@@ -1,0 +1,110 @@
+"""
+What ViyogResidue reads at its layer: from the layer's input where that tells the maps, otherwise
+from the maps.
+"""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from typing_extensions import Self
+
+from ..layer.checks import check_layout, check_maps
+from ..layer.convolution import CONVOLUTIONS
+from ..layer.first_layer import LayerCall
+from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.plain_convolution import describes, exact_maps
+from ..layer.precision import precise, without_autocast
+from ..residue.evidence import reader_of
+from ..residue.reader import Reading
+from ..residue.windows import Windows
+from .base import FirstLayerDetector
+
+__all__ = ["ResidueAtLayer"]
+
+
+class ResidueAtLayer(FirstLayerDetector):
+    """Reads responses of the fitted directions, and their features, at the layer."""
+
+    def __init__(self, model: Module | None, *, layer: str | Module | None = None):
+        """
+        :param model: as for :class:`~pytorch_ood_viyog.detectors.residue.ViyogResidue`
+        :param layer: as for :class:`~pytorch_ood_viyog.detectors.residue.ViyogResidue`
+        :raises TypeError: if ``model`` is not a module, or ``layer`` neither name nor module
+        :raises ValueError: if the model does not contain ``layer``, or a name comes without model
+        :raises RuntimeError: if the model has no convolution and no layer is named
+        """
+        super().__init__(model, layer=layer)
+        self._known_key: tuple[dict[str, Tensor], Hashable] | None = None
+        # of a deployed detector: integers, which cannot be read from a tensor while tracing
+        self._deployed_geometry: Geometry | None = None
+
+    def _without_model(self) -> Self:
+        bare = super()._without_model()
+        bare._deployed_geometry = self._geometry(self._require_state())
+        return bare
+
+    def _geometry(self, state: dict[str, Tensor]) -> Geometry:
+        return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
+
+    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Features of checked maps, :math:`B \\times F`."""
+        return self._read_maps(maps, state).features
+
+    def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        """Features at the layer, :math:`B \\times F`."""
+        return self._read_call(call, state).features
+
+    def _read_maps(self, maps: Tensor, state: dict[str, Tensor]) -> Reading:
+        shape = tuple(maps.shape[2:])
+        windows = Windows.of(self._geometry(state), shape)
+        packed = windows.pack(maps)
+        with without_autocast(maps.device):
+            reader = reader_of(state)
+            responses = reader.from_maps(packed, windows)
+            return Reading(responses, windows, shape, reader.features(responses))
+
+    def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
+        """Read once for all that read the same: the reading is nearly all of the work."""
+        key = self._reading_key(state)
+        reading: Reading | None = call.readings.get(key)
+        if reading is None:
+            reading = self._read_input(call, state)
+        if reading is None:
+            reading = self._read_maps(check_maps(exact_maps(call), self._layout), state)
+        call.readings[key] = reading
+        return reading
+
+    def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
+        """From the layer's input, without its maps; ``None`` where it does not tell these."""
+        geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
+        if not describes(geometry, call, len(state["scale"])):
+            return None
+        spatial = geometry.maps_shape(inputs)
+        if isinstance(call.layer, CONVOLUTIONS):
+            check_layout((call.input.shape[0], call.layer.out_channels, *spatial), self._layout)
+        return self._read_seen(call.input, state)
+
+    def _read_seen(self, inputs: Tensor, state: dict[str, Tensor]) -> Reading | None:
+        """From what the layer sees; ``None`` where the padding is in the way."""
+        geometry = self._geometry(state)
+        shape = geometry.maps_shape(tuple(inputs.shape[2:]))
+        windows = Windows.of(geometry, shape)
+        field = windows.field(geometry, inputs)
+        if field is None:
+            return None
+        with without_autocast(field.device):
+            reader = reader_of(state)
+            responses = reader.from_input(geometry, precise(field), windows)
+            return Reading(responses, windows, shape, reader.features(responses))
+
+    def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
+        """Equal for detectors of equal directions, whose readings are the same."""
+        if state is not self._state:  # deployed: nobody else reads
+            return id(self)
+        known = self._known_key
+        if known is None or known[0] is not state:
+            numbers = torch.cat([state["energies"], state["mean"]]).tolist()
+            known = self._known_key = (state, tuple(numbers))
+        return known[1]
