@@ -3,7 +3,6 @@ SecondLook: what would the model have answered without the residue?
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,29 +16,14 @@ from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import Bound, PixelRange
 from ..layer.checks import check_count, check_number
 from ..layer.manners import same_random_state
-from .comparison import Comparison, Reference
+from .choice import Choice
+from .comparison import Comparison
+from .fitted_look import FittedLook
 from .logits import PickLogits
-from .purification import PURIFIERS, Choice, Purification, PurifierError, chosen, residue_duals
+from .purification import PURIFIERS, Purification, residue_duals
 from .second_pass import SecondPass
 
 __all__ = ["SecondLook"]
-
-# samples at once
-_CHUNK = 64
-# ID samples that purifiers are tried on
-_JUDGED = 96
-# simulated noise that answers must survive, and noise as strong as attacks are, as fractions of
-# the inputs' range
-_NOISE, _LOUD = 4 / 255, 8 / 255
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    residue: ViyogResidue
-    pixels: PixelRange
-    duals: Tensor
-    choice: Choice
-    reference: Reference
 
 
 class SecondLook(SecondPass):
@@ -70,7 +54,7 @@ class SecondLook(SecondPass):
     on the input, which must be images; ``"maps"`` removes small responses in quiet directions of
     the first layer's own maps, for any input, as plain tensor code. ``"auto"`` tries ``"nlm"``,
     ``"jpeg"`` and ``"maps"`` on the ID sample; no attack is needed, see
-    :func:`~pytorch_ood_viyog.looks.purification.chosen`.
+    :func:`~pytorch_ood_viyog.looks.choice.chosen`.
 
     **Cost.** Two forward passes and the purifier's own work. Where the first answer is known
     already, as in pipelines and :class:`~pytorch_ood_viyog.triage.triage.Triage`, one.
@@ -147,7 +131,7 @@ class SecondLook(SecondPass):
         self.pixel_range = pixel_range
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
-        self._fitted: _Fitted | None = None
+        self._fitted: FittedLook | None = None
 
     @property
     def follow(self) -> float:
@@ -187,11 +171,21 @@ class SecondLook(SecondPass):
             cannot take them; the detector then keeps its old state
         :raises ImportError: if the purifier's library is not installed
         """
-        self._require_answers()
+        answers = self._require_answers()
         sampled = SampledInputs(data_loader, self.sample_size, self.seed)
         residue = self._fitted_residue(sampled, progress)
         with torch.no_grad():
-            self._fitted = self._concluded(residue, sampled.inputs().to(self.device))
+            x = sampled.inputs().to(self.device)
+            pixels = PixelRange.of(x, self.pixel_range)
+            duals = residue_duals(answers, residue, x[:2])
+            self._fitted = FittedLook.of(
+                Purification(answers, residue, pixels, self.follow, duals),
+                x,
+                self.purifier,
+                self.strength,
+                self.max_flips,
+                self.seed,
+            )
         return self
 
     def _fitted_residue(self, sampled: SampledInputs, progress: bool) -> ViyogResidue:
@@ -205,29 +199,10 @@ class SecondLook(SecondPass):
                 pass
         return residue
 
-    def _concluded(self, residue: ViyogResidue, x: Tensor) -> _Fitted:
-        pixels = PixelRange.of(x, self.pixel_range)
-        duals = residue_duals(self._require_answers(), residue, x[:2])
-        purification = self._purification(residue, pixels, duals)
-        clean = x[:_JUDGED]
-        noisy, loud = (pixels.noisy(clean, level, self.seed) for level in (_NOISE, _LOUD))
-        choice = chosen(
-            purification, self.purifier, self.strength, clean, noisy, loud, self.max_flips
-        )
-        pairs = [_asked(purification, choice, part) for part in torch.split(x, _CHUNK)]
-        first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
-        return _Fitted(residue, pixels, duals, choice, Reference.of(first, second))
-
-    def _purification(
-        self, residue: ViyogResidue, pixels: PixelRange, duals: Tensor
-    ) -> Purification:
-        return Purification(self._require_answers(), residue, pixels, self.follow, duals)
-
-    def _require_fitted(self) -> tuple[_Fitted, Purification]:
-        fitted = self._fitted
-        if fitted is None:
+    def _require_fitted(self) -> FittedLook:
+        if self._fitted is None:
             raise RequiresFittingException
-        return fitted, self._purification(fitted.residue, fitted.pixels, fitted.duals)
+        return self._fitted
 
     @property
     def choice(self) -> Choice | None:
@@ -265,27 +240,10 @@ class SecondLook(SecondPass):
         :return: both answers, scores and p-values
         :raises ValueError: as :meth:`predict`
         """
-        fitted, purification = self._require_fitted()
+        fitted, answers = self._require_fitted(), self._require_answers()
         x = self._checked(x)
-        if logits is None:
-            first, floors = purification.first(x)
-        else:
-            first, floors = self._given(x, logits), purification.floors(x)
-        try:
-            second, strengths = purification.second(
-                x, floors, fitted.choice.purifier, fitted.choice.strength
-            )
-        except PurifierError as error:
-            error.first = first
-            raise
-        reference = fitted.reference.to(first.device)
-        return Comparison(
-            first=first,
-            second=second,
-            strength=strengths,
-            scores=reference.scores(first, second),
-            p_values=reference.p_values(first, second),
-        )
+        given = None if logits is None else self._given(x, logits)
+        return fitted.compare(answers, self.follow, x, given)
 
     def _score(self, x: Tensor, first: Tensor) -> Tensor:
         return self.compare(x, first).scores
@@ -299,21 +257,8 @@ class SecondLook(SecondPass):
         :raises RequiresFittingException: if the detector is not fitted
         :raises TypeError: if the purifier is a function
         """
-        fitted, _ = self._require_fitted()
-        if not isinstance(fitted.choice.purifier, str):
-            raise TypeError(
-                "A SecondLook whose purifier is a function has no state of plain tensors. Store "
-                "it with pickle, or choose a purifier by name."
-            )
-        return {
-            "class": type(self).__name__,
-            "follow": self.follow,
-            "choice": asdict(fitted.choice),
-            "duals": fitted.duals.cpu(),
-            "pixels": {"low": fitted.pixels.low.cpu(), "high": fitted.pixels.high.cpu()},
-            "reference": {n: t.cpu() for n, t in fitted.reference.tensors().items()},
-            "residue": fitted.residue.state_dict(),
-        }
+        fitted = self._require_fitted()
+        return {"class": type(self).__name__, "follow": self.follow, **fitted.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """
@@ -329,14 +274,7 @@ class SecondLook(SecondPass):
                 f"{sorted(wanted)}, got {sorted(state)} of class {state.get('class')!r}."
             )
         residue = self.residue or ViyogResidue(self.model, layer=self.layer)
-        loaded = _Fitted(
-            residue,
-            PixelRange(**state["pixels"]),
-            state["duals"],
-            Choice(**state["choice"]),
-            Reference(**state["reference"]),
-        )
-        residue.load_state_dict(state["residue"])
+        loaded = FittedLook.of_state(state, residue)
         self.follow, self._fitted = state["follow"], loaded
         return self
 
@@ -347,8 +285,3 @@ class SecondLook(SecondPass):
             chosen_by = f"{self.choice.purifier!r} at {self.choice.strength * 255:.3g}/255"
             shown += f", chosen={chosen_by}"
         return f"SecondLook(model={model}, {shown}, fitted={self._fitted is not None})"
-
-
-def _asked(purification: Purification, choice: Choice, x: Tensor) -> tuple[Tensor, Tensor]:
-    first, floors = purification.first(x)
-    return first, purification.second(x, floors, choice.purifier, choice.strength)[0]

@@ -1,6 +1,6 @@
 """
-Many detectors, one forward pass; and every layer of a network from one pass. Imports
-``detectors`` and the rooms below them.
+Many detectors, one forward pass, and their saved states; and every layer of a network from one
+pass. Imports ``looks`` and the rooms below it.
 """
 
 from .scan import LAYER_STATISTICS, layer_scan

@@ -3,7 +3,7 @@ Fused: several detectors, one score, by their p-values among ID samples.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,18 +18,17 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from ..fitting import content_sample
-from ..layer.batches import id_mask, in_batches, split_batch
+from ..fitting.held_by_content import HeldByContent
+from ..layer.batches import in_batches
 from ..layer.checks import check_count, check_input, check_number
 from ..looks.surprise import surprise
+from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
-from .saving import detector_state, load_detector_state
 
 __all__ = ["Fused"]
 
 # enough for the tail of a score, and little memory
 _MOST_HELD_OUT = 1000
-_FEWEST_HELD_OUT = 2
 
 
 class Fused(Detector):  # type: ignore[misc]
@@ -133,7 +132,7 @@ class Fused(Detector):  # type: ignore[misc]
             pipeline.fit(data_loader, progress=progress)
             self._reference = self._compared(calibration_loader, progress)
             return self
-        parts = _Parts(data_loader, self.held_out, self.seed)
+        parts = HeldByContent(data_loader, self.held_out, _MOST_HELD_OUT, self.seed)
         pipeline.fit(parts, progress=progress)
         self._reference = self._compared(in_batches(parts.held()), progress)
         return self
@@ -229,46 +228,3 @@ class Fused(Detector):  # type: ignore[misc]
     @property
     def _is_fitted(self) -> bool:
         return self._reference is not None
-
-
-class _Parts:
-    """A loader without the samples that are held out, chosen by content; these are kept."""
-
-    def __init__(self, loader: Iterable[Any], share: float, seed: int):
-        self.loader = loader
-        self.share = share
-        self.seed = seed
-        self._held: tuple[Tensor, Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.loader)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Any]:
-        if isinstance(self.loader, Tensor):
-            raise TypeError("data_loader must yield batches, got a tensor. Use a DataLoader.")
-        self._held = None
-        for batch in self.loader:
-            x, y = split_batch(batch)
-            known = id_mask(y, check_input(x))
-            priority = content_sample.priorities(x, self.seed)
-            out = priority.double() < self.share * 2.0**63
-            keep = out if known is None else out & known.cpu()
-            self._hold(priority[keep], x[keep.to(x.device)])
-            rest = ~keep
-            yield x[rest.to(x.device)], None if y is None else torch.as_tensor(y).cpu()[rest]
-
-    def held(self) -> Tensor:
-        if self._held is None or len(self._held[1]) < _FEWEST_HELD_OUT:
-            raise ValueError(
-                f"Too few ID samples: held_out={self.share:g} of them leaves fewer than "
-                f"{_FEWEST_HELD_OUT} to compare the detectors on. Pass a calibration_loader."
-            )
-        return self._held[1]
-
-    def _hold(self, priority: Tensor, x: Tensor) -> None:
-        if len(x) == 0:
-            return
-        drawn = content_sample.draw(priority, x.detach(), _MOST_HELD_OUT)
-        if self._held is not None:
-            drawn = content_sample.merge(self._held, drawn, _MOST_HELD_OUT)
-        self._held = drawn

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pytorch_ood.api import Detector, RequiresFittingException
+from pytorch_ood.api import Detector
 from pytorch_ood.detector import EnergyBased
 from torch import Tensor
 from torch.nn import Module
@@ -20,11 +20,11 @@ from ..fitting.held_out import HeldOut
 from ..layer.batches import first_inputs
 from ..layer.checks import check_number
 from ..looks.second_look import SecondLook
-from .calibration import FUSED, Calibration, budget_shares
+from .alarm_rule import AlarmRule
+from .calibration import FUSED
 from .confirmation import CONFIRM, asked_again
 from .explanation import Explanation
-from .noisy import INTENT, benign_scores, find_intent, joined
-from .verdict_giver import VerdictGiver
+from .noisy import INTENT, find_intent
 
 __all__ = ["Triage"]
 
@@ -32,7 +32,7 @@ __all__ = ["Triage"]
 _MOST_HELD_OUT = 2000
 
 
-class Triage(VerdictGiver):
+class Triage(AlarmRule):
     """
     Turns detector scores into verdicts: answer (ID), abstain (OOD), reject and alert (ADV), or
     answer with care and mend the camera (NOISY).
@@ -159,7 +159,7 @@ class Triage(VerdictGiver):
         if confirm is not None:
             residue = router if isinstance(router, ViyogResidue) else None
             confirm.attach(self.pipeline.model, shared.get("layer"), shared.get("logits"), residue)
-        self._calibration: Calibration | None = None
+        self._calibration = None
 
     def fit(
         self,
@@ -200,59 +200,6 @@ class Triage(VerdictGiver):
         self._fit_confirm(train_loader, progress)
         return self._calibrate(part.inputs, progress)
 
-    def _fit_confirm(self, loader: Iterable[Any], progress: bool) -> None:
-        if self.confirm is not None and self.confirm.choice is None:
-            self.confirm.fit(loader, progress=progress)
-
-    def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
-        benign: list[Tensor] = []
-        if self.intent is not None:
-            loader = benign_scores(self.intent, loader, benign)
-        table = self.pipeline.score(loader, progress=progress)
-        labels = table.get("labels")
-        known = slice(None) if labels is None else labels >= 0
-        scores = {name: table[name][known].double() for name in self.pipeline.detectors}
-        fused = self.gates if self._fuses else []
-        calibration = Calibration.of(
-            scores, fused, self.shares, self.id_fpr, standardised=self.combine == "max"
-        )
-        if self.intent is not None:
-            calibration = calibration.with_intent(INTENT, joined(benign), self.noisy_fpr)
-        self._calibration = calibration
-        return self
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Signal -> share of the false alarms that it may raise."""
-        shares = budget_shares(self.gates, self.alarm, self.router_share, self._fuses)
-        if CONFIRM not in self.pipeline.detectors:
-            return shares
-        # gates and second look halve what the router's alarm leaves
-        halves = {n: share if n == self.alarm else share / 2 for n, share in shares.items()}
-        return halves | {CONFIRM: (1 - self.router_share) / 2}
-
-    @property
-    def rule(self) -> tuple[str, float | None, str | None]:
-        """What decides between OOD, NOISY and ADV, see :meth:`Calibration.verdicts`."""
-        router = self.pipeline[self.router]
-        least_adv = router.least_adv if isinstance(router, ViyogResidue) else None
-        return self.router, least_adv, None if self.intent is None else INTENT
-
-    @property
-    def _fuses(self) -> bool:
-        return self.combine == "fused" and len(self.gates) > 1
-
-    @property
-    def calibration(self) -> Calibration:
-        """
-        Thresholds, and the ID calibration scores that they were set on.
-
-        :raises RequiresFittingException: before fitting
-        """
-        if self._calibration is None:
-            raise RequiresFittingException("Triage has no thresholds yet. Call fit() first.")
-        return self._calibration
-
     def predict(self, x: Tensor) -> Tensor:
         """
         :param x: batch of model inputs, first dimension :math:`B`
@@ -260,14 +207,6 @@ class Triage(VerdictGiver):
         :raises RequiresFittingException: if this or a detector is not fitted
         """
         return self.explain(x).verdicts if self.confirm is not None else self._verdicts_of(x)[1]
-
-    def _verdicts_of(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
-        """Scores, verdicts, and the first answers where they are confirmed."""
-        calibration, asked = self.calibration, self.confirm is not None
-        found = self.pipeline.predict(x, logits=asked)
-        first = found.pop("logits", None)
-        scores = calibration.with_fused(found)
-        return scores, calibration.verdicts(scores, *self.rule), first
 
     def explain(self, x: Tensor) -> Explanation:
         """
@@ -291,54 +230,6 @@ class Triage(VerdictGiver):
             thresholds=dict(calibration.thresholds),
             required=self._required,
         )
-
-    @property
-    def _required(self) -> dict[str, float]:
-        """Detector -> score that an alarm needs to mean a residue, or ADV."""
-        router, least_adv, intent = self.rule
-        limits = {router: least_adv}
-        if intent is not None and self._calibration is not None:
-            limits[intent] = self._calibration.least_intent
-        return {name: limit for name, limit in limits.items() if limit is not None}
-
-    def _rule_state(self) -> dict[str, Any]:
-        return {
-            "id_fpr": self.id_fpr,
-            "router_share": self.router_share,
-            "combine": self.combine,
-            "noisy_fpr": self.noisy_fpr,
-            "calibration": self.calibration.state_dict(),
-            "confirm": None if self.confirm is None else self.confirm.state_dict(),
-        }
-
-    def _load_rule(self, state: dict[str, Any]) -> None:
-        self.id_fpr, self.router_share = state["id_fpr"], state["router_share"]
-        self.combine, self.noisy_fpr = state["combine"], state["noisy_fpr"]
-        if self.confirm is not None:
-            self.confirm.load_state_dict(state["confirm"])
-        self._calibration = Calibration(**state["calibration"])
-
-    def __repr__(self) -> str:
-        lines = [f"Triage(id_fpr={self.id_fpr:g}, gates={self.gates}, router={self.router!r}"]
-        for name, share in self.shares.items():
-            budget = f"  {name}: {share * self.id_fpr:.2%} of ID may raise an alarm"
-            if self.combine == "max":
-                budget = f"  {name}: shares {self.id_fpr:.2%} of ID with the others"
-            limits = {} if self._calibration is None else self._calibration.thresholds
-            lines.append(f"{budget}, above {limits[name]:.4g}" if limits else budget)
-        required = self._required
-        router = required.get(self.router)
-        if INTENT in required:
-            lines.append(
-                f"  an alarm means ADV with {INTENT} above {required[INTENT]:.4g}, which "
-                f"{self.noisy_fpr:.2%} of noisy ID may exceed, else NOISY"
-            )
-        if router is not None:
-            verdict = "ADV" if self.intent is None else "a residue"
-            lines.append(
-                f"  an alarm means {verdict} with {self.router} above {router:.4g}, else OOD"
-            )
-        return "\n".join([*lines, f"  fitted={self._calibration is not None}\n)"])
 
 
 def _named(gate: Detector | Mapping[str, Detector]) -> dict[str, Detector]:

@@ -14,9 +14,9 @@ from typing_extensions import Self
 
 from ..layer.batches import batches, in_batches
 from ..layer.manners import same_random_state
+from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
 from .report import TriageReport
-from .saving import detector_state, load_detector_state
 
 __all__ = ["VerdictGiver"]
 

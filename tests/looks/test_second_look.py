@@ -12,7 +12,7 @@ from torch import nn
 
 from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.looks import PURIFIERS, FeatureSqueezing, NoiseStability, PurifierError
-from pytorch_ood_viyog.looks import purification as purification_module
+from pytorch_ood_viyog.looks import choice as choice_module
 from pytorch_ood_viyog.testing.data import pairwise_auroc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
@@ -94,7 +94,7 @@ def test_a_function_purifies():
 
 def test_auto_takes_the_best_strength_that_id_answers_survive():
     look = SecondLook(MODEL, purifier="auto", max_flips=0.05).fit(id_batches())
-    choice, strengths = look.choice, purification_module.STRENGTHS
+    choice, strengths = look.choice, choice_module.STRENGTHS
     assert choice.flips <= look.max_flips
     assert choice.strength in strengths
     for strength in strengths:
@@ -119,7 +119,7 @@ def test_too_many_flips_are_told():
 
 
 def test_a_missing_library_is_told(monkeypatch):
-    monkeypatch.setattr(purification_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(choice_module.importlib.util, "find_spec", lambda name: None)
     look = SecondLook(MODEL, purifier="auto")
     with pytest.warns(UserWarning, match=r"\['nlm', 'jpeg'\] are not"):
         look.fit(id_batches())

@@ -1,0 +1,143 @@
+"""
+What a second look holds once it is fitted, and how it compares answers by that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..detectors.residue import ViyogResidue
+from ..images.pixel_range import PixelRange
+from .choice import Choice, chosen
+from .comparison import Comparison, Reference
+from .logits import Answers
+from .purification import Purification, Purifier, PurifierError
+
+__all__ = ["FittedLook"]
+
+# samples at once
+_CHUNK = 64
+# ID samples that purifiers are tried on
+_JUDGED = 96
+# simulated noise that answers must survive, and noise as strong as attacks are, as fractions of
+# the inputs' range
+_NOISE, _LOUD = 4 / 255, 8 / 255
+
+
+@dataclass(frozen=True)
+class FittedLook:
+    """
+    :param residue: fitted detector whose noise floor and directions are used
+    :param pixels: black and white of the inputs
+    :param duals: what takes responses back to the maps
+    :param choice: purifier and strength
+    :param reference: what both answers to ID samples show
+    """
+
+    residue: ViyogResidue
+    pixels: PixelRange
+    duals: Tensor
+    choice: Choice
+    reference: Reference
+
+    @classmethod
+    def of(
+        cls,
+        purification: Purification,
+        x: Tensor,
+        purifier: Purifier,
+        strength: float | None,
+        max_flips: float,
+        seed: int,
+    ) -> "FittedLook":
+        """
+        :param purification: how the model is asked
+        :param x: ID inputs
+        :param purifier: as for :func:`~pytorch_ood_viyog.looks.choice.chosen`
+        :param strength: as for that
+        :param max_flips: as for that
+        :param seed: seed of the simulated noise
+        :return: what follows from the ID inputs
+        """
+        pixels, clean = purification.pixels, x[:_JUDGED]
+        noisy, loud = (pixels.noisy(clean, level, seed) for level in (_NOISE, _LOUD))
+        choice = chosen(purification, purifier, strength, clean, noisy, loud, max_flips)
+        pairs = [_asked(purification, choice, part) for part in torch.split(x, _CHUNK)]
+        first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
+        reference = Reference.of(first, second)
+        return cls(purification.residue, pixels, purification.duals, choice, reference)
+
+    def compare(
+        self, answers: Answers, follow: float, x: Tensor, given: Tensor | None
+    ) -> Comparison:
+        """
+        :param answers: asks the model
+        :param follow: how much of the noise floor is added to the strength
+        :param x: batch of model inputs
+        :param given: the first answer, where it is known already, :math:`B \\times C`
+        :return: both answers, scores and p-values
+        :raises PurifierError: if the purifier gives another shape or NaN
+        """
+        purification = Purification(answers, self.residue, self.pixels, follow, self.duals)
+        if given is None:
+            first, floors = purification.first(x)
+        else:
+            first, floors = given, purification.floors(x)
+        try:
+            second, strengths = purification.second(
+                x, floors, self.choice.purifier, self.choice.strength
+            )
+        except PurifierError as error:
+            error.first = first
+            raise
+        reference = self.reference.to(first.device)
+        return Comparison(
+            first=first,
+            second=second,
+            strength=strengths,
+            scores=reference.scores(first, second),
+            p_values=reference.p_values(first, second),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """
+        :return: the fields as plain tensors, numbers and texts
+        :raises TypeError: if the purifier is a function
+        """
+        if not isinstance(self.choice.purifier, str):
+            raise TypeError(
+                "A SecondLook whose purifier is a function has no state of plain tensors. Store "
+                "it with pickle, or choose a purifier by name."
+            )
+        return {
+            "choice": asdict(self.choice),
+            "duals": self.duals.cpu(),
+            "pixels": {"low": self.pixels.low.cpu(), "high": self.pixels.high.cpu()},
+            "reference": {n: t.cpu() for n, t in self.reference.tensors().items()},
+            "residue": self.residue.state_dict(),
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], residue: ViyogResidue) -> "FittedLook":
+        """
+        :param state: what :meth:`state_dict` gave
+        :param residue: takes the state of its residue
+        :return: what was stored
+        """
+        loaded = cls(
+            residue,
+            PixelRange(**state["pixels"]),
+            state["duals"],
+            Choice(**state["choice"]),
+            Reference(**state["reference"]),
+        )
+        residue.load_state_dict(state["residue"])
+        return loaded
+
+
+def _asked(purification: Purification, choice: Choice, x: Tensor) -> tuple[Tensor, Tensor]:
+    first, floors = purification.first(x)
+    return first, purification.second(x, floors, choice.purifier, choice.strength)[0]
