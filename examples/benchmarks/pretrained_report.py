@@ -1,5 +1,6 @@
 """Tables and figure of the benchmark of pretrained classifiers."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -161,7 +162,9 @@ def draw(results: DataFrame, path: Path) -> None:
     axes[0, 0].set_ylabel("AUROC ID-vs-ADV")
     axes[1, 0].set_ylabel("AUROC OOD-vs-ADV")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=len(labels), frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncol=math.ceil(len(labels) / 2), frameon=False
+    )
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
