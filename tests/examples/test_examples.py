@@ -1,9 +1,7 @@
-"""The examples run as a user starts them, with nothing but the installed package."""
+"""What the quickstart gives, run as a user starts it."""
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,18 +11,12 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quickstart")
-    script = ROOT / "examples" / "detectors" / "quickstart.py"
-    process = subprocess.run(
-        [sys.executable, script, "--quick", "--out", folder / "figures"],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout, folder / "figures"
+def quickstart():
+    """What the quickstart printed and drew; ``.ci/run`` runs it, and then these tests."""
+    if "QUICKSTART" not in os.environ:
+        pytest.skip("QUICKSTART names no folder with printed.txt and scores.png of a run")
+    folder = Path(os.environ["QUICKSTART"])
+    return (folder / "printed.txt").read_text(encoding="utf-8"), folder
 
 
 def tables(text):

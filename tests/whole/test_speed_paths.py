@@ -202,8 +202,8 @@ def stem():
 
 
 def seen_and_new():
-    fit, new = photos(192), photos(90, seed=1)
-    new[60:] = attacked(new[60:])
+    fit, new = photos(96), photos(60, seed=1)
+    new[40:] = attacked(new[40:])
     return fit, new
 
 
