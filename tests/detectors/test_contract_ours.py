@@ -85,10 +85,11 @@ class TestViyogIntent(Ours):
 
     @pytest.fixture
     def detector(self):
-        return ViyogIntent(build(SmallNet), input_range=1.0, sample_size=40)
+        return ViyogIntent(build(SmallNet), eps=(4 / 255,), input_range=1.0, sample_size=40)
 
     def without_model(self, detector):
-        return ViyogIntent(None, layer=detector.model.stem.conv, input_range=1.0, sample_size=40)
+        conv = detector.model.stem.conv
+        return ViyogIntent(None, layer=conv, eps=(4 / 255,), input_range=1.0, sample_size=40)
 
     def anomaly(self, x: Tensor) -> Tensor:
         """A residue that came back through the layer's own filters."""
