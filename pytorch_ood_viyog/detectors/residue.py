@@ -60,11 +60,13 @@ class ViyogResidue(ResidueReadings):
     judged by hypotheses that were fitted to the other.
 
     **Sign.** Larger scores speak for ADV; what looks like ID, or like neither ID nor ID with a
-    bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1.
+    bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1, as far
+    as the halves judge each other as new images are judged: with few samples for the number of
+    features, new ID images score higher.
 
     **When to use.** To tell attacks of a bounded strength from natural images that are new to the
-    model. It does not know intent: sensor noise as strong as an attack scores as one. Nor does it
-    withstand an attacker who optimises against it. The README has the numbers for both.
+    model. It does not know intent: sensor noise as strong as an attack scores as one
+    (:class:`ViyogIntent` reads that). Nor does it withstand an attacker who optimises against it.
 
     **Layers.** The weights of a plain convolution are read; of any other first layer (padding that
     depends on the size, weights computed in the forward pass, patches by ``unfold`` and
