@@ -11,7 +11,7 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
-from ..layer.checks import check_count, check_number, check_range, check_strengths
+from ..layer.checks import check_count, check_range, check_strengths
 from ..layer.first_layer import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.known_layer import KnownLayer
@@ -19,14 +19,17 @@ from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
 from ..residue.conclusion import conclude
 from ..residue.evidence import Settings, score
+from ..residue.intent.evidence import intent_score, joined
+from ..residue.intent.sample import measure_inputs, merge_inputs
+from ..residue.reader import Reading
 from ..residue.statistics import measure, merge
 from .base import PAPER
-from .residue_readings import ResidueReadings
+from .intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
 
 __all__ = ["ViyogResidue"]
 
 
-class ViyogResidue(ResidueReadings):
+class ViyogResidue(IntentReadings):
     """
     The detector to recommend: the noise floor of an image, read in directions of the first
     convolution's maps that natural images leave nearly empty.
@@ -56,17 +59,18 @@ class ViyogResidue(ResidueReadings):
         s(x) = \\frac{\\mathrm{arsinh}\\, o(f) - m}{d}, \\qquad
         o(f) = \\ln p(f | ADV) - \\ln [p(f | ID) + p(f | OOD)]
 
-    with the mean :math:`m` and standard deviation :math:`d` over ID, each half of the ID sample
-    judged by hypotheses that were fitted to the other.
+    with the mean :math:`m` and standard deviation :math:`d` over ID, each eighth of the ID sample
+    judged by hypotheses that were fitted to the others.
 
     **Sign.** Larger scores speak for ADV; what looks like ID, or like neither ID nor ID with a
-    bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1, as far
-    as the halves judge each other as new images are judged: with few samples for the number of
-    features, new ID images score higher.
+    bounded residue, scores lower. On ID the scores have mean 0 and standard deviation 1.
 
     **When to use.** To tell attacks of a bounded strength from natural images that are new to the
-    model. It does not know intent: sensor noise as strong as an attack scores as one
-    (:class:`ViyogIntent` reads that). Nor does it withstand an attacker who optimises against it.
+    model. By itself it does not know intent: sensor noise as strong as an attack scores as one.
+    With ``intent`` it also reads whether a residue is shaped as an attack's, as
+    :class:`ViyogIntent` does, and lowers the score of those that are not, see
+    :func:`~pytorch_ood_viyog.residue.intent.evidence.joined`. It does not withstand an attacker
+    who optimises against it.
 
     **Layers.** The weights of a plain convolution are read; of any other first layer (padding that
     depends on the size, weights computed in the forward pass, patches by ``unfold`` and
@@ -112,6 +116,7 @@ class ViyogResidue(ResidueReadings):
         shrinkage: float | None = None,
         sample_size: int = 256,
         seed: int = 0,
+        intent: Shaping | None = None,
     ):
         """
         :param model: model whose first convolution is read; ``None`` to use feature maps only,
@@ -131,8 +136,10 @@ class ViyogResidue(ResidueReadings):
         :param sample_size: number of ID images that the state is concluded from; fewer, but at
             least 64, where their maps would take more than 128 MiB
         :param seed: seed of the residues' signs and of the choice of ID images
+        :param intent: what shapes simulated attacks, as ``residues`` of :class:`ViyogIntent`;
+            ``None``: nothing is simulated, and benign changes score as attacks do
         :raises TypeError: if an argument has the wrong type
-        :raises ValueError: if a number is out of range, or ``layer`` not found
+        :raises ValueError: if a number is out of range, ``layer`` not found, or ``intent`` unknown
         :raises RuntimeError: if the model has no convolution and no layer is named
         """
         super().__init__(model, layer=layer)
@@ -143,35 +150,8 @@ class ViyogResidue(ResidueReadings):
         self.shrinkage = shrinkage
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
+        self.intent = None if intent is None else checked_shaping("intent", intent)
         self._known_layer = KnownLayer()
-
-    @property
-    def directions(self) -> int:
-        """Number of directions of each kind."""
-        return self._directions
-
-    @directions.setter
-    def directions(self, value: int) -> None:
-        self._directions = check_count("directions", value, low=1)
-
-    @property
-    def kappa(self) -> float:
-        """How much wider than ID and ADV anything else is."""
-        return self._kappa
-
-    @kappa.setter
-    def kappa(self, value: float) -> None:
-        self._kappa = check_number("kappa", value, low=1.0)
-
-    @property
-    def shrinkage(self) -> float | None:
-        """Share of the covariance that is shrunk to its diagonal; ``None``: by the data's size."""
-        return self._shrinkage
-
-    @shrinkage.setter
-    def shrinkage(self, value: float | None) -> None:
-        given = None if value is None else check_number("shrinkage", value, low=0.0, high=1.0)
-        self._shrinkage = given
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -196,19 +176,34 @@ class ViyogResidue(ResidueReadings):
         "contrast": "F",
     }
 
+    def _shapes(self) -> dict[str, str]:
+        return self._saved_shapes | ({} if self.intent is None else INTENT_SHAPES)
+
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         layer = self._layer_read()
         conv = self._known_layer.describe(layer, inputs, maps)
         if inputs is not None:  # rounding to half precision would count as noise
             maps = exact_maps(LayerCall(layer, inputs, maps), conv)
-        return measure(conv, maps, inputs, self.sample_size, self.seed)
+        found = measure(conv, maps, inputs, self.sample_size, self.seed)
+        if self.intent is None:
+            return found
+        if inputs is None and self.intent == "gradients":
+            raise ValueError(
+                "Residues shaped by gradients need the model's inputs: use fit(), or residues "
+                "shaped by 'filters'."
+            )
+        return found | measure_inputs(maps, inputs, self.sample_size, self.seed)
 
     def _merge(self, one: Statistics, other: Statistics) -> Statistics:
-        return merge(one, other, self.sample_size)
+        own = {} if self.intent is None else merge_inputs(one, other, self.sample_size)
+        return merge(one, other, self.sample_size) | own
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         with without_autocast(statistics["sample"].device):
-            return conclude(statistics, self._settings)
+            state = conclude(statistics, self._settings)
+            if self.intent is None:
+                return state
+            return state | self._concluded_intent(statistics, state)
 
     @property
     def _settings(self) -> Settings:
@@ -242,8 +237,8 @@ class ViyogResidue(ResidueReadings):
         bare._known_layer = KnownLayer()
         return bare
 
-    def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return score(self._features(maps, state), state, self._settings)
-
-    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return score(self._call_features(call, state), state, self._settings)
+    def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
+        scores = score(reading.features, state, self._settings)
+        if self.intent is None:
+            return scores
+        return joined(scores, intent_score(reading, state), state)

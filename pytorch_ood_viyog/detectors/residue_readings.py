@@ -1,14 +1,17 @@
 """
-What ViyogResidue shows beside its score: its fitted parts, likelihoods and noise floors.
+What ViyogResidue shows beside its score: its settings, fitted parts and noise floors.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..layer.checks import check_finite, check_maps
-from ..residue.evidence import Settings, hypotheses, noise_floor
+from ..layer.checks import check_count, check_finite, check_maps, check_number
+from ..layer.first_layer import LayerCall
+from ..residue.evidence import Settings, noise_floor
+from ..residue.reader import Reading
 from .residue_at_layer import ResidueAtLayer
 
 __all__ = ["ResidueReadings"]
@@ -21,6 +24,34 @@ class ResidueReadings(ResidueAtLayer):
     @abstractmethod
     def _settings(self) -> Settings:
         """What the mathematics needs of the arguments."""
+
+    @property
+    def directions(self) -> int:
+        """Number of directions of each kind."""
+        return self._directions
+
+    @directions.setter
+    def directions(self, value: int) -> None:
+        self._directions = check_count("directions", value, low=1)
+
+    @property
+    def kappa(self) -> float:
+        """How much wider than ID and ADV anything else is."""
+        return self._kappa
+
+    @kappa.setter
+    def kappa(self, value: float) -> None:
+        self._kappa = check_number("kappa", value, low=1.0)
+
+    @property
+    def shrinkage(self) -> float | None:
+        """Share of the covariance that is shrunk to its diagonal; ``None``: by the data's size."""
+        return self._shrinkage
+
+    @shrinkage.setter
+    def shrinkage(self, value: float | None) -> None:
+        given = None if value is None else check_number("shrinkage", value, low=0.0, high=1.0)
+        self._shrinkage = given
 
     @property
     def noise_directions(self) -> Tensor | None:
@@ -81,29 +112,6 @@ class ResidueReadings(ResidueAtLayer):
     def _fitted(self, name: str) -> Tensor | None:
         return self._require_state()[name] if self._is_fitted else None
 
-    def log_likelihoods(self, x: Tensor) -> Tensor:
-        """
-        The reading behind the score: log-likelihoods of ID, OOD and ADV, up to one constant.
-
-        :param x: batch of model inputs, as for :meth:`predict`
-        :return: float64 of shape :math:`B \\times 3`, in the order ID, OOD, ADV
-        :raises ModelNotSetException: if the detector has no model
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict`
-        """
-        state = self._require_state()
-        return hypotheses(self._input_features(x), state, self._settings)
-
-    def log_likelihoods_features(self, maps: Tensor) -> Tensor:
-        """
-        :param maps: first-layer feature maps, as for :meth:`predict_features`
-        :return: what :meth:`log_likelihoods` gives
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict_features`
-        """
-        state = self._require_state()
-        return hypotheses(self._maps_features(maps), state, self._settings)
-
     def noise_floor(self, x: Tensor) -> Tensor:
         """
         Estimated strength of the perturbation of each sample, beyond what ID images show: the
@@ -134,10 +142,26 @@ class ResidueReadings(ResidueAtLayer):
     def _input_features(self, x: Tensor) -> Tensor:
         return self._read_at_layer(x, self._call_features)
 
-    @torch.no_grad()
     def _maps_features(self, maps: Tensor) -> Tensor:
+        return self._read_from_maps(maps, lambda reading, _: reading.features)
+
+    @torch.no_grad()
+    def _read_from_maps(
+        self, maps: Tensor, read: Callable[[Reading, dict[str, Tensor]], Tensor]
+    ) -> Tensor:
+        """What ``read`` gives of the reading of checked maps."""
         state = self._require_state()
         maps = self._to_device(check_maps(maps, self._layout))
-        features = self._features(maps, state)
-        check_finite("Feature maps", maps, features)
-        return features
+        values = read(self._read_maps(maps, state), state)
+        check_finite("Feature maps", maps, values)
+        return values
+
+    def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return self._score_reading(self._read_maps(maps, state), state)
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return self._score_reading(self._read_call(call, state), state)
+
+    @abstractmethod
+    def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
+        """Scores of shape :math:`B`."""

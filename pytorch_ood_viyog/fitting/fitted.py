@@ -58,6 +58,7 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
         # numbers of channels and of dimensions of the maps; no tensor, which would have to be
         # waited for on a GPU
         self._layout: tuple[int, int] | None = None
+        self._progress = False  # whether a fit that is going on shows it
 
     @abstractmethod
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
@@ -126,6 +127,10 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
     def _to_device(self, x: Tensor) -> Tensor:
         device = self.device
         return x if device is None else x.to(device)
+
+    def _shapes(self) -> dict[str, str]:
+        """What a saved state holds with these settings."""
+        return self._saved_shapes
 
     @staticmethod
     def _check_loaded(tensors: Mapping[str, Tensor]) -> None:

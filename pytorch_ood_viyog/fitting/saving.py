@@ -78,12 +78,13 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
     _check_entries(detector, state)
     layout = _checked_layout(state["layout"])
     _check_layer(detector, state["layer"], layout)
-    tensors = _checked_tensors(state["tensors"], _shapes(detector), layout)
-    detector._check_loaded(tensors)
+    _shapes(detector)  # it has a state of its own
     try:
         loaded = type(detector)(detector.model, layer=detector.layer, **state["settings"])
     except (TypeError, ValueError) as error:
         raise type(error)(f"The settings of the state are not valid: {error}") from error
+    tensors = _checked_tensors(state["tensors"], _shapes(loaded), layout)
+    detector._check_loaded(tensors)
     loaded._layout = layout
     device = detector.device
     tensors = {name: t.clone() if device is None else t.to(device) for name, t in tensors.items()}
@@ -98,11 +99,11 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
 
 
 def _shapes(detector: MapsState) -> dict[str, str]:
-    if not detector._saved_shapes:
+    if not (shapes := detector._shapes()):
         raise RuntimeError(
             f"{type(detector).__name__} has no state of its own that could be saved or loaded."
         )
-    return detector._saved_shapes
+    return shapes
 
 
 def _check_entries(detector: MapsState, state: Any) -> None:

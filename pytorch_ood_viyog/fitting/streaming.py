@@ -70,7 +70,15 @@ class FittedOnMaps(MapsState):
         if found is None:
             return self._assign(None, "data_loader")
         first_layer.name = found[0]
-        return self._assign(found[1], "data_loader")
+        return self._fit_to(found[1], progress)
+
+    def _fit_to(self, statistics: Statistics, progress: bool) -> Self:
+        """Fit to what a pass over a loader gave, which may take longer than the pass."""
+        self._progress = progress
+        try:
+            return self._assign(statistics, "data_loader")
+        finally:
+            self._progress = False
 
     def _measure_all(
         self, first_layer: FirstLayer, data_loader: Iterable[Any], progress: bool

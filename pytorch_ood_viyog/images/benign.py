@@ -114,5 +114,10 @@ class BenignChange:
         wanted = _KINDS[self.kind].channels
         return not wanted or channels in wanted
 
+    @property
+    def available(self) -> bool:
+        """Whether the codec that the change needs, if any, is installed."""
+        return codecs.available(self.kind) if self.kind in ("JPEG", "WebP") else True
+
     def __str__(self) -> str:
         return f"{self.kind} {self.strength:g}{_KINDS[self.kind].unit}"

@@ -11,7 +11,20 @@ from torch import Tensor
 
 from .pixels import check_images
 
-__all__ = ["jpeg", "webp"]
+__all__ = ["available", "jpeg", "webp"]
+
+
+def available(form: str) -> bool:
+    """
+    :param form: name of a format
+    :return: whether Pillow is installed and writes it
+    """
+    try:
+        _pillow(form.upper())
+    except ImportError:
+        return False
+    return True
+
 
 
 def jpeg(x: Tensor, quality: float) -> Tensor:

@@ -134,7 +134,7 @@ class SharedForward:
         collected = samples.representations()
         for name, trial in trials.items():
             if name in panel.first_layer:
-                trial._assign(samples.statistics[name], "data_loader")
+                trial._fit_to(samples.statistics[name], progress)
                 continue
             with naming(name, trial, "could not be fitted"):
                 panel.fed[name].fit(trial, collected, self._pass.device)

@@ -20,6 +20,8 @@ __all__ = ["conclude"]
 _BEYOND = (4, 8, 16)
 # samples at once
 _CHUNK = 8
+# parts of the ID sample that are judged by hypotheses fitted to the other parts
+_PARTS = 8
 # share of the residues of a strength that score below its entry in `least`
 _BELOW_LEAST = 0.01
 
@@ -77,23 +79,21 @@ def _shrinkage(groups: list[Tensor], settings: Settings) -> float:
 
 def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]:
     """
-    Evidence on ID samples as they are, and with each residue; each half is judged by the other:
-    as new images will be.
+    Evidence on ID samples as they are, and with each residue; each part is judged by hypotheses
+    that were fitted to the others: as new images will be, whatever the number of samples.
     """
     judged = groups[: len(settings.eps) + 1]
-    if len(groups[0]) < 4:
+    count = len(groups[0])
+    if count < 4:
         fitted = _fit_hypotheses(groups, settings)
         return [evidence(hypotheses(group, fitted, settings)) for group in judged]
-    first, second = [_fit_hypotheses([g[half::2] for g in groups], settings) for half in (0, 1)]
-    return [
-        torch.cat(
-            [
-                evidence(hypotheses(group[1::2], first, settings)),
-                evidence(hypotheses(group[::2], second, settings)),
-            ]
-        )
-        for group in judged
-    ]
+    found = [group.new_empty(count) for group in judged]
+    for part in range(min(_PARTS, count)):
+        own = torch.arange(count, device=groups[0].device) % min(_PARTS, count) == part
+        fitted = _fit_hypotheses([group[~own] for group in groups], settings)
+        for values, group in zip(found, judged, strict=True):
+            values[own] = evidence(hypotheses(group[own], fitted, settings))
+    return found
 
 
 def _feature_groups(

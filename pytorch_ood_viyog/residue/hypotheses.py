@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["log_likelihoods", "shrunk_whitening"]
+__all__ = ["log_likelihoods", "shrunk_whitening", "whitening_of"]
 
 
 def shrunk_whitening(centred: Tensor, shrinkage: float, floor: float = 1e-3) -> Tensor:
@@ -23,9 +23,18 @@ def shrunk_whitening(centred: Tensor, shrinkage: float, floor: float = 1e-3) -> 
     :param floor: variance that every feature has at least
     :return: :math:`L^{-1}`, :math:`F \\times F`
     """
-    covariance = centred.T @ centred / len(centred)
+    return whitening_of(centred.T @ centred / len(centred), shrinkage, floor)
+
+
+def whitening_of(covariance: Tensor, shrinkage: float, floor: float = 1e-3) -> Tensor:
+    """
+    :param covariance: :math:`\\hat S`, :math:`F \\times F`
+    :param shrinkage: as for :func:`shrunk_whitening`
+    :param floor: as for :func:`shrunk_whitening`
+    :return: what :func:`shrunk_whitening` gives
+    """
     diagonal = covariance.diagonal().diag()
-    identity = torch.eye(len(covariance), dtype=centred.dtype, device=centred.device)
+    identity = torch.eye(len(covariance)).to(covariance)
     shrunk = (1 - shrinkage) * covariance + shrinkage * diagonal + floor * identity
     root = torch.linalg.cholesky(shrunk)
     whitening: Tensor = torch.linalg.solve_triangular(root, identity, upper=False)

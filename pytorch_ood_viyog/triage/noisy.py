@@ -27,12 +27,18 @@ def find_intent(given: ViyogIntent | bool, router: Any, model: Module) -> ViyogI
     :param model: model of the pipeline
     :return: the detector; ``None`` if there is none
     :raises TypeError: if it is no :class:`ViyogIntent`, or the router is one
-    :raises ValueError: if it has no model, or the router is no :class:`ViyogResidue`
+    :raises ValueError: if it has no model, or the router is no :class:`ViyogResidue` without
+        an intent of its own
     """
     if isinstance(router, ViyogIntent):
         raise TypeError(
             "router must tell ADV from OOD, which a ViyogIntent does not. Pass a ViyogResidue as "
             "router and the ViyogIntent as intent=..."
+        )
+    if given and isinstance(router, ViyogResidue) and router.intent is not None:
+        raise ValueError(
+            "A router with intent lowers its scores where Triage would say NOISY. Use either "
+            "Triage(intent=...) or ViyogResidue(intent=...)."
         )
     if isinstance(given, ViyogIntent):
         if given.model is None:

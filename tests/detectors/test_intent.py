@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue, viyog_metrics
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent, intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
 from pytorch_ood_viyog.residue.intent.shapes import filter_shaped, residue
@@ -59,7 +59,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def intent(model):
-    return ViyogIntent(model, sample_size=80).fit([images(80, 1)])
+    return ViyogIntent(model, residues="filters", sample_size=80).fit([images(80, 1)])
 
 
 def test_attacks_score_above_benign_changes(model, intent):
@@ -173,20 +173,20 @@ def test_an_interrupted_fit_leaves_the_old_state(model, intent, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ViyogIntent, "_simulated", interrupted)
+    monkeypatch.setattr(intent_readings, "simulate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         intent.fit([images(80, 8)])
     assert torch.equal(intent(x), before)
 
 
 def test_impossible_requests_are_refused(model):
-    with pytest.raises(ValueError, match="residues must be 'filters' or 'gradients', got 'noise'"):
+    with pytest.raises(ValueError, match="residues must be 'auto', 'filters' or 'gradients', got 'noise'"):
         ViyogIntent(model, residues="noise")
     conv = model.stem.conv
     with torch.no_grad():
         maps = model.stem(images(8, 1))
     by_gradients = ViyogIntent(None, layer=conv, residues="gradients")
-    with pytest.raises(ValueError, match="'gradients' needs the model's inputs: use fit"):
+    with pytest.raises(ValueError, match="by gradients need the model's inputs: use fit"):
         by_gradients.fit_features(maps)
     with pytest.raises(RequiresFittingException):
         ViyogIntent(model).predict(images(2, 1))

@@ -156,6 +156,18 @@ def test_the_ratio_is_that_of_gaussian_mixtures():
     )
     expected = logs[2:].logsumexp(dim=0) - logs[:2].logsumexp(dim=0)
     torch.testing.assert_close(ratio(x) * ratio.unit, expected, rtol=1e-6, atol=1e-6)
-    within = torch.cat([ratio(g) - ratio(g).mean() for g in groups[2:]])
-    assert within.square().mean().sqrt().item() == pytest.approx(1)
-    assert math.isfinite(ratio(1e6 * x).sum())
+
+
+@pytest.mark.parametrize("samples", [40, 400])
+def test_the_unit_and_the_least_of_a_ratio_are_those_of_new_samples(samples):
+    def groups(count, seed):
+        shifts = torch.eye(20, dtype=torch.float64)[:4]
+        return [normal(count, 20, seed=seed + n) + 2 * shift for n, shift in enumerate(shifts)]
+
+    fitted, new = groups(samples, 0), groups(5000, 10)
+    ratio = fit_ratio(fitted[:2], fitted[2:])
+    values = torch.stack([ratio(group) for group in new[:2]])
+    within = values - values.mean(dim=1, keepdim=True)
+    assert within.square().mean().sqrt().item() == pytest.approx(1, rel=0.12)
+    above = (values > ratio.least_intent).double().mean().item()
+    assert 0.97 < above < 0.9999

@@ -11,7 +11,7 @@ from .ratio import IntentRatio
 from .simulation import UnitRange
 from .whiteness import whiteness
 
-__all__ = ["four_ways", "intent_features", "intent_score", "units_of"]
+__all__ = ["four_ways", "intent_features", "intent_score", "joined", "units_of"]
 
 
 def intent_features(reading: Reading, state: dict[str, Tensor]) -> Tensor:
@@ -32,7 +32,7 @@ def intent_score(reading: Reading, state: dict[str, Tensor]) -> Tensor:
     :return: likelihood ratio of an attack and a benign change, in units of its standard deviation,
         shape :math:`B`
     """
-    ratio = IntentRatio(state["projection"], state["shaped"], state["benign"], state["unit"])
+    ratio = IntentRatio(**{name: state[name] for name in IntentRatio.__dataclass_fields__})
     return ratio(intent_features(reading, state))
 
 
@@ -48,6 +48,25 @@ def four_ways(three: Tensor, scores: Tensor, state: dict[str, Tensor]) -> Tensor
     both = torch.stack([ratio, -ratio], dim=1)
     residue = three[:, 2:] + torch.nn.functional.logsigmoid(both)
     return torch.cat([three[:, :2], residue], dim=1)
+
+
+def joined(score: Tensor, intent: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """
+    Two readings one after the other: is there a residue, and is it shaped as an attack's? A score
+    that speaks for a residue is lowered by as much as its intent is below what attack-shaped
+    residues nearly always exceed; others have no residue to judge and stay.
+
+    .. math::
+        s - \\min(d,\\ \\max(0,\\ s - s_0 + d)), \\qquad d = \\max(0,\\ r_0 - r)
+
+    :param score: :math:`s`, shape :math:`B`
+    :param intent: :math:`r`, shape :math:`B`
+    :param state: fitted state, with :math:`r_0` and the score :math:`s_0` of even odds
+    :return: scores of shape :math:`B`
+    """
+    short = (state["least_intent"] - intent).clamp_min(0)
+    even = -state["centre"] / state["spread"]
+    return score - torch.minimum(short, (score - even + short).clamp_min(0))
 
 
 def units_of(state: dict[str, Tensor]) -> UnitRange:

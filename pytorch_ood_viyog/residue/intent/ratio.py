@@ -4,17 +4,19 @@ The likelihood ratio of attack-shaped residues and benign changes.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..hypotheses import shrunk_whitening
+from ..hypotheses import whitening_of
 
 __all__ = ["IntentRatio", "fit_ratio"]
 
 # share of the covariance that is shrunk to its diagonal
 _SHRINKAGE = 0.05
+# parts of the samples that are judged by a ratio fitted to the other parts
+_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class IntentRatio:
     shaped: Tensor
     #: means of the benign changes, :math:`B \\times D`
     benign: Tensor
-    #: standard deviation of :math:`r` within the groups of :math:`A`
+    #: standard deviation of :math:`r` within the groups of :math:`A`, as new samples have it
     unit: Tensor
+    #: what attack-shaped residues of new samples nearly always exceed, in these units
+    least_intent: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
         """
@@ -46,30 +50,54 @@ class IntentRatio:
         return (_log_mean(projected, self.shaped) - _log_mean(projected, self.benign)) / self.unit
 
 
-def fit_ratio(shaped: Sequence[Tensor], benign: Sequence[Tensor]) -> IntentRatio:
+def fit_ratio(
+    shaped: Sequence[Tensor], benign: Sequence[Tensor], below_least: float = 0.01
+) -> IntentRatio:
     """
     :param shaped: features of ID samples with an attack-shaped residue, :math:`N \\times F` each
-    :param benign: features of ID samples with a benign change, :math:`N \\times F` each
+    :param benign: features of the same ID samples with a benign change, :math:`N \\times F` each
+    :param below_least: share of the attack-shaped residues that is below ``least_intent``
     :return: the ratio
     """
-    groups = [*shaped, *benign]
-    means = torch.stack([group.mean(dim=0) for group in groups])
-    centred = torch.cat([group - mean for group, mean in zip(groups, means, strict=True)])
-    whitening = shrunk_whitening(centred, _SHRINKAGE)
-    differences = (means - means.mean(dim=0)) @ whitening.T
-    axes = _span(differences)
-    projection = axes @ whitening
-    centres = means @ projection.T
-    ratio = IntentRatio(
-        projection,
-        centres[: len(shaped)],
-        centres[len(shaped) :],
-        torch.ones((), dtype=projection.dtype, device=projection.device),
-    )
-    values = [ratio(group) for group in shaped]
-    within = torch.cat([value - value.mean() for value in values]).square().mean().sqrt()
+    features = torch.stack([*shaped, *benign])
+    means = features.mean(dim=1)
+    centred = features - means[:, None]
+    parts = min(_PARTS, features.shape[1])
+    scatters = [_scatter(centred[:, part::parts]) for part in range(parts)]
+    total, count = torch.stack(scatters).sum(dim=0), centred[:, :, 0].numel()
+    ratio = _of_moments(means, total / count, len(shaped))
+    values = _each(ratio, features[: len(shaped)])
+    if features.shape[1] >= 4:  # each part is judged by the others, as new samples will be
+        for part, scatter in enumerate(scatters):
+            own = centred[:, part::parts]
+            rest = features.shape[1] - own.shape[1]
+            shift = -own.sum(dim=1) / rest
+            covariance = (total - scatter - rest * shift.T @ shift) / (len(features) * rest)
+            others = _of_moments(means + shift, covariance, len(shaped))
+            values[:, part::parts] = _each(others, features[: len(shaped), part::parts])
+    within = (values - values.mean(dim=1, keepdim=True)).square().mean().sqrt()
     unit = torch.where(within > 0, within, torch.ones_like(within))
-    return IntentRatio(projection, ratio.shaped, ratio.benign, unit)
+    least = (values.flatten() / unit).quantile(below_least)
+    return replace(ratio, unit=unit, least_intent=least)
+
+
+def _of_moments(means: Tensor, covariance: Tensor, shaped: int) -> IntentRatio:
+    """The ratio itself: its unit is one."""
+    whitening = whitening_of(covariance, _SHRINKAGE)
+    projection = _span((means - means.mean(dim=0)) @ whitening.T) @ whitening
+    centres = means @ projection.T
+    one = torch.ones((), dtype=means.dtype, device=means.device)
+    return IntentRatio(projection, centres[:shaped], centres[shaped:], one, -one)
+
+
+def _each(ratio: IntentRatio, groups: Tensor) -> Tensor:
+    """Its values on groups of samples, one a row."""
+    return ratio(groups.flatten(0, 1)).reshape(groups.shape[:2])
+
+
+def _scatter(centred: Tensor) -> Tensor:
+    rows = centred.flatten(0, 1)
+    return rows.T @ rows
 
 
 def _span(rows: Tensor) -> Tensor:

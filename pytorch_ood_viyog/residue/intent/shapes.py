@@ -60,7 +60,9 @@ def filter_shaped(
     return direction
 
 
-def residue(inputs: Tensor, direction: Direction, scale: Tensor, eps: float, steps: int) -> Tensor:
+def residue(
+    inputs: Tensor, direction: Direction, scale: Tensor, eps: float | Tensor, steps: int
+) -> Tensor:
     """
     Inputs moved along the sign of a direction, as gradient attacks move them; in several steps of
     2.5 / steps of the budget, never beyond it. With ``steps=0`` in proportion to the direction,
@@ -69,7 +71,8 @@ def residue(inputs: Tensor, direction: Direction, scale: Tensor, eps: float, ste
     :param inputs: inputs of the layer
     :param direction: gives the direction
     :param scale: dynamic range of each channel, to broadcast with inputs
-    :param eps: budget :math:`\\epsilon`, as fraction of the range
+    :param eps: budget :math:`\\epsilon`, as fraction of the range; one number, or one for each
+        sample, to broadcast with inputs
     :param steps: number of steps
     :return: inputs with the residue
     """

@@ -5,6 +5,7 @@ ID inputs with benign changes and with residues that are shaped as an attack's.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ...images.benign import BenignChange
@@ -84,9 +85,10 @@ def benign_inputs(
     :param units: their range
     :param seed: seed of noise
     :return: changed inputs; ``None`` if the change does not exist for these: signals and volumes
-        are taken apart into images of their last two axes, which only noise and filters suit
+        are taken apart into images of their last two axes, which only noise and filters suit; or
+        if its codec is not installed
     """
-    if not change.suits(inputs.shape[1] if inputs.dim() == 4 else 0):
+    if not change.available or not change.suits(inputs.shape[1] if inputs.dim() == 4 else 0):
         return None
     images = units.to_unit(inputs)
     flat = _as_images(images)
@@ -119,15 +121,11 @@ def simulate(
             yield False, str(change), changed
     scale = units.of_scale(inputs)
     clipped = units.from_unit(units.to_unit(inputs))
+    factors = torch.tensor(_BETWEEN, dtype=inputs.dtype, device=inputs.device)
+    factors = factors.repeat(len(inputs))[: len(inputs)].view(-1, *[1] * (inputs.dim() - 1))
     for name, (direction, steps) in directions.items():
         for strength in eps if steps else eps[:2]:
-            moved = clipped.clone()
-            for number, factor in enumerate(_BETWEEN):
-                part = clipped[number :: len(_BETWEEN)]
-                if len(part):
-                    moved[number :: len(_BETWEEN)] = residue(
-                        part, direction, scale, factor * strength, steps
-                    )
+            moved = residue(clipped, direction, scale, factors * strength, steps)
             yield True, f"{name} {strength:g}", units.from_unit(to_8_bit(units.to_unit(moved)))
 
 

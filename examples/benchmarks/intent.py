@@ -1,0 +1,73 @@
+"""Is a residue an attack, or did a camera, a codec or an editor leave it? Against the targets.
+
+.. code-block:: bash
+
+    python examples/benchmarks/intent.py --data DATA_FOLDER
+    python examples/benchmarks/intent.py --images FOLDER_OR_NPZ --ood NAME=PATH NAME=PATH
+
+Classifiers and attacks are those of ``separation.py`` (``--data``) and of EfficientNet-Lite0 in
+``pretrained.py`` (``--images``). Scores are stored when a configuration is done; an interrupted
+run goes on where it stopped. Writes ``intent.csv`` (every number) and ``intent.md`` (the targets
+and what was reached); rows of configurations that are not run now stay in them.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas
+from intent_report import report, rows
+from intent_scores import PRETRAINED, Parts, load_scores, pretrained_parts, small_parts
+from prepare import BENCHMARK, CONFIGS
+
+_RESIDUES = ("gradients", "filters")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of the .npz files of the small configurations")
+    add("--configs", nargs="+", choices=CONFIGS, default=BENCHMARK)
+    add("--images", help=f"ID images of {PRETRAINED}: folder, .npz file or FILE.npz:NAME")
+    add("--ood", nargs="+", default=[], metavar="NAME=PATH", help="its OOD images, likewise")
+    add("--residues", nargs="+", choices=_RESIDUES, default=_RESIDUES, help="default: both")
+    add("--n", type=int, default=150, help="images of each kind, default: 150")
+    add("--cache", type=Path, default=Path(".cache"), help="default: .cache")
+    add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
+    add("--fresh", action="store_true", help="use no stored scores")
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace, name: str, parts: Parts) -> None:
+    for residues in arguments.residues:
+        found = load_scores(name, parts, residues, arguments.cache, arguments.fresh)
+        table = pandas.DataFrame(rows(name, residues, *found))
+        path = arguments.out / "intent.csv"
+        if path.exists():
+            known = pandas.read_csv(path)
+            table = pandas.concat(
+                [known[(known["config"] != name) | (known["residues"] != residues)], table]
+            )
+        table.to_csv(path, index=False, float_format="%.5g")
+        text = report(table)
+        (arguments.out / "intent.md").write_text(text, encoding="utf-8")
+        print(f"{name}, {residues}: written to {path}", flush=True)
+
+
+def main() -> None:
+    """Runs the command line."""
+    arguments = _arguments()
+    if arguments.data is None and arguments.images is None:
+        raise SystemExit("Give --data, --images, or both.")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.data is not None:
+        for name in arguments.configs:
+            _run(arguments, name, small_parts(name, arguments.data, arguments.cache, arguments.n))
+    if arguments.images is not None:
+        pairs = (pair.partition("=") for pair in arguments.ood)
+        ood = {name: path for name, _, path in pairs}
+        parts = pretrained_parts(arguments.images, ood, arguments.cache, arguments.n)
+        _run(arguments, PRETRAINED, parts)
+
+
+if __name__ == "__main__":
+    main()
