@@ -26,7 +26,6 @@ def available(form: str) -> bool:
     return True
 
 
-
 def jpeg(x: Tensor, quality: float) -> Tensor:
     """
     Compressed as JPEG with Pillow's default chroma subsampling (4:2:0) and read again.

@@ -180,7 +180,9 @@ def test_an_interrupted_fit_leaves_the_old_state(model, intent, monkeypatch):
 
 
 def test_impossible_requests_are_refused(model):
-    with pytest.raises(ValueError, match="residues must be 'auto', 'filters' or 'gradients', got 'noise'"):
+    with pytest.raises(
+        ValueError, match="residues must be 'auto', 'filters' or 'gradients', got 'noise'"
+    ):
         ViyogIntent(model, residues="noise")
     conv = model.stem.conv
     with torch.no_grad():

@@ -1,7 +1,5 @@
 """Shapes of residues, what they are put on, and the ratio, against independent formulas."""
 
-import math
-
 import pytest
 import torch
 from torch import nn

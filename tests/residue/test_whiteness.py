@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from pytorch_ood_viyog.residue.intent.whiteness import whiteness
 
@@ -41,7 +42,11 @@ def test_by_hand_where_all_positions_count():
     variances, pair, _, one, two, kurtosis = parts(whiteness(local, around, 2), 2, 1, 2, 2)
     both = torch.cat([local, around], dim=1)[0]
     torch.testing.assert_close(variances[0], both.square().mean(dim=1).log(), rtol=1e-4, atol=1e-4)
-    expected = (both[0] * both[1]).sum() / (both[0].norm() * both[1].norm())
+    # each position counts alike: divided by the energy there and beside it
+    energies = nn.functional.pad(both.square().mean(dim=0, keepdim=True), (1, 1))
+    counts = nn.functional.pad(torch.ones(1, 8), (1, 1)).unfold(1, 3, 1).sum(dim=2)
+    alike = both / (energies.unfold(1, 3, 1).sum(dim=2) / counts).sqrt()
+    expected = (alike[0] * alike[1]).sum() / (alike[0].norm() * alike[1].norm())
     torch.testing.assert_close(pair[0, 0], expected, rtol=1e-4, atol=1e-6)
     for lag, found in ((1, one), (2, two)):
         here, there = both[:, :-lag], both[:, lag:]

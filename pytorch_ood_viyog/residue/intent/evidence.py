@@ -54,7 +54,8 @@ def joined(score: Tensor, intent: Tensor, state: dict[str, Tensor]) -> Tensor:
     """
     Two readings one after the other: is there a residue, and is it shaped as an attack's? A score
     that speaks for a residue is lowered by as much as its intent is below what attack-shaped
-    residues nearly always exceed; others have no residue to judge and stay.
+    residues nearly always exceed, but not beneath even odds less that much: what scores lower has
+    no residue to judge.
 
     .. math::
         s - \\min(d,\\ \\max(0,\\ s - s_0 + d)), \\qquad d = \\max(0,\\ r_0 - r)

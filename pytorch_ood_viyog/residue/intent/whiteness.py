@@ -10,27 +10,31 @@ from torch import Tensor
 
 __all__ = ["whiteness"]
 
-# share of the positions that count as the flattest, and fewest of them
-_FLATTEST, _FEWEST = 0.3, 8
+# shares of the positions that count as the flattest and as flat, and fewest of them
+_FLATTEST, _FLATTER, _FEWEST = 0.3, 0.6, 8
 # local directions that are read: all of a 3 x 3 kernel on 3 channels
 _DIRECTIONS = 27
 # a hundredth of an 8-bit step, the unit in here: what is flatter counts as flat. ONNX exporters
 # drop the addition of numbers much smaller than 1.
 _FLAT = 0.01 / 255
-# responses beyond it tell nothing more, and their fourth powers would be infinite
+# responses beyond it tell nothing more, and sums of their squares would be infinite
 _LARGEST = 1e6
+# a direction with less of the energy than this counts as empty
+_FAINT = 1e-6
 
 
 def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
     """
-    At the 30 % of the positions where :math:`z^2` is least, as mean over the quiet directions and
-    over neighbours:
+    At the 30 % of the positions where the energy :math:`e` is least, the mean of :math:`z^2` over
+    the quiet directions and over neighbours:
 
     - logarithms of the mean :math:`v` of :math:`z^2`, for each direction,
-    - correlations between directions at a position, and of those in a window with each other,
     - correlations of a quiet direction with itself one and two positions further along each axis,
       and one further along all axes,
     - logarithms of the kurtosis :math:`\\mathrm{mean}(z^4) / v^2` of quiet directions.
+
+    At 60 % of them, correlations of :math:`z / \\sqrt e` between directions at a position, and of
+    those in a window with each other: every position counts alike, as for the sign of :math:`z`.
 
     :param local: responses :math:`z` of the directions at a position, quietest first, where
         windows are, :math:`B \\times M \\times *P`
@@ -38,31 +42,41 @@ def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
     :param quiet: number of local directions that count as quiet
     :return: features of shape :math:`B \\times F`, float64
     """
-    local = local[:, :_DIRECTIONS].clamp(-_LARGEST, _LARGEST) / _FLAT
-    around = around.clamp(-_LARGEST, _LARGEST) / _FLAT
-    of_quiet = torch.cat([local[:, :quiet], around], dim=1)
-    places = _flattest(of_quiet.square().mean(dim=1, keepdim=True))
-    kinds = [_at(places, values) for values in (local, around)]
-    here = torch.cat([kinds[0][:, :quiet], kinds[1]], dim=1)
-    variances = torch.cat([values.square().mean(dim=2) for values in kinds], dim=1).double()
+    local, around = (z.clamp(-_LARGEST, _LARGEST) / _FLAT for z in (local, around))
+    read = torch.cat([local[:, :quiet], around], dim=1)
+    # positions as rows: these are gathered whole, which is far faster than number by number
+    parts = [read.flatten(2), local[:, quiet:_DIRECTIONS].flatten(2)]
+    rows = torch.cat(parts, dim=1).transpose(1, 2).contiguous()
+    singles = min(quiet, local.shape[1])
+    of_window = list(range(singles, read.shape[1]))
+    of_position = [*range(singles), *range(read.shape[1], rows.shape[2])]
+    energies = _energies(read)
+    flat, flattest = _flat_places(energies)
+    at_flat = _at(flat, rows)
+    here = at_flat[:, : flattest.shape[1]]
+    squares = here.square()
+    weighted = at_flat / (energies.gather(1, flat) + 1).sqrt().to(at_flat)[:, :, None]
+    variances = (squares.mean(dim=1).double() + 1).log() + 2 * math.log(_FLAT)
+    seen = slice(read.shape[1])
     columns = [
-        (variances + 1).log() + 2 * math.log(_FLAT),
-        *[_correlations(values) for values in kinds],
-        *[_lagged(of_quiet, here, places, lag) for lag in _lags(tuple(of_quiet.shape[2:]))],
-        _kurtosis(here),
+        variances[:, [*of_position, *of_window]],
+        *_correlations(weighted, [of_position, of_window]),
+        *_lagged(
+            rows[:, :, seen], here[:, :, seen], squares[:, :, seen], flattest, read.shape[2:]
+        ),
+        _kurtosis(squares[:, :, seen]),
     ]
     return torch.cat(columns, dim=1)
 
 
-def _flattest(energies: Tensor) -> Tensor:
-    """Indices of the flattest positions, :math:`B \\times 1 \\times n`."""
+def _energies(values: Tensor) -> Tensor:
+    """Mean over directions and over neighbours, :math:`B \\times P`."""
     # float64: rounding decides between positions that are nearly as flat
-    sums, counts = energies.double(), torch.ones_like(energies[:1]).double()
+    energies = values.square().mean(dim=1, keepdim=True).double()
+    sums, counts = energies, torch.ones_like(energies[:1])
     for axis in range(2, energies.dim()):
         sums, counts = _with_neighbours(sums, axis), _with_neighbours(counts, axis)
-    means = (sums / counts).flatten(2)
-    count = min(means.shape[2], max(_FEWEST, int(_FLATTEST * means.shape[2])))
-    return means.topk(count, dim=2, largest=False, sorted=False).indices
+    return (sums / counts).flatten(1)
 
 
 def _with_neighbours(values: Tensor, axis: int) -> Tensor:
@@ -74,19 +88,31 @@ def _with_neighbours(values: Tensor, axis: int) -> Tensor:
     return values + before + after
 
 
-def _at(places: Tensor, values: Tensor) -> Tensor:
-    flat = values.flatten(2)
-    return flat.gather(2, places.expand(-1, flat.shape[1], -1))
+def _flat_places(energies: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the flat positions and of the flattest, these first, :math:`B \\times n`."""
+    size = energies.shape[1]
+    least, less = (min(size, max(_FEWEST, int(s * size))) for s in (_FLATTEST, _FLATTER))
+    places = energies.topk(less, dim=1, largest=False).indices
+    return places, places[:, :least]
 
 
-def _correlations(values: Tensor) -> Tensor:
-    """Of each pair of directions, over positions, about zero."""
-    moments = (values @ values.transpose(1, 2)).double() / values.shape[2]
-    deviations = (moments.diagonal(dim1=1, dim2=2) + 1).sqrt()
-    correlations = moments / (deviations[:, :, None] * deviations[:, None, :])
-    count = values.shape[1]
-    above = [row * count + column for row in range(count) for column in range(row + 1, count)]
-    return correlations.flatten(1)[:, above]
+def _at(places: Tensor, rows: Tensor) -> Tensor:
+    count = rows.shape[1]
+    first = torch.arange(0, len(rows) * count, count, device=rows.device)
+    chosen = (places + first[:, None]).flatten()
+    return rows.flatten(0, 1).index_select(0, chosen).reshape(len(rows), -1, rows.shape[2])
+
+
+def _correlations(weighted: Tensor, kinds: list[list[int]]) -> list[Tensor]:
+    """Of each pair of directions of a kind, over positions, about zero."""
+    moments = (weighted.transpose(1, 2) @ weighted).double() / weighted.shape[1]
+    deviations = (moments.diagonal(dim1=1, dim2=2) + _FAINT).sqrt()
+    correlations = (moments / (deviations[:, :, None] * deviations[:, None, :])).flatten(1)
+    count = weighted.shape[2]
+    return [
+        correlations[:, [one * count + other for one in kind for other in kind if other > one]]
+        for kind in kinds
+    ]
 
 
 def _lags(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -103,29 +129,30 @@ def _lags(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     ]
 
 
-def _lagged(values: Tensor, here: Tensor, places: Tensor, lag: tuple[int, ...]) -> Tensor:
-    """Correlation of each direction with itself further on, as far as there is a further on."""
-    shape = tuple(values.shape[2:])
-    inside = torch.ones(shape, device=values.device, dtype=values.dtype)
-    distance = 0
-    for axis, step in enumerate(lag):
-        size = shape[axis]
-        along = torch.arange(size, device=values.device) < size - step
-        inside = inside * along.view(-1, *[1] * (len(shape) - 1 - axis))
-        distance = distance * size + step
-    weight = inside.flatten()[places]
-    further = (places + distance).clamp_max(math.prod(shape) - 1)
-    there = _at(further, values) * weight
-    here = here * weight
-    product, own, other = (
-        pair.sum(dim=2).double() for pair in (here * there, here.square(), there.square())
-    )
-    floor = weight.sum(dim=2).double().clamp_min(1)
-    return product / ((own + floor) * (other + floor)).sqrt()
+def _lagged(
+    rows: Tensor, here: Tensor, squares: Tensor, places: Tensor, shape: tuple[int, ...]
+) -> list[Tensor]:
+    """Correlations of each direction with itself further on, as far as there is a further on."""
+    found = []
+    for lag in _lags(shape):
+        inside = torch.ones(shape, device=rows.device, dtype=rows.dtype)
+        distance = 0
+        for axis, step in enumerate(lag):
+            along = torch.arange(shape[axis], device=rows.device) < shape[axis] - step
+            inside = inside * along.view(-1, *[1] * (len(shape) - 1 - axis))
+            distance = distance * shape[axis] + step
+        weight = inside.flatten()[places]
+        further = (places + distance).clamp_max(rows.shape[1] - 1)
+        there = _at(further, rows) * weight[:, :, None]
+        product, other = (pair.sum(dim=1).double() for pair in (here * there, there.square()))
+        own = (squares.transpose(1, 2) @ weight[:, :, None])[:, :, 0].double()
+        floor = weight.sum(dim=1, keepdim=True).double().clamp_min(1)
+        found.append(product / ((own + floor) * (other + floor)).sqrt())
+    return found
 
 
-def _kurtosis(values: Tensor) -> Tensor:
+def _kurtosis(squares: Tensor) -> Tensor:
     # both sides far above nothing: a direction that is empty has the kurtosis 1 and no more
-    squares = values.square() + 1
-    mean = squares.mean(dim=2).double()
-    return (squares / mean.to(squares)[:, :, None]).square().mean(dim=2).double().log()
+    squares = squares + 1
+    mean = squares.mean(dim=1, keepdim=True)
+    return (squares / mean).square().mean(dim=1).double().log()
