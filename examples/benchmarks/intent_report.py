@@ -67,6 +67,7 @@ def called_adv(scores: Scores) -> dict[str, Tensor]:
     return {
         name: (alarms > alarm) & (scores[INTENT][name] > intent)
         for name, alarms in scores[ALARM].items()
+        if name != "calibration"
     }
 
 
@@ -78,8 +79,6 @@ def _verdict_rows(scores: Scores) -> list[Row]:
     alarm = _limit(scores[ALARM]["calibration"])
     found: list[Row] = []
     for name, called in called_adv(scores).items():
-        if name == "calibration":
-            continue
         row: Row = {"of": name, "n": len(called)}
         alarms = (scores[ALARM][name] > alarm).double().mean()
         found += [

@@ -1,4 +1,4 @@
-"""How good are the verdicts ID, OOD, ADV? All gates alone and combined, thresholds from ID alone.
+"""How good are the verdicts ID, OOD, ADV, NOISY? All gates alone and combined, set on ID alone.
 
 .. code-block:: bash
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prepare import CONFIGS
-from triage_scores import ALARM, GATES, OUTLIER, ROUTER, load_scores
+from triage_scores import ALARM, GATES, INTENT, OUTLIER, ROUTER, load_scores
 from triage_tables import Rule, evaluate, evaluate_lda, mean, print_table
 
 RECOMMENDED = ("Energy", "fDBD", OUTLIER)
@@ -81,6 +81,11 @@ def main() -> None:
         f"alarm: {ALARM}, ADV: least_adv": residue(RECOMMENDED),
     }
     table(f"{'+'.join(RECOMMENDED)}, fused: what the parts of the rule bring", parts)
+    verdicts = {
+        "three verdicts": residue(RECOMMENDED),
+        "four verdicts": residue(RECOMMENDED, intent=INTENT),
+    }
+    table(f"{'+'.join(RECOMMENDED)}, fused: with {INTENT} and without", verdicts)
     published = Rule(("Energy",), "ViyogTV", "ViyogTV", by_least=False)
     gate = {
         "Energy, ViyogTV": published,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from images import fit_images, test_images
+from intent_scores import CHANGES
 from prepare import ATTACKS, CONFIGS, load_attack, load_model, load_ood
 from pytorch_ood.api import Detector
 from pytorch_ood.detector import (
@@ -33,6 +34,7 @@ from triage_tables import Scores, ScoresOfConfig
 import pytorch_ood_viyog
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark.attacks.cache import digest
+from pytorch_ood_viyog.detectors.intent import ViyogIntent
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
@@ -59,6 +61,7 @@ GATES: dict[str, Callable[[nn.Linear], Detector]] = {
 OUTLIER = "first layer"
 ROUTER = "ViyogResidue"
 ALARM = "ResidueAlarm"
+INTENT = "ViyogIntent"
 
 
 def build_pipeline(model: nn.Module) -> SharedForward:
@@ -67,7 +70,8 @@ def build_pipeline(model: nn.Module) -> SharedForward:
     router = ViyogResidue(None, sample_size=2048)
     gates = {name: make(head) for name, make in GATES.items()}
     residue = {OUTLIER: ResidueOutlier(router), ALARM: ResidueAlarm(router), ROUTER: router}
-    return SharedForward(model, gates | residue | {"ViyogTV": ViyogTV(None)})
+    own = residue | {INTENT: ViyogIntent(model), "ViyogTV": ViyogTV(None)}
+    return SharedForward(model, gates | own)
 
 
 def score_everything(name: str, data: Path, cache: Path) -> ScoresOfConfig:
@@ -88,18 +92,22 @@ def score_everything(name: str, data: Path, cache: Path) -> ScoresOfConfig:
         return {detector: table[detector].double() for detector in pipeline.detectors}
 
     attacked = {a: load_attack(name, a, model, test, cache) for a in ATTACKS}
+    parts = enumerate(test.x.split(200))
+    changed = [pipeline[INTENT].benign_scores(x, seed=seed) for seed, x in parts]
     return ScoresOfConfig(
         id=score(test.x),
         ood={ood: score(x) for ood, x in load_ood(name, data).items()},
         adv={attack: score(found.x) for attack, found in attacked.items()},
         attacked={attack: found.index for attack, found in attacked.items()},
         least_adv=pipeline[ROUTER].least_adv,
+        benign={str(change): score(change(test.x)) for change in CHANGES},
+        changed=torch.cat(changed).double(),
     )
 
 
 def load_scores(name: str, data: Path, cache: Path) -> ScoresOfConfig:
     """:return: :func:`score_everything`, stored under the model's weights and the code's text"""
-    sources = [*Path(pytorch_ood_viyog.__file__).parent.glob("*.py"), Path(__file__)]
+    sources = [*Path(pytorch_ood_viyog.__file__).parent.rglob("*.py"), Path(__file__)]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
     nothing = torch.empty(0)
     key = digest(load_model(name, data, cache), nothing, nothing, code)

@@ -1,7 +1,7 @@
 """Verdicts from stored scores, many halvings of the ID images, tables of rates."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -14,6 +14,7 @@ from pytorch_ood_viyog.triage.verdict import Verdict
 Scores = dict[str, Tensor]
 # scores of many samples -> verdicts
 Decide = Callable[[Scores], Tensor]
+_NOISY_FPR = 0.05
 AT_8_AND_4 = ("fgsm8", "pgd8", "pgd4")
 
 
@@ -25,6 +26,8 @@ class ScoresOfConfig:
     :param adv: attack -> detector -> scores of its successes
     :param attacked: attack -> positions of the attacked images among the ID test images
     :param least_adv: score that the residue router asks for
+    :param benign: benign change -> detector -> scores of the changed ID test images
+    :param changed: scores of intent for the ID test images, a random simulated change each
     """
 
     id: Scores
@@ -32,6 +35,8 @@ class ScoresOfConfig:
     adv: dict[str, Scores]
     attacked: dict[str, Tensor]
     least_adv: float
+    benign: dict[str, Scores] = field(default_factory=dict)
+    changed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Rule:
         whoever raised it; else where it is the router's
     :param combine: ``"fused"``, ``"any"`` or ``"max"``, as for ``Triage``
     :param id_fpr: rate of false alarms
+    :param intent: name of the detector that tells ADV from NOISY, if any
     """
 
     gates: tuple[str, ...]
@@ -54,6 +60,7 @@ class Rule:
     share: float = 0.5
     combine: str = "fused"
     id_fpr: float = 0.05
+    intent: str | None = None
 
     @property
     def fused(self) -> tuple[str, ...]:
@@ -72,7 +79,9 @@ def evaluate(scores: ScoresOfConfig, rule: Rule, halvings: int) -> dict[str, flo
     generator = torch.Generator().manual_seed(0)
     count = len(scores.id[rule.router])
     names = {*rule.gates, rule.alarm, rule.router}
-    decides = (rule.router, scores.least_adv) if rule.by_least else (rule.alarm,)
+    decided = names | ({rule.intent} if rule.intent else set())
+    least_adv = scores.least_adv if rule.by_least else None
+    decides = (rule.router if rule.by_least else rule.alarm, least_adv, rule.intent)
     results = []
     for _ in range(halvings):
         order = torch.randperm(count, generator=generator)
@@ -82,9 +91,12 @@ def evaluate(scores: ScoresOfConfig, rule: Rule, halvings: int) -> dict[str, flo
         calibration = Calibration.of(
             id_scores, rule.fused, shares, rule.id_fpr, standardised=rule.combine == "max"
         )
+        if rule.intent is not None and scores.changed is not None:
+            changed = scores.changed[known].sort().values
+            calibration = calibration.with_intent(rule.intent, changed, _NOISY_FPR)
 
         def decide(table: Scores, calibration: Calibration = calibration) -> Tensor:
-            chosen = calibration.with_fused({name: table[name] for name in names})
+            chosen = calibration.with_fused({name: table[name] for name in decided})
             return calibration.verdicts(chosen, *decides)
 
         results.append(_rates(scores, decide, new))
@@ -183,6 +195,13 @@ def _rates(scores: ScoresOfConfig, decide: Decide, new: Tensor) -> dict[str, flo
         "ADV": _mean([recall[a] for a in AT_8_AND_4]),
         "ADV>OOD": _mean([rate(scores.adv[a], Verdict.OOD, parts[a]) for a in AT_8_AND_4]),
     }
+    if scores.benign:
+        changed = list(scores.benign.values())
+        rates["noisy>ADV"] = _mean([rate(table, Verdict.ADV, new) for table in changed])
+        rates["NOISY"] = _mean([rate(table, Verdict.NOISY, new) for table in changed])
+        rates["ADV>NOISY"] = _mean(
+            [rate(scores.adv[a], Verdict.NOISY, parts[a]) for a in AT_8_AND_4]
+        )
     balanced = _mean([1 - rates["ID alarm"], rates["OOD"], rates["ADV"]])
     return {"balanced": balanced} | rates | recall
 

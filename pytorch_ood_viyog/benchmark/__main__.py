@@ -12,10 +12,12 @@ import torch
 from pytorch_ood.api import Detector
 from torch.nn import Module
 
+from ..detectors.intent import ViyogIntent
 from ..detectors.residue import ViyogResidue
 from ..detectors.tv import ViyogTV
 from ..detectors.viyog import Viyog
 from ..evaluation.rows import TASKS, mean_auroc
+from ..images.benign import BENIGN_KINDS, BenignChange
 from ..images.files import load_images
 from .attacks.named import ATTACK_NAMES, named_attack
 from .baselines import BASELINES, baseline_detectors
@@ -31,13 +33,16 @@ FIRST_LAYER: dict[str, Callable[[Module], Detector]] = {
     "ViyogTV": ViyogTV,
     "ViyogResidue": ViyogResidue,
 }
+#: those that are asked for by name only, as their fit takes minutes on large images
+_BY_NAME: dict[str, Callable[[Module], Detector]] = {"ViyogIntent": ViyogIntent}
 
 _DESCRIPTION = """\
 Measure how well detectors tell in-distribution, out-of-distribution and adversarial images of a
 classifier apart. Images are folders or .npz files; tables and figures are written to --out.
 
   python -m pytorch_ood_viyog.benchmark --model resnet18 --id-test imagenet/val \\
-      --id-train imagenet/train --ood textures=dtd/images --attacks pgd8 pgd2 fgsm8
+      --id-train imagenet/train --ood textures=dtd/images --attacks pgd8 pgd2 fgsm8 \\
+      --benign "white noise=8" JPEG=75
 """
 
 
@@ -55,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = [*bench.save(options.out), *(() if options.no_figures else bench.plot(options.out))]
     for detector in detectors:
         own = [row for row in rows if row["Detector"] == detector]
-        means = (f"{t} {mean_auroc(r for r in own if r['Task'] == t):.3f}" for t in TASKS)
+        tasks = [*TASKS, *(["T4"] if options.benign else [])]
+        means = (f"{t} {mean_auroc(r for r in own if r['Task'] == t):.3f}" for t in tasks)
         print(f"{detector:<18} mean AUROC: {', '.join(means)}")
     print("\n".join(str(file) for file in files))
 
@@ -99,10 +105,19 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(ATTACK_NAMES)}, N in 1/255; default: fgsm8 pgd8 pgd2",
     )
     add(
+        "--benign",
+        nargs="*",
+        default=[],
+        metavar="KIND=STRENGTH",
+        help=f"benign changes that are no attack, e.g. 'white noise=8' JPEG=75; kinds are "
+        f"{', '.join(BENIGN_KINDS)}",
+    )
+    add(
         "--detectors",
         nargs="+",
         metavar="NAME",
-        help=f"default: all the model allows of {', '.join([*FIRST_LAYER, *BASELINES])}",
+        help=f"default: all the model allows of {', '.join([*FIRST_LAYER, *BASELINES])}; "
+        f"by name only: {', '.join(_BY_NAME)}",
     )
     add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
     add("--limit", type=int, default=500, help="images per test set, default: 500")
@@ -131,6 +146,7 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[st
         raise ValueError("--id-train is needed to fit detectors, as --id-test is a folder.")
     normalize = None if options.mean is None else (options.mean, options.std)
     attacks = {name: named_attack(name) for name in options.attacks}
+    benign = [_change(text) for text in options.benign]
     ood = dict(_name_and_path(text) for text in options.ood)
     size, limit = options.size, options.limit
     # one .npz file with a split, or two separate paths
@@ -145,6 +161,7 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[st
         sets,
         attacks,
         id_train=id_train,
+        benign=benign,
         cache=options.cache,
         batch_size=options.batch_size,
         resamples=options.resamples,
@@ -154,8 +171,19 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[st
     return bench, _detectors(model, x.to(options.device), options.detectors)
 
 
+def _change(text: str) -> BenignChange:
+    kind, _, strength = text.partition("=")
+    try:
+        number = float(strength)
+    except ValueError as error:
+        raise ValueError(
+            f"--benign takes KIND=STRENGTH, such as 'white noise=8', got {text!r}."
+        ) from error
+    return BenignChange(kind, number)
+
+
 def _check_names(names: Sequence[str] | None) -> None:
-    known = [*FIRST_LAYER, *BASELINES]
+    known = [*FIRST_LAYER, *_BY_NAME, *BASELINES]
     if unknown := [name for name in names or () if name not in known]:
         raise ValueError(f"There is no detector named {unknown}; names are {', '.join(known)}.")
 
@@ -164,6 +192,7 @@ def _detectors(model: Module, x: torch.Tensor, names: Sequence[str] | None) -> d
     first_layer = [name for name in FIRST_LAYER if names is None or name in names]
     others = None if names is None else [name for name in names if name in BASELINES]
     found = {name: FIRST_LAYER[name](model) for name in first_layer}
+    found |= {name: make(model) for name, make in _BY_NAME.items() if name in (names or ())}
     return found | ({} if others == [] else baseline_detectors(model, x, others))
 
 

@@ -50,15 +50,17 @@ def test_a_whole_run(files, capsys, monkeypatch):
     monkeypatch.chdir(files)
     arguments = "--model test_command_line:colour_model --checkpoint model.pt --id-test id.npz"
     arguments += " --ood noise.npz --attacks fgsm16 --detectors ViyogTV MSP --limit 60"
-    arguments += " --resamples 10 --out out/run --no-figures"
-    main(arguments.split())
+    arguments += " --resamples 10 --out out/run --no-figures --benign"
+    main([*arguments.split(), "white noise=8", "JPEG=75"])
     printed = capsys.readouterr().out
     assert "ViyogTV" in printed
     assert "MSP" in printed
     table = (files / "out" / "run.md").read_text()
     assert "| fgsm16 |" in table
     assert "## Errors" not in table
-    assert (files / "out" / "run.csv").read_text().count("\n") == 1 + 2 * 3
+    assert "| JPEG 75 quality |" in table
+    # two detectors; ID-vs-OOD, ID-vs-ADV, OOD-vs-ADV and two benign changes against ADV
+    assert (files / "out" / "run.csv").read_text().count("\n") == 1 + 2 * 5
     assert list((files / ".cache" / "benchmark").iterdir())
 
 
@@ -75,6 +77,11 @@ def test_a_whole_run(files, capsys, monkeypatch):
         ({"--id-test": "."}, "--id-train is needed"),
         ({"--id-test": "noise.npz"}, "has no 'split'"),
         ({"--mean": "0.5"}, "--mean and --std go together"),
+        (
+            {"--benign": "blur"},
+            "--benign takes KIND=STRENGTH, such as 'white noise=8', got 'blur'",
+        ),
+        ({"--benign": "dust=3"}, "kind must be one of white noise"),
     ],
 )
 def test_mistakes_are_told(files, capsys, monkeypatch, changed, message):

@@ -58,3 +58,33 @@ def test_lda_keeps_to_the_false_alarms_asked_for(scores):
     assert abs(bounded["ID alarm"] - 0.05) < 0.02
     assert bounded["OOD"] < free["OOD"]
     assert bounded["ADV"] > 0.99
+
+
+def test_with_intent_a_residue_needs_an_attacks_shape(scores):
+    """Attacks have an intent of 9; noise has the residue, but an intent of 0."""
+
+    def with_intent(tables, intent):
+        shifted = {}
+        for name, own in tables.items():
+            generator = torch.Generator().manual_seed(7)
+            values = torch.randn(len(own["router"]), generator=generator).double()
+            shifted[name] = own | {"intent": intent + values}
+        return shifted
+
+    benign = with_intent({"white noise": table(800, 5, 0.0, 9.0, 9.0)}, 0.0)
+    four = replace(
+        scores,
+        id=with_intent({"id": scores.id}, 0.0)["id"],
+        ood=with_intent(scores.ood, 0.0),
+        adv=with_intent(scores.adv, 9.0),
+        benign=benign,
+        changed=torch.randn(800, generator=torch.Generator().manual_seed(8)).double(),
+    )
+    rates = evaluate(four, Rule(("gate", "twin"), "router", "alarm", intent="intent"), halvings=5)
+    assert rates["noisy>ADV"] == pytest.approx(0.05, abs=0.02)
+    assert rates["NOISY"] == pytest.approx(0.95, abs=0.02)
+    assert rates["ADV"] > 0.99
+    assert rates["ADV>NOISY"] < 0.01
+    without = evaluate(four, Rule(("gate", "twin"), "router", "alarm"), halvings=5)
+    assert without["noisy>ADV"] > 0.99
+    assert without["NOISY"] == 0
