@@ -41,19 +41,19 @@ class LayerGradient:
         if clean is not self._clean:
             self._clean, self._answers, self._first = clean, None, None
         if inputs is not clean:
-            return self._gradient(inputs)
+            return self._gradient(inputs, clean)
         if self._first is None:
-            self._first = self._gradient(inputs)
+            self._first = self._gradient(inputs, clean)
         return self._first
 
-    def _gradient(self, inputs: Tensor) -> Tensor:
+    def _gradient(self, inputs: Tensor, clean: Tensor) -> Tensor:
         with torch.inference_mode(False), as_found_with_gradients(self.model):
             leaf = inputs.clone().requires_grad_()
             logits = self._logits(leaf)
-            if inputs is self._clean:
+            if inputs is clean:
                 self._answers = logits.argmax(dim=1).detach()
             elif self._answers is None:
-                self._answers = self._logits(self._clean.clone()).argmax(dim=1).detach()
+                self._answers = self._logits(clean.clone()).argmax(dim=1).detach()
             loss = functional.cross_entropy(logits, self._answers, reduction="sum")
             if not loss.requires_grad:
                 raise RuntimeError(self._refused("its output does not depend on the layer"))

@@ -81,8 +81,9 @@ def residue(
         norm = (change / scale).flatten(1).square().mean(dim=1).sqrt()
         size = norm.clamp_min(1e-30).view(-1, *[1] * (inputs.dim() - 1))
         return inputs + eps * change / size
+    bound = torch.as_tensor(eps).to(inputs)
     moved, width = inputs, 1.0 if steps == 1 else 2.5 / steps
     for _ in range(steps):
         change = moved + width * eps * scale * direction(moved, inputs).sign() - inputs
-        moved = inputs + torch.clamp(change / scale, -eps, eps) * scale
+        moved = inputs + (change / scale).minimum(bound).maximum(-bound) * scale
     return moved
