@@ -23,7 +23,7 @@ DETECTORS = {
     "Viyog": Viyog,
     "ViyogTV": ViyogTV,
     "ViyogResidue": ViyogResidue,
-    "ViyogIntent": partial(ViyogIntent, eps=(4 / 255,), sample_size=24),
+    "ViyogIntent": partial(ViyogIntent, residues="filters", eps=(4 / 255,), sample_size=24),
 }
 TOLERANCE = 1e-4
 

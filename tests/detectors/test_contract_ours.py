@@ -85,11 +85,15 @@ class TestViyogIntent(Ours):
 
     @pytest.fixture
     def detector(self):
-        return ViyogIntent(build(SmallNet), eps=(4 / 255,), input_range=1.0, sample_size=40)
+        return ViyogIntent(
+            build(SmallNet), residues="filters", eps=(4 / 255,), input_range=1.0, sample_size=40
+        )
 
     def without_model(self, detector):
         conv = detector.model.stem.conv
-        return ViyogIntent(None, layer=conv, eps=(4 / 255,), input_range=1.0, sample_size=40)
+        return ViyogIntent(
+            None, layer=conv, residues="filters", eps=(4 / 255,), input_range=1.0, sample_size=40
+        )
 
     def anomaly(self, x: Tensor) -> Tensor:
         """A residue that came back through the layer's own filters."""

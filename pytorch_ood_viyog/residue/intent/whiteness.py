@@ -100,7 +100,7 @@ def _at(places: Tensor, rows: Tensor) -> Tensor:
     count = rows.shape[1]
     first = torch.arange(0, len(rows) * count, count, device=rows.device)
     chosen = (places + first[:, None]).flatten()
-    return rows.flatten(0, 1).index_select(0, chosen).reshape(len(rows), -1, rows.shape[2])
+    return rows.flatten(0, 1).index_select(0, chosen).reshape(*places.shape, rows.shape[2])
 
 
 def _correlations(weighted: Tensor, kinds: list[list[int]]) -> list[Tensor]:
