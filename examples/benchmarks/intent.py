@@ -31,6 +31,7 @@ def _arguments() -> argparse.Namespace:
     add("--ood", nargs="+", default=[], metavar="NAME=PATH", help="its OOD images, likewise")
     add("--residues", nargs="+", choices=_RESIDUES, default=_RESIDUES, help="default: both")
     add("--n", type=int, default=150, help="images of each kind, default: 150")
+    add("--sample-size", type=int, default=256, help="images to simulate on, default: 256")
     add("--cache", type=Path, default=Path(".cache"), help="default: .cache")
     add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     add("--fresh", action="store_true", help="use no stored scores")
@@ -39,8 +40,10 @@ def _arguments() -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace, name: str, parts: Parts) -> None:
     for residues in arguments.residues:
-        found = load_scores(name, parts, residues, arguments.cache, arguments.fresh)
+        size, cache = arguments.sample_size, arguments.cache
+        found = load_scores(name, parts, residues, size, cache, arguments.fresh)
         table = pandas.DataFrame(rows(name, residues, *found))
+        table["sample_size"] = size
         path = arguments.out / "intent.csv"
         if path.exists():
             known = pandas.read_csv(path)

@@ -42,11 +42,10 @@ def _area_rows(scores: Scores) -> list[Row]:
     found = []
     for detector in (RESIDUE, INTENT, JOINED):
         own = scores[detector]
-        clean = {name: x for name, x in own.items() if name.count("/") == 1}
-        ood = cat([x for name, x in clean.items() if name.startswith("ood/")])
-        changed = {n: x for n, x in clean.items() if n.startswith("benign/")}
+        ood = cat([x for name, x in own.items() if _kind(name) == "OOD"])
+        changed = {name: x for name, x in own.items() if name.startswith("benign/")}
         negatives = {"id": own["id"], "ood": ood} | changed
-        for attack, positives in clean.items():
+        for attack, positives in own.items():
             if not attack.startswith("adv/"):
                 continue
             for name, values in negatives.items():
@@ -212,6 +211,14 @@ def report(table: DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _kind(images: str) -> str:
+    """What images are, for people to read; OOD sets are one kind."""
+    first, _, rest = str(images).partition("/")
+    if first == "ood":
+        return f"OOD, {rest.partition('/')[2]}" if "/" in rest else "OOD"
+    return {"id": "ID", "benign": f"ID, {rest}", "adv": f"ADV, {rest}"}.get(first, str(images))
+
+
 def _by_config(table: DataFrame) -> dict[str, DataFrame]:
     return {str(name): own for name, own in table.groupby("config", sort=False)}
 
@@ -238,21 +245,17 @@ def _cell(target: Target, value: Value | None) -> str:
 
 def _share_table(table: DataFrame) -> str:
     configs = _by_config(table)
-    own = table[table["measure"] == "called ADV"]
-    kinds = own["of"].str.replace(r"ood/[^/]*(/?)", r"OOD\1", regex=True)
     lines = [["images", *configs]]
-    for kind in kinds.unique():
+    for kind in table[table["measure"] == "called ADV"]["of"].map(_kind).unique():
         cells = []
-        for of_config in configs.values():
-            shares = {}
-            for measure in ("called ADV", "alarms"):
-                part = of_config[of_config["measure"] == measure]
-                same = part["of"].str.replace(r"ood/[^/]*(/?)", r"OOD\1", regex=True) == kind
-                shares[measure] = part[same]["value"].mean()
-            known = pandas.notna(shares["alarms"])
-            text = "{called ADV:.2f} ({alarms:.2f})".format(**shares) if known else ""
-            cells.append(text)
-        lines.append([kind.replace("adv/", "ADV, ").replace("/white", ", white"), *cells])
+        for own in configs.values():
+            same = own[own["of"].map(_kind) == kind]
+            called, alarms = (
+                same[same["measure"] == measure]["value"].mean()
+                for measure in ("called ADV", "alarms")
+            )
+            cells.append("" if pandas.isna(called) else f"{called:.2f} ({alarms:.2f})")
+        lines.append([kind, *cells])
     return markdown(lines)
 
 
@@ -279,4 +282,8 @@ def _score_table(table: DataFrame) -> str:
     for name in (RESIDUE, INTENT):
         seconds = [own[own["of"] == f"fit {name}"]["value"].sum() for own in configs.values()]
         lines.append([f"fit of {name}, s", *(f"{value:.0f}" for value in seconds)])
+    sizes = [f"{own['sample_size'].iloc[0]:.0f}" for own in configs.values()]
+    lines.append(["ID images simulated on, at most", *sizes])
+    counts = [own[own["of"] == "id"]["n"].iloc[0] for own in configs.values()]
+    lines.append(["ID images measured on", *(f"{count:.0f}" for count in counts)])
     return markdown(lines)

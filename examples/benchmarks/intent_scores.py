@@ -123,29 +123,31 @@ def pretrained_parts(images: str, ood: dict[str, str], cache: Path, n: int) -> P
 
 
 def load_scores(
-    name: str, parts: Parts, residues: str, cache: Path, fresh: bool
+    name: str, parts: Parts, residues: str, sample_size: int, cache: Path, fresh: bool
 ) -> tuple[Scores, dict[str, float]]:
     """
     :param name: of the configuration
     :param parts: its images and classifier
     :param residues: what shapes the simulated attacks
+    :param sample_size: ID images that these and benign changes are simulated on
     :param cache: cache folder
     :param fresh: score anew even if the cache holds the scores
     :return: scores, and seconds of CPU time: ``fit``, ``predict`` of each detector
     """
     own = Path(__file__).read_text(encoding="utf-8")
-    digest = hashlib.sha256(f"{source_hash()} {own} {residues}".encode())
+    digest = hashlib.sha256(f"{source_hash()} {own} {residues} {sample_size}".encode())
     for group, x in parts.groups().items():
         digest.update(f"{group} {tuple(x.shape)} {x.double().sum():.6f}".encode())
     path = cache / "intent" / f"{name}-{residues}.pt"
-    return stored(path, digest.hexdigest(), fresh, lambda: _computed(parts, residues))
+    return stored(path, digest.hexdigest(), fresh, lambda: _computed(parts, residues, sample_size))
 
 
-def _computed(parts: Parts, residues: str) -> tuple[Scores, dict[str, float]]:
+def _computed(parts: Parts, residues: str, sample_size: int) -> tuple[Scores, dict[str, float]]:
     start = time.process_time()
     residue = ViyogResidue(parts.model).fit(parts.fit.split(parts.batch))
     fitted = time.process_time()
-    intent = ViyogIntent(parts.model, residues=residues).fit(parts.fit.split(parts.batch))
+    intent = ViyogIntent(parts.model, residues=residues, sample_size=sample_size)
+    intent.fit(parts.fit.split(parts.batch))
     times = {f"fit {RESIDUE}": fitted - start, f"fit {INTENT}": time.process_time() - fitted}
     detectors = {RESIDUE: residue, ALARM: ResidueAlarm(residue), INTENT: intent}
     pipeline = SharedForward(parts.model, detectors)

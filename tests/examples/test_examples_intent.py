@@ -42,7 +42,8 @@ def rows():
     scores["joined"]["adv/cw"] = normal(400, 60)  # what joining must not cost
     times = {"fit ViyogResidue": 1.0, "fit ViyogIntent": 5.0}
     times |= {"predict ViyogResidue": 2.0, "predict ViyogIntent": 3.0}
-    return pandas.DataFrame(report.rows("gtsrb-3x3", "gradients", scores, times))
+    found = report.rows("gtsrb-3x3", "gradients", scores, times)
+    return pandas.DataFrame(found).assign(sample_size=256)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,9 @@ def test_the_report_marks_what_is_missed(rows):
     text = report.report(rows)
     assert "| 8/255 called ADV ≥ .90 | 1.000 | 1 of 1 |" in text
     assert "| predict, times ViyogResidue's ≤ 1.15 | **1.500** | 0 of 1 |" in text
-    assert "| OOD/, white noise 2/255 |" not in text
+    assert "| ID, white noise 8/255 | 0.0" in text
+    assert "| OOD, white noise 2/255 | 1.00 (1.00) |" in text
+    assert "| white noise 8/255 | 0.8" in text  # T4
     assert "| fit of ViyogIntent, s | 5 |" in text
 
 
