@@ -78,7 +78,8 @@ def quantile(values: Tensor, fraction: float) -> Tensor:
 def _groups(values: Tensor, size: int) -> Tensor:
     """Groups of positions, the first after the first of each part: :math:`B, R, size, P/size`."""
     count = values.shape[2] // size
-    return values.narrow(2, 0, count * size).unflatten(2, (size, count))
+    whole = values.narrow(2, 0, count * size)
+    return whole.reshape(*values.shape[:2], size, count)
 
 
 def _medians_of_three(values: Tensor) -> Tensor:

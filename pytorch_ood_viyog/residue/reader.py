@@ -86,6 +86,12 @@ class Reader:
         read = min(len(self.window), len(self.local))
         return slice(read + len(self.window), 2 * read + len(self.window))
 
+    @property
+    def window_medians(self) -> slice:
+        """Where the medians of the directions in a window stand among the features."""
+        start = self.local_medians.stop
+        return slice(start, start + len(self.window))
+
     def from_maps(self, maps: Tensor, windows: Windows) -> Responses:
         """
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
@@ -168,6 +174,28 @@ class Reader:
         :param generator: source of the signs
         :return: responses, without offset
         """
+        signs = self.random_signs(geometry, windows, counts, samples, scale, generator)
+        return self._linear(geometry, signs, windows)
+
+    def random_signs(
+        self,
+        geometry: Geometry,
+        windows: Windows,
+        counts: tuple[int, ...],
+        samples: int,
+        scale: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """
+        :param geometry: grid of the layer
+        :param windows: where the residue is read
+        :param counts: number of windows along each axis
+        :param samples: number of samples
+        :param scale: dynamic range of each input channel
+        :param generator: source of the signs
+        :return: the residue of :meth:`white_noise` on the part of the layer's input that the
+            windows see
+        """
         kernel = self.window_kernel
         stride = windows.input_stride(geometry)
         sizes = [
@@ -177,7 +205,17 @@ class Reader:
         amplitude = scale.float().view(-1, *[1] * len(sizes))
         shape = (samples, kernel.shape[1], *sizes)
         signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-        return self._linear(geometry, precise(signs * amplitude), windows)
+        return precise(signs * amplitude)
+
+    def of_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Tensor:
+        """
+        :param geometry: grid of the layer
+        :param residue: what is added to the part of the layer's input that the windows see
+        :param windows: where it is read
+        :return: what it adds to the responses in windows, with their spatial axes
+        """
+        stride = windows.input_stride(geometry)
+        return convolve_differences(residue, self.window_kernel, stride, (1,) * len(stride))
 
     def features(self, responses: Responses) -> Tensor:
         """
