@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...fitting.fitted import Statistics
 from ...layer.linear.effective_convolution import Geometry
+from ..conclusion import in_own_order
 from ..contrast import fisher_contrast
 from ..evidence import Settings, arsinh, hypotheses, log_odds, reader_of
 from ..hypotheses import shrunk_whitening
@@ -41,7 +42,7 @@ def conclude_local(
     windows, reader = Windows.of(geometry, shape), reader_of(state)
     generator = torch.Generator().manual_seed(settings.seed)
     regions, groups = None, []
-    maps = statistics["sample"]
+    maps = in_own_order(statistics["sample"])
     parts = confined_residues(reader, geometry, windows, maps, state["scale"], generator)
     for clean, whole, confined in parts:
         if regions is None:

@@ -91,7 +91,7 @@ def _bands(around: Tensor) -> Tensor:
     size = min(_BAND, around.shape[1])
     groups = around.shape[1] // size
     energies = around[:, : groups * size].square().clamp_max(_LARGEST)
-    return energies.reshape(len(around), groups, size, *around.shape[2:]).mean(dim=2)
+    return energies.reshape(around.shape[0], groups, size, *around.shape[2:]).mean(dim=2)
 
 
 def floor_map(reading: Reading, reader: Reader, means: Tensor) -> Tensor:
