@@ -7,13 +7,15 @@ What the detectors cost: time and memory of predict and fit beside the model's o
 All jobs of a model run in turn, again and again, so that a noisy machine slows all of them alike;
 with --clock cpu and one thread, the time that other programs take does not count. Times are
 medians with quartiles; ratios are medians over the rounds, of two jobs in the same round.
-Weights are random, which changes no time. Results go to Markdown and CSV files.
+Weights are random, which changes no time. Results go to Markdown and CSV files; those of some of
+the models (--models) to files of their own.
 """
 
 import argparse
 import csv
 import platform
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,6 +54,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ViT-B/16": (torchvision.models.vit_b_16, 224),
     "ResNet-18 (3x3 stem)": (small_resnet, 32),
 }
+# batch sizes by the size of the images: small networks are used with large batches
+BATCHES = {224: (16, 1), 32: (256, 64, 16, 1)}
 
 
 @dataclass(frozen=True)
@@ -252,9 +256,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    names, batches, fit_images, rounds = options.models, (16, 1), 256, options.rounds
+    names, batches, fit_images, rounds = options.models, BATCHES, 256, options.rounds
     if options.quick:
-        names, batches, fit_images, rounds = ["ResNet-18 (3x3 stem)"], (2, 1), 8, 2
+        names, batches, fit_images, rounds = ["ResNet-18 (3x3 stem)"], {32: (2, 1)}, 8, 2
     options.out.mkdir(parents=True, exist_ok=True)
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
         rows: list[Row] = []
@@ -265,13 +269,19 @@ def main() -> None:
         print("\n".join(report), flush=True)
         for name in names:
             bench = Bench(*MODELS[name], device, fit_images, clock)
-            parts = [bench.rows(name, batch, rounds) for batch in batches]
+            parts = [bench.rows(name, batch, rounds) for batch in batches[bench.size]]
             section = [line for part in parts for line in table(part)]
             section += bench.fit_table()
             print("\n".join(section), flush=True)
             report += section
             rows += [row for part in parts for row in part]
-            save(options.out / f"speed_{device}", report, rows)
+            save(options.out / file_name(device, options.models), report, rows)
+
+
+def file_name(device: str, names: list[str]) -> str:
+    """Of some models, it names them, so that the results of all are not lost."""
+    some = [] if names == list(MODELS) else names
+    return "_".join(["speed", device, *(re.sub(r"\W+", "-", name).strip("-") for name in some)])
 
 
 def save(path: Path, report: list[str], rows: list[Row]) -> None:

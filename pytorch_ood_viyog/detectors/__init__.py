@@ -7,6 +7,7 @@ from .base import FirstLayerDetector
 from .intent import ViyogIntent
 from .residue import ViyogResidue
 from .residue_alarm import ResidueAlarm
+from .residue_local import ViyogResidueLocal
 from .residue_outlier import ResidueOutlier
 from .tv import ViyogTV
 from .viyog import Viyog
@@ -18,5 +19,6 @@ __all__ = [
     "Viyog",
     "ViyogIntent",
     "ViyogResidue",
+    "ViyogResidueLocal",
     "ViyogTV",
 ]

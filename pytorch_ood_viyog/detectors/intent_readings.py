@@ -14,6 +14,7 @@ from ..layer.linear.effective_convolution import EffectiveConvolution
 from ..layer.linear.plain_convolution import exact_maps
 from ..residue.evidence import hypotheses
 from ..residue.intent.evidence import four_ways, intent_features, intent_score, units_of
+from ..residue.intent.layer_gradient import LayerGradient
 from ..residue.intent.random_changes import randomly_changed
 from ..residue.intent.ratio import fit_ratio
 from ..residue.intent.sample import layer_inputs, least_values
@@ -21,7 +22,6 @@ from ..residue.intent.shapes import Direction, filter_shaped
 from ..residue.intent.simulation import simulate
 from ..residue.reader import Reading
 from ..residue.statistics import convolution_of
-from .intent_gradient import LayerGradient
 from .residue_readings import ResidueReadings
 
 __all__ = ["INTENT_SHAPES", "IntentReadings", "Shaping", "checked_shaping"]

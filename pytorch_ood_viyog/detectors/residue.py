@@ -238,7 +238,10 @@ class ViyogResidue(IntentReadings):
         return bare
 
     def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
-        scores = score(reading.features, state, self._settings)
+        scores = self._residue_score(reading, state)
         if self.intent is None:
             return scores
         return joined(scores, intent_score(reading, state), state)
+
+    def _residue_score(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
+        return score(reading.features, state, self._settings)

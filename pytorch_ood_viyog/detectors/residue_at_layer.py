@@ -63,7 +63,13 @@ class ResidueAtLayer(FirstLayerDetector):
         with without_autocast(maps.device):
             reader = reader_of(state)
             responses = reader.from_maps(packed, windows)
-            return Reading(responses, windows, shape, reader.features(responses))
+            features = reader.features(responses)
+
+        def read_local() -> Tensor:
+            with without_autocast(maps.device):
+                return reader.local_from_maps(packed, windows)
+
+        return Reading(responses, windows, shape, features, read_local)
 
     def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
         """Read once for all that read the same: the reading is nearly all of the work."""
@@ -96,8 +102,15 @@ class ResidueAtLayer(FirstLayerDetector):
             return None
         with without_autocast(field.device):
             reader = reader_of(state)
-            responses = reader.from_input(geometry, precise(field), windows)
-            return Reading(responses, windows, shape, reader.features(responses))
+            seen = precise(field)
+            responses = reader.from_input(geometry, seen, windows)
+            features = reader.features(responses)
+
+        def read_local() -> Tensor:
+            with without_autocast(seen.device):
+                return reader.local_from_input(geometry, seen, windows)
+
+        return Reading(responses, windows, shape, features, read_local)
 
     def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
         """Equal for detectors of equal directions, whose readings are the same."""

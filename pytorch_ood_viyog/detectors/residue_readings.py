@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..layer.checks import check_count, check_finite, check_maps, check_number
 from ..layer.first_layer import LayerCall
-from ..residue.evidence import Settings, noise_floor
+from ..residue.evidence import Settings, noise_floor, reader_of
+from ..residue.local import floor_map
 from ..residue.reader import Reading
 from .residue_at_layer import ResidueAtLayer
 
@@ -137,6 +138,40 @@ class ResidueReadings(ResidueAtLayer):
         :raises ValueError: as :meth:`predict_features`
         """
         return noise_floor(self._maps_features(maps), self._require_state())
+
+    @torch.no_grad()
+    def residue_map(self, x: Tensor) -> Tensor:
+        """
+        Local noise floor: the strength of a residue in each of 8 × 8 overlapping regions, fewer
+        on maps of less than 16 positions along an axis, see
+        :func:`~pytorch_ood_viyog.residue.local.regions.floor_map`. Cell :math:`i` of :math:`H'`
+        stands for the part from :math:`i / H'` to :math:`(i + 1) / H'` of the image and sees
+        half a cell more on each side. Texture that is rougher than the median ID position counts
+        as a residue.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: strengths of shape :math:`B \\times *H'`, one axis for each of the input's, as
+            fractions of the input's dynamic range, like ``eps``
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._read_at_layer(
+            x, lambda call, state: self._floor_map(self._read_call(call, state), state)
+        )
+
+    def residue_map_features(self, maps: Tensor) -> Tensor:
+        """
+        :param maps: first-layer feature maps, as for :meth:`predict_features`
+        :return: what :meth:`residue_map` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict_features`
+        """
+        return self._read_from_maps(maps, self._floor_map)
+
+    @staticmethod
+    def _floor_map(reading: Reading, state: dict[str, Tensor]) -> Tensor:
+        return floor_map(reading, reader_of(state), state["means"])
 
     @torch.no_grad()
     def _input_features(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ scores. Imports no other room.
 from .bootstrap import metrics_with_intervals
 from .metrics import ViyogMetrics, viyog_metrics
 from .plotting import plot_auroc, plot_layer_scan, plot_scores
+from .residue_plot import plot_residue_map
 from .rows import mean_auroc, pivot
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "pivot",
     "plot_auroc",
     "plot_layer_scan",
+    "plot_residue_map",
     "plot_scores",
     "viyog_metrics",
 ]

@@ -14,7 +14,7 @@ from .reader import Reader, fit_reader
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
-__all__ = ["conclude"]
+__all__ = ["conclude", "in_own_order"]
 
 # strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
 _BEYOND = (4, 8, 16)
@@ -38,7 +38,7 @@ def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
     conv = convolution_of(statistics)
     windows = Windows.of(conv.geometry, tuple(statistics["shape"].tolist()))
     scale = dynamic_range(conv, statistics, settings.input_range)
-    sample = _in_own_order(statistics["sample"])
+    sample = in_own_order(statistics["sample"])
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
     groups = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
     known = {"scale": scale, "geometry": statistics["geometry"]}
@@ -57,8 +57,12 @@ def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
     }
 
 
-def _in_own_order(maps: Tensor) -> Tensor:
-    """By energy, so that the order they were drawn in does not deal out the residues' signs."""
+def in_own_order(maps: Tensor) -> Tensor:
+    """
+    :param maps: packed maps of samples
+    :return: ordered by energy, so that the order they were drawn in does not deal out the signs
+        of residues
+    """
     energies = [m.double().flatten(1).square().sum(dim=1) for m in torch.split(maps, _CHUNK)]
     return maps[torch.cat(energies).argsort(stable=True)]
 

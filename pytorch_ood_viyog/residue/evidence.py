@@ -10,7 +10,16 @@ from torch import Tensor
 from .hypotheses import log_likelihoods
 from .reader import Reader
 
-__all__ = ["Settings", "evidence", "hypotheses", "noise_floor", "reader_of", "score"]
+__all__ = [
+    "Settings",
+    "arsinh",
+    "evidence",
+    "hypotheses",
+    "log_odds",
+    "noise_floor",
+    "reader_of",
+    "score",
+]
 
 # median of the square of a standard normal variable
 _NORMAL_MEDIAN = 0.4549
@@ -76,7 +85,21 @@ def evidence(likelihoods: Tensor) -> Tensor:
     :return: log-odds of ADV against ID or OOD, beyond one or two on a logarithmic scale:
         :math:`\\mathrm{arsinh}` of them, shape :math:`B`
     """
-    odds = likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    return arsinh(log_odds(likelihoods))
+
+
+def log_odds(likelihoods: Tensor) -> Tensor:
+    """
+    :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
+    :return: log-odds of ADV against ID or OOD, shape :math:`B`
+    """
+    return likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+
+
+def arsinh(odds: Tensor) -> Tensor:
+    """
+    :param odds: log-odds
+    :return: :math:`\\mathrm{arsinh}` of them, spelled out: ONNX Runtime has none of float64
+    """
     size = odds.abs()
-    # arsinh, spelled out: ONNX Runtime has no asinh of float64
     return odds.sign() * (size + (odds.square() + 1).sqrt()).log()

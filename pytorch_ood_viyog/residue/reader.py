@@ -3,6 +3,7 @@ How ViyogResidue reads a perturbation: quiet directions at a position and in its
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,8 @@ _VECTORS, _FEWEST = 65536, 8
 _CHUNK = 8
 
 
-#: responses of the local directions and of those in a window, :math:`B \\times R \\times P` each
+#: responses of the local directions, thinned out, and of those in a window,
+#: :math:`B \\times R \\times P` each
 Responses = tuple[Tensor, Tensor]
 
 
@@ -42,12 +44,18 @@ class Reading:
     shape: tuple[int, ...]
     #: robust summaries over space, :math:`B \\times F`
     features: Tensor
+    #: gives the local responses at all positions
+    read_local: Callable[[], Tensor]
+
+    def around(self) -> Tensor:
+        """:return: responses in windows, with their spatial axes"""
+        around = self.responses[1]
+        return around.reshape(*around.shape[:2], *self.windows.count_of(self.shape))
 
     def at_windows(self) -> Responses:
         """:return: responses where windows are, with their spatial axes"""
-        local, around = self.responses
         counts = self.windows.count_of(self.shape)
-        return self.windows.centres(local, counts), around.reshape(*around.shape[:2], *counts)
+        return self.windows.centres(self.read_local(), counts), self.around()
 
 
 @dataclass(frozen=True)
@@ -78,21 +86,38 @@ class Reader:
         read = min(len(self.window), len(self.local))
         return slice(read + len(self.window), 2 * read + len(self.window))
 
+    @property
+    def window_medians(self) -> slice:
+        """Where the medians of the directions in a window stand among the features."""
+        start = self.local_medians.stop
+        return slice(start, start + len(self.window))
+
     def from_maps(self, maps: Tensor, windows: Windows) -> Responses:
         """
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
         :param windows: where they are read
         :return: responses :math:`z`
         """
+        local = self._local_of(maps)
+        quiet = local[:, : self.window.shape[1]]
+        weights = self.window.to(local).flatten(2).unbind(dim=2)
+        parts = zip(weights, windows.neighbours(quiet), strict=True)
+        around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
+        return windows.thinned(windows.positions(local)).flatten(2), around.sum(dim=0)
+
+    def local_from_maps(self, maps: Tensor, windows: Windows) -> Tensor:
+        """
+        :param maps: packed feature maps, :math:`B \\times C \\times *S`
+        :param windows: where they are read
+        :return: responses of the local directions at all positions that are read one by one
+        """
+        return windows.positions(self._local_of(maps)).flatten(2)
+
+    def _local_of(self, maps: Tensor) -> Tensor:
         # directions of little gain have large weights, which float32 would not cancel
         exact = accumulator_dtype(maps.device)
         centred = maps.to(exact) - self.mean.to(exact).view(-1, *[1] * (maps.dim() - 2))
-        local = torch.einsum("mc,bc...->bm...", self.local.to(exact), centred)
-        quiet = local[:, : self.window.shape[1]]
-        weights = self.window.to(exact).flatten(2).unbind(dim=2)
-        parts = zip(weights, windows.neighbours(quiet), strict=True)
-        around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
-        return windows.positions(local).flatten(2), around.sum(dim=0)
+        return torch.einsum("mc,bc...->bm...", self.local.to(exact), centred)
 
     def from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         """
@@ -107,11 +132,24 @@ class Reader:
             around + self.window_offset.to(field.dtype)[:, None],
         )
 
+    def local_from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Tensor:
+        """
+        :param geometry: grid of the layer
+        :param field: the part of the layer's input that the windows see
+        :param windows: where it is read
+        :return: responses of the local directions at all positions that are read one by one
+        """
+        own = windows.positions_field(geometry, field)
+        stride = windows.input_stride(geometry)
+        local = convolve_differences(own, self.local_kernel, stride, geometry.dilation)
+        return local.flatten(2) + self.local_offset.to(field.dtype)[:, None]
+
     def _linear(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         stride = windows.input_stride(geometry)
         own = windows.positions_field(geometry, field)
         undilated = (1,) * len(stride)
-        local = convolve_differences(own, self.local_kernel, stride, geometry.dilation)
+        sparse = tuple(a * b for a, b in zip(stride, windows.spread, strict=True))
+        local = convolve_differences(own, self.local_kernel, sparse, geometry.dilation)
         around = convolve_differences(field, self.window_kernel, stride, undilated)
         return local.flatten(2), around.flatten(2)
 
@@ -136,6 +174,28 @@ class Reader:
         :param generator: source of the signs
         :return: responses, without offset
         """
+        signs = self.random_signs(geometry, windows, counts, samples, scale, generator)
+        return self._linear(geometry, signs, windows)
+
+    def random_signs(
+        self,
+        geometry: Geometry,
+        windows: Windows,
+        counts: tuple[int, ...],
+        samples: int,
+        scale: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """
+        :param geometry: grid of the layer
+        :param windows: where the residue is read
+        :param counts: number of windows along each axis
+        :param samples: number of samples
+        :param scale: dynamic range of each input channel
+        :param generator: source of the signs
+        :return: the residue of :meth:`white_noise` on the part of the layer's input that the
+            windows see
+        """
         kernel = self.window_kernel
         stride = windows.input_stride(geometry)
         sizes = [
@@ -145,7 +205,17 @@ class Reader:
         amplitude = scale.float().view(-1, *[1] * len(sizes))
         shape = (samples, kernel.shape[1], *sizes)
         signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-        return self._linear(geometry, precise(signs * amplitude), windows)
+        return precise(signs * amplitude)
+
+    def of_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Tensor:
+        """
+        :param geometry: grid of the layer
+        :param residue: what is added to the part of the layer's input that the windows see
+        :param windows: where it is read
+        :return: what it adds to the responses in windows, with their spatial axes
+        """
+        stride = windows.input_stride(geometry)
+        return convolve_differences(residue, self.window_kernel, stride, (1,) * len(stride))
 
     def features(self, responses: Responses) -> Tensor:
         """

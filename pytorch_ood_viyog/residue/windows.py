@@ -16,6 +16,8 @@ __all__ = ["Windows", "extended_kernel"]
 
 # more windows than this tell little more about an image
 _MOST_WINDOWS = 1024
+# more positions outside of windows tell nothing more about it
+_MOST_POSITIONS = 256
 
 
 def extended_kernel(geometry: Geometry, kernel: Tensor) -> Tensor:
@@ -46,7 +48,8 @@ def extended_kernel(geometry: Geometry, kernel: Tensor) -> Tensor:
 class Windows:
     """
     Where features are read: windows of three positions along each axis, away from the border
-    where padding shows, and on large maps only every ``steps``-th of them.
+    where padding shows, and on large maps only every ``steps``-th of them. Of the positions that
+    are read one by one, every ``spread``-th.
 
     The last axis has no steps unless it is the only one, so that windows overlap along it and the
     maps they need can be packed.
@@ -56,6 +59,8 @@ class Windows:
     margins: tuple[int, ...]
     #: distance between windows along each axis
     steps: tuple[int, ...]
+    #: distance, in what :meth:`positions` gives, between positions that features are read at
+    spread: tuple[int, ...]
 
     @staticmethod
     def of(geometry: Geometry, shape: tuple[int, ...]) -> "Windows":
@@ -71,7 +76,15 @@ class Windows:
         stepped = max(1, len(shape) - 1)
         step = math.ceil((math.prod(inner) / _MOST_WINDOWS) ** (1 / stepped))
         steps = [step if axis < stepped else 1 for axis in range(len(shape))]
-        return Windows(margins, tuple(steps))
+        sizes = [
+            size if by == 1 else (size - 3) // by + 1
+            for size, by in zip(inner, steps, strict=True)
+        ]
+        dense = [by == 1 for by in steps]
+        thinned = dense if any(dense) else [True] * len(steps)
+        most = (math.prod(sizes) / _MOST_POSITIONS) ** (1 / sum(thinned))
+        spread = [max(1, round(most)) if thin else 1 for thin in thinned]
+        return Windows(margins, tuple(steps), tuple(spread))
 
     def pack(self, maps: Tensor) -> Tensor:
         """
@@ -141,6 +154,15 @@ class Windows:
             if step > 1:
                 packed = packed.movedim(axis, 0)[1:-1:packed_step].movedim(0, axis)
         return packed
+
+    def thinned(self, positions: Tensor) -> Tensor:
+        """
+        :param positions: values at what :meth:`positions` gives, with their spatial axes
+        :return: those of them that features are read at
+        """
+        for axis, by in enumerate(self.spread, 2):
+            positions = positions.movedim(axis, 0)[::by].movedim(0, axis)
+        return positions
 
     def neighbours(self, packed: Tensor) -> Iterator[Tensor]:
         """

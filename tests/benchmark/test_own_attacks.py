@@ -8,6 +8,7 @@ from torch import nn
 
 from pytorch_ood_viyog.benchmark.attacks import (
     ColourShift,
+    ConfinedPGD,
     SmoothPGD,
     Square,
     TargetedPGD,
@@ -23,8 +24,9 @@ ATTACKS = [
     TrainedPatch(steps=5),
     Square(8 / 255, queries=30),
     ColourShift(),
+    ConfinedPGD(8 / 255, steps=5),
 ]
-BOUNDED = [ATTACKS[0], ATTACKS[1], ATTACKS[3]]
+BOUNDED = [ATTACKS[0], ATTACKS[1], ATTACKS[3], ATTACKS[5]]
 names = pytest.mark.parametrize
 
 
@@ -175,3 +177,13 @@ def test_colour_takes_the_smallest_hue_that_changes_the_class_or_nothing():
 @names(("name", "expected"), [("square4", Square(4 / 255)), ("targeted8", TargetedPGD(8 / 255))])
 def test_named(name, expected):
     assert named_attack(name) == expected
+
+
+def test_what_is_confined_changes_one_square_and_all_of_it(model, data):
+    x, y = data
+    changed = (ConfinedPGD(8 / 255, side=0.5, steps=5)(model, x, y) - x).abs().amax(dim=1) > 0
+    for one in changed:
+        rows, columns = (one.any(dim=axis).nonzero().flatten() for axis in (1, 0))
+        square = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert square.shape == (10, 10)
+        assert square.float().mean() > 0.9

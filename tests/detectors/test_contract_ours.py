@@ -13,6 +13,7 @@ from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark.baselines.layer_adaptive import LayerAdaptive
 from pytorch_ood_viyog.detectors.intent import ViyogIntent
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
+from pytorch_ood_viyog.detectors.residue_local import ViyogResidueLocal
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.testing import DetectorContract
 
@@ -116,6 +117,15 @@ class TestViyogResidueOnAnyStem(TestViyogResidue):
         model = build(SmallNet)
         model.stem.conv = StandardisedConv(3, 12, 3, padding=1)
         return ViyogResidue(model, input_range=1.0)
+
+
+class TestViyogResidueLocal(TestViyogResidue):
+    @pytest.fixture
+    def detector(self):
+        return ViyogResidueLocal(build(SmallNet), input_range=1.0)
+
+    def without_model(self, detector):
+        return ViyogResidueLocal(None, layer=detector.model.stem.conv, input_range=1.0)
 
 
 class TestLayerAdaptive(Ours):

@@ -10,9 +10,9 @@ from torch.nn.functional import avg_pool2d
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.deploy import maps_to_scores
 from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent, intent_readings
-from pytorch_ood_viyog.detectors.intent_gradient import LayerGradient
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.residue.intent.evidence import joined
+from pytorch_ood_viyog.residue.intent.layer_gradient import LayerGradient
 
 
 def images(count, seed, size=20):

@@ -6,7 +6,7 @@ rounding to 8 bit, kept batch by batch in a cache. Imports ``layer``.
 from .adapters import FoolboxAttack, TorchattacksAttack
 from .colour import ColourShift
 from .craft import AdversarialExamples, Attack, AttackSize, craft, round_to_8_bit
-from .gradient import SmoothPGD, TargetedPGD, TrainedPatch
+from .gradient import ConfinedPGD, SmoothPGD, TargetedPGD, TrainedPatch
 from .named import ATTACK_NAMES, named_attack
 from .square import Square
 
@@ -16,6 +16,7 @@ __all__ = [
     "Attack",
     "AttackSize",
     "ColourShift",
+    "ConfinedPGD",
     "FoolboxAttack",
     "SmoothPGD",
     "Square",

@@ -1,5 +1,6 @@
 """
-Gradient attacks that foolbox lacks: perturbations that are blurred, or aim at another class.
+Gradient attacks that foolbox lacks: perturbations that are blurred, confined to a part of the
+image, or aim at another class.
 """
 
 import math
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SmoothPGD", "TargetedPGD", "TrainedPatch", "gaussian_blur"]
+__all__ = ["ConfinedPGD", "SmoothPGD", "TargetedPGD", "TrainedPatch", "gaussian_blur"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,38 @@ class TargetedPGD:
         attacked = (x + start).clamp(0, 1)
         for _ in range(self.steps):
             moved = attacked - step * loss_gradient(model, attacked, target).sign()
+            attacked = (x + (moved - x).clamp(-self.epsilon, self.epsilon)).clamp(0, 1)
+        return attacked
+
+
+@dataclass(frozen=True)
+class ConfinedPGD:
+    """
+    PGD that changes one square of the image, at a random place, and nothing beside it.
+
+    :param epsilon: largest change of a pixel, for images in [0, 1]
+    :param side: side of the square, as a share of the image's shorter side: 0.5 for a quarter of
+        a square image
+    :param steps: gradient steps
+    """
+
+    epsilon: float
+    side: float = 0.5
+    steps: int = 20
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """
+        :param model: classifier in evaluation mode
+        :param x: images (B, C, H, W) in [0, 1]
+        :param y: labels (B,)
+        :return: perturbed images, same shape
+        """
+        inside = _square_mask(x, max(1, round(self.side * min(x.shape[2:]))))
+        step = 2.5 / self.steps * self.epsilon
+        start = (torch.rand(x.shape).to(x) * 2 - 1) * self.epsilon
+        attacked = (x + start * inside).clamp(0, 1)
+        for _ in range(self.steps):
+            moved = attacked + step * loss_gradient(model, attacked, y).sign() * inside
             attacked = (x + (moved - x).clamp(-self.epsilon, self.epsilon)).clamp(0, 1)
         return attacked
 

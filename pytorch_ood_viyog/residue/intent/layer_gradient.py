@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, functional
 
-from ..layer.hooks import PassHooks
-from ..layer.manners import as_found_with_gradients, unwrap
+from ...layer.hooks import PassHooks
+from ...layer.manners import as_found_with_gradients, unwrap
 
 __all__ = ["LayerGradient"]
 

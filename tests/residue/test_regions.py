@@ -1,0 +1,105 @@
+"""Regions of maps: what they cover, and the noise floor in them."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d
+
+from pytorch_ood_viyog import ViyogResidue
+from pytorch_ood_viyog.layer.linear.effective_convolution import Geometry
+from pytorch_ood_viyog.residue.local.regions import Regions, region_features
+from pytorch_ood_viyog.residue.windows import Windows
+
+SHAPES = {
+    "32 px": (nn.Conv2d(3, 8, 3, padding=1), (32, 32), (8, 8)),
+    "224 px": (nn.Conv2d(3, 8, 7, 2, 3), (112, 112), (8, 8)),
+    "patches": (nn.Conv2d(3, 8, 8, 8), (8, 8), (4, 4)),
+    "uneven": (nn.Conv2d(3, 8, 3, padding=1), (40, 6), (8, 3)),
+    "one": (nn.Conv2d(3, 8, 3), (1, 1), (1, 1)),
+    "1-D": (nn.Conv1d(3, 8, 5), (5000,), (8,)),
+    "3-D": (nn.Conv3d(3, 8, 3), (10, 12, 14), (5, 6, 7)),
+}
+shapes = pytest.mark.parametrize(("conv", "shape", "cells"), SHAPES.values(), ids=SHAPES)
+
+
+def regions_of(conv, shape):
+    windows = Windows.of(Geometry.of(conv), shape)
+    return windows, Regions.of(windows, shape, torch.zeros((), dtype=torch.float64))
+
+
+@shapes
+def test_every_region_has_windows_and_means_are_means(conv, shape, cells):
+    windows, regions = regions_of(conv, shape)
+    values = torch.full((2, 3, *windows.count_of(shape)), 2.5, dtype=torch.float64)
+    means = regions.mean(values)
+    assert means.shape == (2, 3, *cells)
+    torch.testing.assert_close(means, torch.full_like(means, 2.5))
+
+
+@shapes
+def test_a_region_lies_where_its_cell_is(conv, shape, cells):
+    windows, regions = regions_of(conv, shape)
+    axes = zip(windows.margins, windows.steps, windows.count_of(shape), strict=True)
+    for (margin, step, count), size, number, shares in zip(
+        axes, shape, cells, regions.shares, strict=True
+    ):
+        centres = margin + 1.5 + step * torch.arange(count).double()
+        distance = (shares @ centres - (torch.arange(number) + 0.5) * size / number).abs()
+        assert distance.max() <= size / number + step
+
+
+def test_features_by_hand():
+    conv, shape, _ = SHAPES["32 px"]
+    windows, regions = regions_of(conv, shape)
+    around = torch.full((1, 8, *windows.count_of(shape)), 3.0, dtype=torch.float64)
+    around[:, 4:] = 5.0
+    found = region_features(around, regions)
+    expected = torch.tensor([9.0, 25.0, 9.0, 25.0]).double().log()
+    torch.testing.assert_close(found[0, :, 3, 4], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    return ViyogResidue(nn.Sequential(nn.Conv2d(3, 16, 3, padding=1))).fit([smooth(60)])
+
+
+def smooth(count):
+    generator = torch.Generator().manual_seed(count)
+    return avg_pool2d(torch.rand(count, 3, 56, 56, generator=generator), 9, 1)[..., :48, :48]
+
+
+def with_noise(x, strength):
+    noisy = x.clone()
+    part = noisy[:, :, :24, :24]
+    part += strength * torch.randn(part.shape, generator=torch.Generator().manual_seed(0))
+    return noisy
+
+
+@pytest.mark.parametrize("levels", [4, 8, 16])
+def test_noise_is_read_where_it_is_in_units_of_the_input(detector, levels):
+    x = smooth(8)
+    low, high = detector.dynamic_range.min(), detector.dynamic_range.max()
+    found = 255 * detector.residue_map(with_noise(x, levels / 255))
+    inside, outside = found[:, :3, :3].mean(), found[:, 5:, 5:].mean()
+    assert levels / high * 0.8 < inside < levels / low * 1.25
+    assert outside < 0.25 * inside
+
+
+def test_maps_say_the_same(detector):
+    x = with_noise(smooth(4), 6 / 255)
+    maps = detector.model(x).detach()
+    torch.testing.assert_close(
+        detector.residue_map_features(maps), detector.residue_map(x), rtol=1e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape", "cells"),
+    [(nn.Conv1d(2, 8, 5), (2, 200), (8,)), (nn.Conv3d(1, 8, 3), (1, 10, 10, 10), (4, 4, 4))],
+)
+def test_as_many_axes_as_the_input(conv, shape, cells):
+    x = torch.rand(30, *shape)
+    found = ViyogResidue(nn.Sequential(conv)).fit([x]).residue_map(x[:2])
+    assert found.shape == (2, *cells)
+    assert found.min() >= 0
