@@ -185,7 +185,7 @@ class Triage(AlarmRule):
         names = [name for name in self.pipeline.unfitted(x) if name != CONFIRM]
         if calibration_loader is not None:
             self._fit_detectors(train_loader, names, progress)
-            self._fit_confirm(train_loader, progress)
+            self._fit_confirm(train_loader, calibration_loader, progress)
             return self._calibrate(calibration_loader, progress)
         warnings.warn(
             "Triage.fit without calibration_loader sets its thresholds on a part of train_loader. "
@@ -193,11 +193,11 @@ class Triage(AlarmRule):
             stacklevel=2,
         )
         if not names:
-            self._fit_confirm(train_loader, progress)
+            self._fit_confirm(train_loader, train_loader, progress)
             return self._calibrate(train_loader, progress)
         part = HeldOut(train_loader, self.held_out, _MOST_HELD_OUT)
         self._fit_detectors(part, names, progress)
-        self._fit_confirm(train_loader, progress)
+        self._fit_confirm(train_loader, part.inputs, progress)
         return self._calibrate(part.inputs, progress)
 
     def predict(self, x: Tensor) -> Tensor:
