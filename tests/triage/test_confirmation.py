@@ -123,3 +123,15 @@ def test_arguments_are_checked():
         Triage(None, ViyogTV(MODEL), confirm=ViyogTV(None))
     with pytest.raises(ValueError, match="confirm_when must be 'alarm' or 'always'"):
         Triage(None, ViyogTV(MODEL), confirm=SecondLook(None), confirm_when="never")
+
+
+def test_the_second_look_is_calibrated_on_new_id_samples():
+    look = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    before = look.fitted
+    judge = Triage(EnergyBased(None), ViyogResidue(MODEL), confirm=look)
+    judge.fit(id_batches(), id_batches(seed=3))
+    assert look.fitted.reference is before.reference, "scores are as they were"
+    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    wanted.calibrate(id_batches(seed=3))
+    assert torch.equal(look.fitted.known.score, wanted.fitted.known.score)
+    assert len(look.fitted.known.score) == sum(len(y) for _, y in id_batches(seed=3))
