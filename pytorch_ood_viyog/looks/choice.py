@@ -28,7 +28,7 @@ class Choice:
     """
     :param purifier: how the residue is taken out
     :param strength: strength for a noise floor of zero
-    :param flips: share of ID answers that changed clearly, the larger of without and with noise
+    :param flips: share of ID answers that changed clearly, the mean of without and with noise
     """
 
     purifier: Purifier
@@ -46,7 +46,7 @@ def chosen(
 ) -> Choice:
     """
     Choose a purifier and its strength from ID data alone: the strongest of which at most
-    ``max_flips`` of the answers to ID samples change clearly, without and with simulated noise.
+    ``max_flips`` of the answers to ID samples change clearly, half of them with simulated noise.
     An answer changes clearly where it is another class and the softmax distance is above 1.
 
     Weak purifiers leave the attacks' answers as they are. Too strong ones move the answers to ID
@@ -97,7 +97,7 @@ def _flips(
         changed = second.argmax(dim=1) != first.argmax(dim=1)
         clearly = changed & (softmax_distance(first, second) > _CLEARLY)
         shares.append(float(clearly.double().mean()))
-    return max(shares)
+    return sum(shares) / len(shares)
 
 
 def _named(purifier: Purifier, x: Tensor) -> tuple[Purifier, ...]:

@@ -21,7 +21,7 @@ __all__ = ["FittedLook"]
 # samples at once
 _CHUNK = 64
 # ID samples that purifiers are tried on
-_JUDGED = 96
+_JUDGED = 128
 # simulated noise that answers must survive, as a fraction of the inputs' range
 _NOISE = 4 / 255
 

@@ -107,7 +107,7 @@ def test_auto_takes_the_strongest_purifier_that_id_answers_survive():
     look = SecondLook(MODEL, max_flips=0.05, sample_size=96).fit([images[:96]])
     choice, strengths = look.choice, choice_module.STRENGTHS
     assert choice.purifier == "nlm"
-    assert clear_flips(look, images[:96]) <= choice.flips <= look.max_flips
+    assert clear_flips(look, images[:96]) / 2 <= choice.flips <= look.max_flips
     for stronger in strengths[: strengths.index(choice.strength)]:
         other = SecondLook(MODEL, purifier="nlm", strength=stronger, max_flips=0.05)
         assert other.fit([images[:96]]).choice.flips > look.max_flips

@@ -1,6 +1,7 @@
 """Triage with a second look: who pays for it, what it changes, what is reported."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -81,7 +82,8 @@ def test_the_verdict_by_hand(confirming):
     router, least, _ = confirming.rule
     residue = surprise(confirming.calibration.scores[router], explained.scores[router])
     odds = -confirming.confirm.compare(MIXED).p_values["lost_odds"].log()
-    adv = alarm & ((explained.scores[router] > least) | (residue + odds > 4.744))
+    both = (residue + odds > 4.744) & (odds >= -math.log(0.1))
+    adv = alarm & ((explained.scores[router] > least) | both)
     wanted = torch.where(adv, -1, torch.where(alarm, 1, 0))
     assert torch.equal(explained.verdicts, wanted)
 
