@@ -97,10 +97,13 @@ class Purification:
     def _purified(self, x: Tensor, purifier: Purifier, strengths: Tensor) -> Tensor:
         if not isinstance(purifier, str):
             return purifier(x)
-        images = self.pixels.images(x)
-        if IMAGE_PURIFIERS[purifier].rounds:
-            self.pixels.check(images)
-        return self.pixels.inputs(purified_images(purifier, images, strengths), x)
+        try:
+            images = self.pixels.images(x)
+            if IMAGE_PURIFIERS[purifier].rounds:
+                self.pixels.check(images)
+            return self.pixels.inputs(purified_images(purifier, images, strengths), x)
+        except ValueError as error:  # the first answer goes with it
+            raise PurifierError(str(error)) from None
 
     def _from_maps(self, x: Tensor, strengths: Tensor) -> Tensor:
         duals = self.duals.to(x.device)

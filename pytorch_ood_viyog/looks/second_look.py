@@ -51,15 +51,21 @@ class SecondLook(LookReadings):
 
     **Purifiers.** ``"nlm"`` (non-local means), ``"bilateral"``, ``"median"`` and ``"jpeg"`` work
     on the input, which must be images; ``"maps"`` removes small responses in quiet directions of
-    the first layer's own maps, for any input, as plain tensor code. ``"auto"`` tries ``"nlm"``,
-    ``"jpeg"`` and ``"maps"`` on the ID sample; no attack is needed, see
-    :func:`~pytorch_ood_viyog.looks.choice.chosen`.
+    the first layer's own maps, for any input, as plain tensor code. ``"auto"`` takes the first of
+    ``"nlm"``, ``"jpeg"`` and ``"maps"`` that ID answers survive, as strong as they survive it; no
+    attack is needed, see :func:`~pytorch_ood_viyog.looks.choice.chosen`.
+
+    **Which answer stands.** The second answer *overrules* the first where it is another class and
+    further away than all but ``max_flips`` of ID samples come, so that at most so many ID answers
+    are lost, see :func:`~pytorch_ood_viyog.looks.comparison.least_overruling`. :meth:`answer`
+    gives what stands; ``compare(x).second`` is the second answer whatever it is.
 
     **Cost.** Two forward passes and the purifier's own work. Where the first answer is known
     already, as in pipelines and :class:`~pytorch_ood_viyog.triage.triage.Triage`, one.
 
-    Fit it to images that the model was not trained on, where there are enough: a model is surer
-    of its training images, and more of its answers to new ones change than ``max_flips``.
+    Fit it to images that the model was not trained on, where there are enough, or
+    :meth:`calibrate` it on some: a model is surer of its training images, and more of its answers
+    to new ones change.
 
     .. rubric:: Examples
 
@@ -67,6 +73,7 @@ class SecondLook(LookReadings):
 
         look = SecondLook(model).fit(train_loader)
         scores = look(images)
+        look.calibrate(calibration_loader)         # ID images that are new to the model
         without_residue = look.answer(images).argmax(dim=1)
         print(look.compare(images))
 
@@ -101,7 +108,8 @@ class SecondLook(LookReadings):
         :param strength: :math:`\\sigma_0` as a fraction of the inputs' range. Default: of those
             that ID answers survive, the one that takes simulated noise out best.
         :param follow: :math:`f`, how much of the measured noise floor is added
-        :param max_flips: share of ID answers that may change, without and with simulated noise
+        :param max_flips: share of ID answers that may change clearly, half of them with simulated
+            noise, and share of ID answers that may be overruled
         :param residue: detector whose noise floor and directions are used, fitted or not; default
             is one of its own
         :param layer: first layer, as for :class:`ViyogResidue`

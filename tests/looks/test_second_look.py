@@ -253,8 +253,11 @@ def test_a_purifier_that_fails_does_not_lose_the_first_answer(purifier, message)
 
 def test_jpeg_names_inputs_outside_of_the_range():
     look = SecondLook(MODEL, purifier="jpeg", pixel_range=(0.0, 1.0)).fit(id_batches())
-    with pytest.raises(ValueError, match=r"JPEG holds values.*pixel_range=\(black, white\)"):
+    message = r"JPEG holds values.*pixel_range=\(black, white\)"
+    with pytest.raises(PurifierError, match=message) as caught:
         look.predict(3 * X)
+    with torch.no_grad():
+        assert torch.equal(caught.value.first, MODEL(3 * X)), "the first answer is not lost"
 
 
 def test_normalised_inputs_get_the_scores_of_images():
