@@ -3,48 +3,81 @@
 .. code-block:: bash
 
     python examples/benchmarks/second_look.py --data DATA_FOLDER
+    python examples/benchmarks/second_look.py --configs efficientnet-lite0 \\
+        --images FOLDER_OR_NPZ --ood NAME=PATH NAME=PATH
 
-Classifiers and attacks are those of ``separation.py``, and PGD with a smooth perturbation. Every
-step is stored when it is done; an interrupted run goes on where it stopped. Writes
-``second_look.csv`` (every number) and ``second_look.md`` (the targets and what was reached).
+Classifiers and attacks are those of ``separation.py`` and ``pretrained.py``, and PGD with a smooth
+perturbation. Every step is stored when it is done; an interrupted run goes on where it stopped.
+Writes ``second_look.csv`` (every number) and ``second_look.md`` (the targets and what was
+reached); rows of configurations that are not run now stay.
 """
 
 import argparse
 from pathlib import Path
 
 import pandas
+from photographs import read_images, split_photographs
 from prepare import BENCHMARK, CONFIGS
-from second_look_report import report, rows
-from second_look_scores import load_answers, load_small
+from second_look_images import Material, pretrained_material, small_material
+from second_look_report import report
+from second_look_rows import rows
+from second_look_scores import load_answers
+
+from pytorch_ood_viyog.benchmark.model_names import named_model
+
+PRETRAINED = "efficientnet-lite0"
+SIZE, FIT, ATTACKED = 224, 150, 100
+
+
+def material(name: str, options: argparse.Namespace) -> Material:
+    """:return: model and images of a configuration"""
+    if name != PRETRAINED:
+        return small_material(name, options.data, options.cache, options.n)
+    photographs = split_photographs(read_images(options.images, SIZE), FIT, ATTACKED)
+    pairs = (pair.partition("=") for pair in options.ood)
+    ood = {each: read_images(path, SIZE) for each, _, path in pairs}
+    model = named_model(name)
+    return pretrained_material(name, model, photographs, ood, options.cache, options.n)
+
+
+def arguments() -> argparse.Namespace:
+    """:return: the command line"""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of the .npz files")
+    add("--images", help=f"ID images of {PRETRAINED}: folder, .npz file or FILE.npz:NAME")
+    add("--ood", nargs="+", default=[], metavar="NAME=PATH", help="its OOD images, likewise")
+    add("--cache", type=Path, default=Path(".cache"), help="default: .cache")
+    add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
+    add("--configs", nargs="+", choices=[*CONFIGS, PRETRAINED], default=BENCHMARK)
+    add("--n", type=int, default=60, help="images of each attack, default: 60")
+    add("--less", action="store_true", help="no baselines, triage confirms on alarm only")
+    add("--fresh", action="store_true", help="use no stored scores")
+    options = parser.parse_args()
+    if options.data is None and set(options.configs) != {PRETRAINED}:
+        parser.error("--data is needed for these configurations")
+    if options.images is None and PRETRAINED in options.configs:
+        parser.error(f"--images is needed for {PRETRAINED}")
+    return options
 
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "results",
-        help="folder of the tables, default: results beside this script",
-    )
-    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=BENCHMARK)
-    parser.add_argument("--n", type=int, default=100, help="images of each attack, default: 100")
-    parser.add_argument("--fresh", action="store_true", help="use no stored scores")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    found = []
-    for name in arguments.configs:
-        setting = load_small(name, arguments.data, arguments.cache)
-        answers = load_answers(setting, arguments.cache, arguments.n, arguments.fresh)
-        found += rows(name, answers)
-        table = pandas.DataFrame(found)
-        table.to_csv(arguments.out / "second_look.csv", index=False, float_format="%.5g")
-        text = report(table)
-        path = arguments.out / "second_look.md"
-        path.write_text(text, encoding="utf-8")
-        print(f"{text}\nwritten to {path}", flush=True)
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "second_look.csv"
+    for name in options.configs:
+        answers = load_answers(
+            material(name, options), options.cache, not options.less, options.fresh
+        )
+        table = pandas.DataFrame(rows(name, answers))
+        if path.exists():
+            old = pandas.read_csv(path)
+            table = pandas.concat([old[old["config"] != name], table], ignore_index=True)
+        table.to_csv(path, index=False, float_format="%.5g")
+        text = report(pandas.read_csv(path))
+        path.with_suffix(".md").write_text(text, encoding="utf-8")
+        print(f"{text}\nwritten to {path.with_suffix('.md')}", flush=True)
 
 
 if __name__ == "__main__":

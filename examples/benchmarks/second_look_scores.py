@@ -1,175 +1,172 @@
-"""What the benchmark of the second look measures: images, detectors, scores and second answers.
+"""What the benchmark of the second look measures: detectors, scores, second answers, verdicts.
 
-A configuration's scores are stored under ``CACHE/second_look`` with a hash of what they depend on.
+A configuration's results are stored under ``CACHE/second_look`` with a hash of what they depend
+on, group by group: an interrupted run goes on where it stopped.
 """
 
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from prepare import ATTACKS
 from pytorch_ood.detector import EnergyBased
-from separation_scores import NOISE, Setting, key, load_setting, score_all, stored
-from smooth_pgd import SmoothPGD
+from second_look_images import Material
+from separation_scores import source_hash, stored
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pytorch_ood_viyog import Fused, SecondLook, Triage, ViyogResidue
-from pytorch_ood_viyog.benchmark.attacks import craft, round_to_8_bit
+from pytorch_ood_viyog import Fused, SecondLook, SharedForward, Triage, ViyogResidue
 from pytorch_ood_viyog.detectors import ResidueAlarm
 from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability
 
-SMOOTH = {"smooth0.7": 0.7, "smooth1.0": 1.0, "smooth1.5": 1.5}
-NOISES = (2, 4, 8)
 FUSED = "Fused"
 WITH_ALARM = "Fused with alarm"
-DETECTORS = (
-    "ViyogResidue",
-    "SecondLook",
-    FUSED,
-    WITH_ALARM,
-    "FeatureSqueezing",
-    "NoiseStability",
-)
+BASELINES = ("FeatureSqueezing", "NoiseStability")
 CONFIRM = ("none", "alarm", "always")
-_BATCH = 100
-# images of a set, for everything that runs models several times
-_OOD = 40
-_ID = 200
-_CALIBRATION = 400
-_ATTACKED = 400
+_FEWER = ("alarm",)
+_BATCH = 50
+_SOURCES = source_hash()
+
+# by name: scores, whether answers change, are right, overrule, stand and are right; verdicts
+Found = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Answers:
     """
-    :param scores: detector -> group -> scores
-    :param changed: group -> whether SecondLook's answer is another
-    :param right: attack -> whether SecondLook's answer is the true label
-    :param choice: purifier, strength in 1/255, flips and residual that SecondLook chose
-    :param verdicts: how a triage confirms (``none``, ``alarm``, ``always``) -> group -> verdicts
+    :param groups: group -> what was found for its images, by name
+    :param choice: purifier, strength in 1/255 and flips that SecondLook chose
     :param passes: how a triage confirms -> forward passes for each ID image
     """
 
-    scores: dict[str, dict[str, Tensor]]
-    changed: dict[str, Tensor]
-    right: dict[str, Tensor]
+    groups: dict[str, Found]
     choice: dict[str, object]
-    verdicts: dict[str, dict[str, Tensor]]
     passes: dict[str, float]
 
 
-def load_small(name: str, data: Path, cache: Path) -> Setting:
-    """:return: the configuration as ``separation.py`` has it"""
-    return load_setting(name, data, cache, list(ATTACKS), _ATTACKED)
+@dataclass(frozen=True)
+class Judges:
+    """Fitted detectors of one configuration."""
+
+    look: SecondLook
+    fused: dict[str, Fused]
+    pipeline: SharedForward
+    triages: dict[str, Triage]
+    baselines: dict[str, SharedForward]
 
 
-def id_parts(setting: Setting) -> tuple[Tensor, Tensor]:
-    """:return: ID images to measure on, and others to calibrate triage on"""
-    count = min(_ID, len(setting.clean) // 2)
-    return setting.clean[:count], setting.clean[count : count + _CALIBRATION]
-
-
-def groups(setting: Setting, cache: Path, n: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def load_answers(material: Material, cache: Path, baselines: bool, fresh: bool) -> Answers:
     """
-    :param setting: images and classifier
+    :param material: model and images
     :param cache: cache folder
-    :param n: images of each attack
-    :return: images by group (``id``, ``noise/N``, ``adv/ATTACK``, ``ood/SET``), and the true
-        labels of the attacked ones
+    :param baselines: whether the baselines, and all triages, are judged too
+    :param fresh: compute anew even if the cache holds the results
+    :return: scores, second answers, verdicts
     """
-    clean, _ = id_parts(setting)
-    images, labels = {"id": clean}, {}
-    generator = torch.Generator().manual_seed(5)
-    some = clean[:100]
-    for level in NOISES:
-        noise = torch.randn(some.shape, generator=generator)
-        images[f"noise/{level}"] = round_to_8_bit(some + level / 255 * noise)
-    for attack, examples in setting.adv.items():
-        images[f"adv/{attack}"], labels[attack] = examples.x[:n], examples.y[:n]
-    for attack, sigma in SMOOTH.items():
-        examples = craft(
-            setting.model,
-            SmoothPGD(8 / 255, sigma),
-            setting.test.x[:n],
-            setting.test.y[:n],
-            name=attack,
-            cache=cache / "attacks" / setting.name,
-        )
-        images[f"adv/{attack}"], labels[attack] = examples.x, examples.y
-    natural = {name: x for name, x in setting.ood.items() if name not in NOISE}
-    return images | {f"ood/{name}": x[:_OOD] for name, x in natural.items()}, labels
+    folder, digest = cache / "second_look" / material.name, key(material, baselines)
+    fitted: list[Judges] = []
+
+    def judges() -> Judges:
+        if not fitted:
+            fitted.append(fitted_judges(material, baselines))
+        return fitted[0]
+
+    def one(name: str, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
+        return stored(folder / f"{name.replace('/', '-')}.pt", digest, fresh, compute)
+
+    settings = one("settings", lambda: _settings(judges(), material))
+    groups = {
+        group: one(group, lambda group=group: _found(judges(), material, group))
+        for group in tqdm(material.groups, desc=material.name)
+    }
+    return Answers(groups, **settings)
 
 
-def load_answers(setting: Setting, cache: Path, n: int, fresh: bool) -> Answers:
+def fitted_judges(material: Material, baselines: bool) -> Judges:
     """
-    :param setting: images and classifier
-    :param cache: cache folder
-    :param n: images of each attack
-    :param fresh: compute anew even if the cache holds them
-    :return: scores and second answers
+    :return: detectors fitted to the images for it, the look to images that the model was not
+        trained on, fused and calibrated on further ones
     """
-    path = cache / "second_look" / f"{setting.name}.pt"
-    found = stored(path, key(setting, n), fresh, lambda: _computed(setting, cache, n))
-    return Answers(**found)
+    model = material.model
+    fit = material.batches(material.fit)
+    calibration = material.batches(material.calibration)
+    residue = ViyogResidue(model).fit(fit, progress=False)
+    look = SecondLook(model, residue=residue, pixel_range=(0.0, 1.0))
+    look.fit(material.batches(material.look), progress=False)
+    look.calibrate(calibration, progress=False)
+    parts = {"residue": residue, "look": look, "alarm": ResidueAlarm(residue)}
+    two = {name: parts[name] for name in ("residue", "look")}
+    return Judges(
+        look,
+        {
+            FUSED: Fused(model, two).fit(fit, calibration, progress=False),
+            WITH_ALARM: Fused(model, parts).fit(fit, calibration, progress=False),
+        },
+        SharedForward(model, {name: parts[name] for name in ("residue", "alarm")}),
+        {h: _triage(material, residue, look, h) for h in (CONFIRM if baselines else _FEWER)},
+        {
+            each: SharedForward(model, {each: kind(model)})
+            for each, kind in (zip(BASELINES, (FeatureSqueezing, NoiseStability), strict=True))
+            if baselines
+        },
+    )
 
 
-def _computed(setting: Setting, cache: Path, n: int) -> dict[str, object]:
-    images, labels = groups(setting, cache, n)
-    model, loader = setting.model, [(x, torch.zeros(len(x))) for x in setting.batches()]
-    residue, look = ViyogResidue(model), SecondLook(model)
-    parts = {"residue": residue, "alarm": ResidueAlarm(residue), "look": look}
-    fused = Fused(model, parts).fit(loader)
-    detectors = {
-        "FeatureSqueezing": FeatureSqueezing(model),
-        "NoiseStability": NoiseStability(model),
-    }
-    scores: dict[str, dict[str, Tensor]] = {name: {} for name in DETECTORS}
-    changed, right = {}, {}
-    for group, x in tqdm(images.items(), desc=f"score {setting.name}"):
-        scores["ViyogResidue"][group] = score_all(residue, x)
-        found = [fused.surprises(part) for part in torch.split(x, _BATCH)]
-        table = {part: torch.cat([each[part] for each in found]) for part in parts}
-        # what Fused(model, {"residue": ..., "look": ...}) scores, and what all three do
-        scores[FUSED][group] = table["residue"] + table["look"]
-        scores[WITH_ALARM][group] = scores[FUSED][group] + table["alarm"]
-        compared = [look.compare(part) for part in torch.split(x, _BATCH)]
-        scores["SecondLook"][group] = torch.cat([c.scores for c in compared])
-        changed[group] = torch.cat([c.changed for c in compared])
-        answers = torch.cat([c.second.argmax(dim=1) for c in compared])
-        if (attack := group.removeprefix("adv/")) in labels:
-            right[attack] = answers == labels[attack]
-        for name, detector in detectors.items():
-            scores[name][group] = score_all(detector, x)
-    chosen = look.choice
-    choice = {
-        "purifier": chosen.purifier,
-        "strength": chosen.strength * 255,
-        "flips": chosen.flips,
-        "residual": chosen.residual,
-    }
-    verdicts, passes = {}, {}
-    for how in CONFIRM:
-        triage = fitted_triage(setting, residue, look, how)
-        verdicts[how] = {g: score_all(triage.predict, x).long() for g, x in images.items()}
-        passes[how] = forward_passes(setting.model, triage, images["id"])
-    return {
-        "scores": scores,
-        "changed": changed,
-        "right": right,
-        "choice": choice,
-        "verdicts": verdicts,
-        "passes": passes,
-    }
-
-
-def fitted_triage(setting: Setting, residue: ViyogResidue, look: SecondLook, how: str) -> Triage:
-    """:return: a triage of fitted detectors, calibrated on images that nothing was fitted on"""
+def _triage(material: Material, residue: ViyogResidue, look: SecondLook, how: str) -> Triage:
     asks = {} if how == "none" else {"confirm": look, "confirm_when": how}
-    triage = Triage(EnergyBased(None), residue, model=setting.model, **asks)
-    _, calibration = id_parts(setting)
-    train = [(part, torch.zeros(len(part))) for part in setting.batches()]
-    return triage.fit(train, [(p, torch.zeros(len(p))) for p in torch.split(calibration, _BATCH)])
+    triage = Triage(EnergyBased(None), residue, model=material.model, **asks)
+    fit, calibration = (material.batches(x) for x in (material.fit, material.calibration))
+    return triage.fit(fit, calibration, progress=False)
+
+
+def _found(judges: Judges, material: Material, group: str) -> Found:
+    parts = torch.split(material.groups[group], _BATCH)
+    labels = material.labels.get(group.removeprefix("adv/"))
+    found = _joined(_scored(judges, part) for part in parts)
+    if labels is not None:
+        found["right"] = found["second"] == labels
+        found["stands and is right"] = found["right"] & found["overruled"]
+    return found
+
+
+@torch.no_grad()
+def _scored(judges: Judges, x: Tensor) -> Found:
+    scores = judges.pipeline.predict(x, logits=True)
+    compared = judges.look.compare(x, scores.pop("logits"))
+    scores["look"] = compared.scores
+    found = {"ViyogResidue": scores["residue"], "SecondLook": scores["look"]}
+    found |= {name: fused.fuse(scores) for name, fused in judges.fused.items()}
+    for name, baseline in judges.baselines.items():
+        found[name] = baseline.predict(x)[name]
+    found |= {
+        "changed": compared.changed,
+        "overruled": compared.overruled,
+        "second": compared.second.argmax(dim=1),
+    }
+    return found | {how: triage.predict(x) for how, triage in judges.triages.items()}
+
+
+def _joined(parts: Iterable[Found]) -> Found:
+    found = list(parts)
+    return {name: torch.cat([part[name].cpu() for part in found]) for name in found[0]}
+
+
+def _settings(judges: Judges, material: Material) -> dict[str, object]:
+    chosen = judges.look.choice
+    some = material.groups["id"]
+    return {
+        "choice": {
+            "purifier": chosen.purifier,
+            "strength": chosen.strength * 255,
+            "flips": chosen.flips,
+            "least": float(judges.look.fitted.known.least),
+        },
+        "passes": {
+            how: forward_passes(material.model, triage, some)
+            for how, triage in judges.triages.items()
+        },
+    }
 
 
 def forward_passes(model: nn.Module, triage: Triage, x: Tensor) -> float:
@@ -178,7 +175,23 @@ def forward_passes(model: nn.Module, triage: Triage, x: Tensor) -> float:
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     handle = last.register_forward_hook(lambda layer, args, output: seen.append(len(output)))
     try:
-        score_all(triage.predict, x)
+        for part in torch.split(x, _BATCH):
+            triage.predict(part)
     finally:
         handle.remove()
     return sum(seen) / len(x)
+
+
+def key(material: Material, *more: object) -> str:
+    """
+    :param more: further things that a result depends on, by their ``str``
+    :return: a hash of the sources in use, the classifier and the images
+    """
+    digest = hashlib.sha256("\n".join(map(str, (_SOURCES, *more))).encode())
+    digest.update(Path(__file__).read_bytes())
+    for values in material.model.state_dict().values():
+        digest.update(values.cpu().contiguous().numpy().tobytes())
+    parts = {"fit": material.fit, "look": material.look, "calibration": material.calibration}
+    for name, x in (parts | material.groups).items():
+        digest.update(f"{name} {tuple(x.shape)} {x.double().sum():.6f}".encode())
+    return digest.hexdigest()

@@ -1,10 +1,20 @@
 """
 Fitted detectors as plain modules, for ``torch.export``, ONNX and ``torch.compile``, and with their
-model, or as a whole Triage, in an ONNX file. Imports ``triage`` and the rooms below it.
+model, or as a second look or a whole Triage, in an ONNX file. Imports ``triage`` and the rooms
+below it.
 """
 
 from .onnx_file import export_onnx
 from .scored_model import ScoredModel, with_score
 from .scorers import MapsToScores, maps_to_scores
+from .second_look_graph import SecondLookGraph, with_second_look
 
-__all__ = ["MapsToScores", "ScoredModel", "export_onnx", "maps_to_scores", "with_score"]
+__all__ = [
+    "MapsToScores",
+    "ScoredModel",
+    "SecondLookGraph",
+    "export_onnx",
+    "maps_to_scores",
+    "with_score",
+    "with_second_look",
+]

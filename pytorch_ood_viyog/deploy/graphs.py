@@ -176,6 +176,8 @@ def _check_intakes(triage: Triage) -> None:
     panel = triage.pipeline._panel
     if triage.confirm is not None:
         raise TypeError("A Triage with confirm= asks the model again, which no graph does.")
+    for name in panel.looks:
+        raise TypeError(f"Detector {name!r} asks the model again, which no graph does here.")
     for name in panel.separate:
         raise TypeError(f"Detector {name!r} runs by itself and does not go into one graph.")
     for name, entry in panel.fed.items():

@@ -19,9 +19,11 @@ from torch.nn import Module
 from ..detectors.base import FirstLayerDetector
 from ..layer.checks import check_input, check_number
 from ..layer.manners import same_random_state, unwrap
+from ..looks.second_look import SecondLook
 from ..triage.triage import Triage
 from .graphs import Graph, PickLogits, ScoresGraph, TriageGraph
 from .onnx_check import check_file
+from .second_look_graph import with_second_look
 
 __all__ = ["export_onnx"]
 
@@ -30,7 +32,7 @@ _INPUT = "input"
 
 def export_onnx(
     model: Module,
-    detector: FirstLayerDetector | Mapping[str, FirstLayerDetector] | Triage,
+    detector: FirstLayerDetector | Mapping[str, FirstLayerDetector] | SecondLook | Triage,
     path: str | Path,
     example: Tensor,
     *,
@@ -46,6 +48,8 @@ def export_onnx(
 
     - ``logits``;
     - for a detector ``score``, for several ``score_NAME``: larger for ADV;
+    - for a :class:`~pytorch_ood_viyog.looks.second_look.SecondLook` with the purifier ``"maps"``
+      also ``second_logits``, the answer without the residue;
     - for a :class:`~pytorch_ood_viyog.triage.triage.Triage` ``verdict`` (int64, the values of
       :class:`~pytorch_ood_viyog.triage.verdict.Verdict`), and ``score_NAME`` and ``p_NAME``, the
       conformal p-value, for each of its detectors and signals.
@@ -66,7 +70,8 @@ def export_onnx(
         export_onnx(model, triage, "triage.onnx", images[:4])
 
     :param model: model, also wrapped; it is not touched
-    :param detector: fitted detector, several by name, or a fitted triage of this model
+    :param detector: fitted detector, several by name, or a fitted second look or triage of this
+        model
     :param path: file to write; weights beyond 2 GB go into a second file next to it
     :param example: batch of inputs as the model gets them in use, best several and different
         ones, first dimension :math:`B`
@@ -79,8 +84,8 @@ def export_onnx(
         rounding
     :return: the path
     :raises ImportError: if onnx, onnxscript or onnxruntime are not installed
-    :raises TypeError: if an argument has the wrong type, or a detector of the triage does not go
-        into a graph
+    :raises TypeError: if an argument has the wrong type, or a detector does not go into
+        a graph
     :raises RequiresFittingException: if the detector is not fitted
     :raises ValueError: if arguments do not fit together
     :raises RuntimeError: if ONNX Runtime gives other results; no file is written then
@@ -106,16 +111,36 @@ def export_onnx(
 
 def _graph(
     model: Module,
-    detector: FirstLayerDetector | Mapping[str, FirstLayerDetector] | Triage,
+    detector: FirstLayerDetector | Mapping[str, FirstLayerDetector] | SecondLook | Triage,
     **options: Any,
 ) -> Graph:
-    if not isinstance(detector, Triage):
+    if not isinstance(detector, (SecondLook, Triage)):
         return ScoresGraph(model, detector, **options).eval()
-    if given := [name for name, value in options.items() if value is not None]:
-        raise ValueError(f"A Triage has its own {' and '.join(given)}; leave the argument out.")
-    if unwrap(model) is not unwrap(detector.pipeline.model):
-        raise ValueError("model must be the model of the triage, got another one.")
+    if isinstance(detector, SecondLook):
+        return _look_graph(model, detector, **options)
+    _check_own("triage", model, detector.pipeline.model, options)
     return TriageGraph(detector).eval()
+
+
+def _look_graph(
+    model: Module,
+    look: SecondLook,
+    thresholds: float | Mapping[str, float] | None,
+    **options: Any,
+) -> Graph:
+    _check_own("second look", model, look.model, options)
+    graph = with_second_look(look)
+    if thresholds is not None:
+        limit = check_number("thresholds", thresholds)
+        graph.metadata = dict(graph.metadata) | {"thresholds": {"score": limit}}
+    return graph.eval()
+
+
+def _check_own(kind: str, model: Module, own: Module | None, options: Mapping[str, Any]) -> None:
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ValueError(f"A {kind} has its own {' and '.join(given)}; leave the argument out.")
+    if own is None or unwrap(model) is not unwrap(own):
+        raise ValueError(f"model must be the model of the {kind}, got another one.")
 
 
 def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any]) -> None:

@@ -12,19 +12,23 @@ from ..detectors.residue_view import ResidueView
 from ..layer.checks import check_maps
 from ..layer.first_layer import LayerCall
 
-__all__ = ["MapsToScores", "Scorers", "checked_detector", "maps_to_scores"]
+__all__ = ["FittedState", "MapsToScores", "Scorers", "checked_detector", "maps_to_scores"]
 
 
-class _State(Module):
+class FittedState(Module):
     """Fitted tensors as buffers, so that they move and are exported with the module."""
 
     def __init__(self, state: Mapping[str, Tensor]):
+        """
+        :param state: tensors by name; they are copied
+        """
         super().__init__()
         self.names = list(state)
         for name, tensor in state.items():
             self.register_buffer(name, tensor.detach().clone())
 
     def tensors(self) -> dict[str, Tensor]:
+        """:return: the tensors by name"""
         return {name: self.get_buffer(name) for name in self.names}
 
 
@@ -41,7 +45,7 @@ class Scorers(Module):
         """
         super().__init__()
         fits = {id(detector.fits): detector.fits for detector in detectors.values()}
-        self.states = ModuleList(_State(fit._require_state()) for fit in fits.values())
+        self.states = ModuleList(FittedState(fit._require_state()) for fit in fits.values())
         self.number = {name: [*fits].index(id(d.fits)) for name, d in detectors.items()}
         bare = {key: fit._without_model() for key, fit in fits.items()}
         self.scoring = {name: _bare(detector, bare) for name, detector in detectors.items()}
@@ -68,7 +72,7 @@ class Scorers(Module):
 
     def _state(self, name: str) -> dict[str, Tensor]:
         state = self.states[self.number[name]]
-        assert isinstance(state, _State)
+        assert isinstance(state, FittedState)
         return state.tensors()
 
 

@@ -4,7 +4,7 @@ so that no hooks are needed.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from ..detectors.base import FirstLayerDetector
 from ..layer.first_layer import LayerCall
 from .scorers import Scorers
 
-__all__ = ["ScoredLayer", "Slot", "WatchedLayer", "put_in_place"]
+__all__ = ["PurifiedLayer", "ScoredLayer", "Slot", "WatchedLayer", "put_in_place"]
 
 T = TypeVar("T")
 
@@ -127,6 +127,36 @@ class WatchedLayer(_StandIn):
         self.slot.put(x.clone())
         output: Tensor = self.layer(x)
         return output
+
+
+class PurifiedLayer(_StandIn):
+    """
+    Leaves what purified maps of a layer's first run are in one slot, and gives what it finds in
+    another slot in place of the layer's output.
+    """
+
+    def __init__(self, layer: Module, purify: Callable[[LayerCall], Tensor]):
+        """
+        :param layer: layer to stand in for
+        :param purify: gives maps that could take the place of its output
+        """
+        super().__init__(layer)
+        self.purify = purify
+        self.purified: Slot[Tensor] = Slot()
+        self.instead: Slot[Tensor] = Slot()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        :param x: the layer's input
+        :return: the layer's output, or what :attr:`instead` holds
+        """
+        given = self.instead.take()
+        if given is not None:
+            return given
+        maps: Tensor = self.layer(x)
+        if self.purified.is_empty():
+            self.purified.put(self.purify(LayerCall(self.layer, x, maps)))
+        return maps
 
 
 def put_in_place(model: Module, layer: Module, stand_in: Module) -> None:

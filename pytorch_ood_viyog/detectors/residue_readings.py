@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..layer.checks import check_count, check_finite, check_maps, check_number
 from ..layer.first_layer import LayerCall
+from ..layer.linear.known_layer import KnownLayer
 from ..residue.evidence import Settings, noise_floor, reader_of
 from ..residue.local import floor_map
+from ..residue.purified_maps import duals, purified_maps
 from ..residue.reader import Reading
 from .residue_at_layer import ResidueAtLayer
 
@@ -20,6 +22,8 @@ __all__ = ["ResidueReadings"]
 
 class ResidueReadings(ResidueAtLayer):
     """Readings of a detector that scores by features of a noise floor."""
+
+    _known_layer: KnownLayer
 
     @property
     @abstractmethod
@@ -138,6 +142,53 @@ class ResidueReadings(ResidueAtLayer):
         :raises ValueError: as :meth:`predict_features`
         """
         return noise_floor(self._maps_features(maps), self._require_state())
+
+    def noise_floor_at(self, call: LayerCall, state: dict[str, Tensor] | None = None) -> Tensor:
+        """
+        :meth:`noise_floor` inside a forward pass that somebody else runs.
+
+        :param call: the moment that the layer runs
+        :param state: fitted state, for modules that hold it themselves; default is the detector's
+        :return: strengths of shape :math:`B`
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        state = self._require_state() if state is None else state
+        return noise_floor(self._call_features(call, state), state)
+
+    def noise_duals(self, call: LayerCall) -> Tensor:
+        """
+        What takes responses in :attr:`noise_directions` back to the maps, see
+        :func:`~pytorch_ood_viyog.residue.purified_maps.duals`.
+
+        :param call: the moment that the layer runs
+        :return: one a row, :math:`M \\times C`
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        state = self._require_state()
+        conv = self._known_layer.describe(call.layer, call.input, call.maps())
+        return duals(conv.kernel, state["scale"], state["local"])
+
+    def purified_maps_at(
+        self,
+        call: LayerCall,
+        duals: Tensor,
+        strengths: Tensor,
+        state: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """
+        The layer's maps without their small responses in :attr:`noise_directions`, see
+        :func:`~pytorch_ood_viyog.residue.purified_maps.purified_maps`.
+
+        :param call: the moment that the layer runs
+        :param duals: what :meth:`noise_duals` gave
+        :param strengths: strength of the residue to take out of each sample, as
+            :meth:`noise_floor` gives it, shape :math:`B`
+        :param state: as for :meth:`noise_floor_at`
+        :return: purified maps, :math:`B \\times C \\times *S`
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        state = self._require_state() if state is None else state
+        return purified_maps(call.maps(), state["mean"], state["local"], duals, strengths)
 
     @torch.no_grad()
     def residue_map(self, x: Tensor) -> Tensor:

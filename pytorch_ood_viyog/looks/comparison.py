@@ -2,15 +2,17 @@
 Two answers to the same samples, and what ID samples have to say about them.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from .answers import lost_odds, softmax_distance
 from .surprise import surprise
 
-__all__ = ["Comparison", "Reference"]
+__all__ = ["Comparison", "KnownAnswers", "Reference"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,14 @@ class Comparison:
     scores: Tensor
     #: ``distance``, ``lost_odds`` and ``score`` -> p-values among ID samples, shape :math:`B`
     p_values: dict[str, Tensor]
+    #: whether the second answer is another class, and so far from the first that it takes its
+    #: place, which happens to at most ``max_flips`` of ID samples, shape :math:`B`
+    overruled: Tensor
+
+    @property
+    def answer(self) -> Tensor:
+        """Logits of the second answer where it overrules the first, else of the first."""
+        return torch.where(self.overruled[:, None], self.second, self.first)
 
     @property
     def distance(self) -> Tensor:
@@ -61,8 +71,20 @@ class Comparison:
         return "\n".join(lines)
 
 
+class _Tensors:
+    """A dataclass of tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """:return: the fields by name"""
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> Self:
+        """:return: the same on another device"""
+        return type(self)(**{name: values.to(device) for name, values in self.tensors().items()})
+
+
 @dataclass(frozen=True)
-class Reference:
+class Reference(_Tensors):
     """What ID samples show, each in ascending order, shape :math:`n`."""
 
     #: softmax distances
@@ -95,27 +117,86 @@ class Reference:
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
         return (evidence - self.evidence.mean()) / spread
 
-    def p_values(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+
+@dataclass(frozen=True)
+class KnownAnswers(_Tensors):
+    """
+    How ID samples behave that were used for nothing else: those of the fit that took no part in
+    the choice, or calibration samples. The first three in ascending order, shape :math:`n`.
+    """
+
+    #: softmax distances
+    distance: Tensor
+    #: log-odds lost
+    lost_odds: Tensor
+    #: scores
+    score: Tensor
+    #: the softmax distance above which another answer overrules the first, no dimensions
+    least: Tensor
+
+    @classmethod
+    def of(
+        cls, reference: Reference, first: Tensor, second: Tensor, max_flips: float
+    ) -> "KnownAnswers":
+        """
+        :param reference: gives scores
+        :param first: logits of ID samples, :math:`n \\times C`
+        :param second: logits of the second answers
+        :param max_flips: share of ID answers that may be overruled
+        :return: what they show
+        """
+        distance = softmax_distance(first, second)
+        changed = first.argmax(dim=1) != second.argmax(dim=1)
+        return cls(
+            distance.sort().values,
+            lost_odds(first, second).sort().values,
+            reference.scores(first, second).sort().values,
+            least_overruling(distance, changed, max_flips),
+        )
+
+    def p_values(self, first: Tensor, second: Tensor, scores: Tensor) -> dict[str, Tensor]:
         """
         :param first: logits of the first answers, :math:`B \\times C`
         :param second: logits of the second answers
+        :param scores: their scores, shape :math:`B`
         :return: ``distance``, ``lost_odds`` and ``score`` -> p-values of shape :math:`B`
         """
-        evidence = _evidence(self.distance, self.lost_odds, first, second)
         surprises = {
             "distance": surprise(self.distance, softmax_distance(first, second)),
             "lost_odds": surprise(self.lost_odds, lost_odds(first, second)),
-            "score": surprise(self.evidence, evidence),
+            "score": surprise(self.score, scores),
         }
         return {name: (-values).exp() for name, values in surprises.items()}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """:return: the fields by name"""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+    def overruled(self, first: Tensor, second: Tensor) -> Tensor:
+        """
+        :param first: logits of the first answers, :math:`B \\times C`
+        :param second: logits of the second answers
+        :return: whether the second answer takes the place of the first, shape :math:`B`
+        """
+        changed = first.argmax(dim=1) != second.argmax(dim=1)
+        return changed & (softmax_distance(first, second) > self.least)
 
-    def to(self, device: torch.device) -> "Reference":
-        """:return: the same on another device"""
-        return Reference(**{name: values.to(device) for name, values in self.tensors().items()})
+
+def least_overruling(distance: Tensor, changed: Tensor, max_flips: float) -> Tensor:
+    """
+    Of :math:`n` ID samples, the :math:`m`-th largest distance of those whose answer changed,
+    :math:`m = \\lfloor max\\_flips \\cdot (n + 1) \\rfloor`. A new ID sample that is exchangeable
+    with them has a changed answer beyond that distance with probability at most
+    :math:`m / (n + 1)`.
+
+    :param distance: softmax distances of ID samples, shape :math:`n`
+    :param changed: whether their answers changed, shape :math:`n`
+    :param max_flips: share of ID answers that may be overruled
+    :return: the distance above which another answer overrules the first: minus infinity where
+        fewer than :math:`m` answers changed, infinity where :math:`m = 0`; no dimensions
+    """
+    count = math.floor(max_flips * (len(distance) + 1) + 1e-9)
+    if count == 0:
+        return distance.new_tensor(torch.inf)
+    if count > len(distance):
+        return distance.new_tensor(-torch.inf)
+    return distance.masked_fill(~changed, -torch.inf).sort(descending=True).values[count - 1]
 
 
 def _evidence(distance: Tensor, odds: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ What a second look holds once it is fitted, and how it compares answers by that.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..detectors.residue import ViyogResidue
 from ..images.pixel_range import PixelRange
 from .choice import Choice, chosen
-from .comparison import Comparison, Reference
+from .comparison import Comparison, KnownAnswers, Reference
 from .logits import Answers
 from .purification import Purification, Purifier, PurifierError
 
@@ -21,10 +21,9 @@ __all__ = ["FittedLook"]
 # samples at once
 _CHUNK = 64
 # ID samples that purifiers are tried on
-_JUDGED = 96
-# simulated noise that answers must survive, and noise as strong as attacks are, as fractions of
-# the inputs' range
-_NOISE, _LOUD = 4 / 255, 8 / 255
+_JUDGED = 128
+# simulated noise that answers must survive, as a fraction of the inputs' range
+_NOISE = 4 / 255
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class FittedLook:
     :param pixels: black and white of the inputs
     :param duals: what takes responses back to the maps
     :param choice: purifier and strength
-    :param reference: what both answers to ID samples show
+    :param reference: what both answers to ID samples show, which gives scores
+    :param known: what they show that p-values are read from, and when an answer is overruled
     """
 
     residue: ViyogResidue
@@ -42,6 +42,7 @@ class FittedLook:
     duals: Tensor
     choice: Choice
     reference: Reference
+    known: KnownAnswers
 
     @classmethod
     def of(
@@ -63,12 +64,24 @@ class FittedLook:
         :return: what follows from the ID inputs
         """
         pixels, clean = purification.pixels, x[:_JUDGED]
-        noisy, loud = (pixels.noisy(clean, level, seed) for level in (_NOISE, _LOUD))
-        choice = chosen(purification, purifier, strength, clean, noisy, loud, max_flips)
-        pairs = [_asked(purification, choice, part) for part in torch.split(x, _CHUNK)]
+        noisy = pixels.noisy(clean, _NOISE, seed)
+        choice = chosen(purification, purifier, strength, clean, noisy, max_flips)
+        # what the choice was made for says too little of new samples
+        rest = x[_JUDGED:] if len(x) >= 2 * _JUDGED else x
+        pairs = [_asked(purification, choice, part) for part in torch.split(rest, _CHUNK)]
         first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
         reference = Reference.of(first, second)
-        return cls(purification.residue, pixels, purification.duals, choice, reference)
+        known = KnownAnswers.of(reference, first, second, max_flips)
+        return cls(purification.residue, pixels, purification.duals, choice, reference, known)
+
+    def calibrated(self, first: Tensor, second: Tensor, max_flips: float) -> "FittedLook":
+        """
+        :param first: logits of ID samples, :math:`n \\times C`
+        :param second: logits of the second answers
+        :param max_flips: share of ID answers that may be overruled
+        :return: the same, with p-values among these samples
+        """
+        return replace(self, known=KnownAnswers.of(self.reference, first, second, max_flips))
 
     def compare(
         self, answers: Answers, follow: float, x: Tensor, given: Tensor | None
@@ -93,13 +106,15 @@ class FittedLook:
         except PurifierError as error:
             error.first = first
             raise
-        reference = self.reference.to(first.device)
+        known = self.known.to(first.device)
+        scores = self.reference.to(first.device).scores(first, second)
         return Comparison(
             first=first,
             second=second,
             strength=strengths,
-            scores=reference.scores(first, second),
-            p_values=reference.p_values(first, second),
+            scores=scores,
+            p_values=known.p_values(first, second, scores),
+            overruled=known.overruled(first, second),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,6 +132,7 @@ class FittedLook:
             "duals": self.duals.cpu(),
             "pixels": {"low": self.pixels.low.cpu(), "high": self.pixels.high.cpu()},
             "reference": {n: t.cpu() for n, t in self.reference.tensors().items()},
+            "known": {n: t.cpu() for n, t in self.known.tensors().items()},
             "residue": self.residue.state_dict(),
         }
 
@@ -133,6 +149,7 @@ class FittedLook:
             state["duals"],
             Choice(**state["choice"]),
             Reference(**state["reference"]),
+            KnownAnswers(**state["known"]),
         )
         residue.load_state_dict(state["residue"])
         return loaded

@@ -10,10 +10,9 @@ from torch import Tensor
 from ..detectors.residue import ViyogResidue
 from ..images.pixel_range import PixelRange
 from ..images.purifiers import IMAGE_PURIFIERS, purified_images
+from ..layer.branches import Branches
 from ..layer.checks import check_finite
 from ..layer.first_layer import LayerCall
-from ..residue.evidence import noise_floor
-from ..residue.purified_maps import duals, purified_maps
 from .logits import Answers
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "Purification",
     "Purifier",
     "PurifierError",
-    "residue_duals",
 ]
 
 #: a name of :data:`PURIFIERS`, or a function of model inputs
@@ -61,7 +59,9 @@ class Purification:
         :return: logits of the first answer, and the noise floor of each sample, from one pass
         """
         floors: list[Tensor] = []
-        logits = self.answers.logits(x, read=lambda call: floors.append(self._floor(call)))
+        logits = self.answers.logits(
+            x, read=lambda call: floors.append(self.residue.noise_floor_at(call))
+        )
         return logits, floors[0]
 
     def floors(self, x: Tensor) -> Tensor:
@@ -69,11 +69,7 @@ class Purification:
         :param x: batch of model inputs
         :return: the noise floor of each sample; the model runs up to the first layer only
         """
-        return self.answers.first_layer.run(x, self._floor)
-
-    def _floor(self, call: LayerCall) -> Tensor:
-        state = self.residue._require_state()
-        return noise_floor(self.residue._call_features(call, state), state)
+        return self.answers.first_layer.run(x, self.residue.noise_floor_at)
 
     def second(
         self, x: Tensor, floors: Tensor, purifier: Purifier, strength: float
@@ -101,36 +97,28 @@ class Purification:
     def _purified(self, x: Tensor, purifier: Purifier, strengths: Tensor) -> Tensor:
         if not isinstance(purifier, str):
             return purifier(x)
-        images = self.pixels.images(x)
-        if IMAGE_PURIFIERS[purifier].rounds:
-            self.pixels.check(images)
-        return self.pixels.inputs(purified_images(purifier, images, strengths), x)
+        try:
+            images = self.pixels.images(x)
+            if IMAGE_PURIFIERS[purifier].rounds:
+                self.pixels.check(images)
+            return self.pixels.inputs(purified_images(purifier, images, strengths), x)
+        except ValueError as error:  # the first answer goes with it
+            raise PurifierError(str(error)) from None
 
     def _from_maps(self, x: Tensor, strengths: Tensor) -> Tensor:
-        state, back = self.residue._require_state(), self.duals.to(x.device)
+        duals = self.duals.to(x.device)
 
         def change(call: LayerCall) -> Tensor:
-            maps = purified_maps(call.maps(), state["mean"], state["local"], back, strengths)
+            if isinstance(call.layer, Branches):
+                raise TypeError(
+                    f"Purifier 'maps' changes one convolution, but the first layer has several "
+                    f"branches, {call.layer.name!r}. Choose a purifier that works on the input."
+                )
+            maps = self.residue.purified_maps_at(call, duals, strengths)
             _check_purified(maps)
             return maps
 
         return self.answers.logits(x, change=change)
-
-
-def residue_duals(answers: Answers, residue: ViyogResidue, x: Tensor) -> Tensor:
-    """
-    :param answers: asks the model
-    :param residue: fitted detector
-    :param x: a few model inputs
-    :return: the duals of its directions, from the first layer's weights
-    """
-    state = residue._require_state()
-
-    def read(call: LayerCall) -> Tensor:
-        conv = residue._known_layer.describe(call.layer, call.input, call.maps())
-        return duals(conv.kernel, state["scale"], state["local"])
-
-    return answers.first_layer.run(x, read)
 
 
 def _check_purified(values: Tensor) -> None:

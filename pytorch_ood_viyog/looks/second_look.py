@@ -2,11 +2,11 @@
 SecondLook: what would the model have answered without the residue?
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
-from pytorch_ood.api import DetectorInfo, RequiresFittingException, Task
+from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
@@ -14,19 +14,18 @@ from typing_extensions import Self
 from ..detectors.residue import ViyogResidue
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import Bound, PixelRange
+from ..layer.batches import batches, id_mask
 from ..layer.checks import check_count, check_number
 from ..layer.manners import same_random_state
-from .choice import Choice
-from .comparison import Comparison
 from .fitted_look import FittedLook
 from .logits import PickLogits
-from .purification import PURIFIERS, Purification, residue_duals
-from .second_pass import SecondPass
+from .look_readings import LookReadings
+from .purification import PURIFIERS, Purification
 
 __all__ = ["SecondLook"]
 
 
-class SecondLook(SecondPass):
+class SecondLook(LookReadings):
     """
     Takes the residue out of an input and asks the model again. If the answer hangs on the
     residue, the input is adversarial; and the second answer is, often, the true one.
@@ -52,15 +51,21 @@ class SecondLook(SecondPass):
 
     **Purifiers.** ``"nlm"`` (non-local means), ``"bilateral"``, ``"median"`` and ``"jpeg"`` work
     on the input, which must be images; ``"maps"`` removes small responses in quiet directions of
-    the first layer's own maps, for any input, as plain tensor code. ``"auto"`` tries ``"nlm"``,
-    ``"jpeg"`` and ``"maps"`` on the ID sample; no attack is needed, see
-    :func:`~pytorch_ood_viyog.looks.choice.chosen`.
+    the first layer's own maps, for any input, as plain tensor code. ``"auto"`` takes the first of
+    ``"nlm"``, ``"jpeg"`` and ``"maps"`` that ID answers survive, as strong as they survive it; no
+    attack is needed, see :func:`~pytorch_ood_viyog.looks.choice.chosen`.
+
+    **Which answer stands.** The second answer *overrules* the first where it is another class and
+    further away than all but ``max_flips`` of ID samples come, so that at most so many ID answers
+    are lost, see :func:`~pytorch_ood_viyog.looks.comparison.least_overruling`. :meth:`answer`
+    gives what stands; ``compare(x).second`` is the second answer whatever it is.
 
     **Cost.** Two forward passes and the purifier's own work. Where the first answer is known
     already, as in pipelines and :class:`~pytorch_ood_viyog.triage.triage.Triage`, one.
 
-    Fit it to images that the model was not trained on, where there are enough: a model is surer
-    of its training images, and more of its answers to new ones change than ``max_flips``.
+    Fit it to images that the model was not trained on, where there are enough, or
+    :meth:`calibrate` it on some: a model is surer of its training images, and more of its answers
+    to new ones change.
 
     .. rubric:: Examples
 
@@ -68,6 +73,7 @@ class SecondLook(SecondPass):
 
         look = SecondLook(model).fit(train_loader)
         scores = look(images)
+        look.calibrate(calibration_loader)         # ID images that are new to the model
         without_residue = look.answer(images).argmax(dim=1)
         print(look.compare(images))
 
@@ -102,7 +108,8 @@ class SecondLook(SecondPass):
         :param strength: :math:`\\sigma_0` as a fraction of the inputs' range. Default: of those
             that ID answers survive, the one that takes simulated noise out best.
         :param follow: :math:`f`, how much of the measured noise floor is added
-        :param max_flips: share of ID answers that may change, without and with simulated noise
+        :param max_flips: share of ID answers that may change clearly, half of them with simulated
+            noise, and share of ID answers that may be overruled
         :param residue: detector whose noise floor and directions are used, fitted or not; default
             is one of its own
         :param layer: first layer, as for :class:`ViyogResidue`
@@ -131,7 +138,6 @@ class SecondLook(SecondPass):
         self.pixel_range = pixel_range
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
-        self._fitted: FittedLook | None = None
 
     @property
     def follow(self) -> float:
@@ -149,7 +155,10 @@ class SecondLook(SecondPass):
         logits: PickLogits | None,
         residue: ViyogResidue | None,
     ) -> Self:
-        """See :meth:`SecondPass.attach`; one reader of noise floors is enough for a pipeline."""
+        """
+        See :meth:`~pytorch_ood_viyog.looks.second_pass.SecondPass.attach`; one reader of noise
+        floors is enough for a pipeline.
+        """
         if self.residue is None and self._fitted is None:
             self.residue = residue
         return super().attach(model, layer, logits, residue)
@@ -177,7 +186,7 @@ class SecondLook(SecondPass):
         with torch.no_grad():
             x = sampled.inputs().to(self.device)
             pixels = PixelRange.of(x, self.pixel_range)
-            duals = residue_duals(answers, residue, x[:2])
+            duals = answers.first_layer.run(x[:2], residue.noise_duals)
             self._fitted = FittedLook.of(
                 Purification(answers, residue, pixels, self.follow, duals),
                 x,
@@ -188,95 +197,43 @@ class SecondLook(SecondPass):
             )
         return self
 
+    @torch.no_grad()
+    def calibrate(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+        """
+        Read p-values, and which second answers overrule the first, off ID samples that neither
+        the model was trained on nor this detector was fitted to. Scores stay as they are.
+
+        :param data_loader: as for :meth:`fit`; 49 samples or more for ``max_flips`` of 2 %
+        :param progress: show a progress bar where the pass takes more than a second
+        :return: the calibrated detector
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: if there are no ID samples; the detector then keeps its old state
+        """
+        first, second = [], []
+        with same_random_state(self.model):
+            for x, y in batches(data_loader, "calibrate", progress):
+                known = id_mask(y, x)
+                compared = self.compare(x if known is None else x[known])
+                first.append(compared.first)
+                second.append(compared.second)
+        if not sum(map(len, first)):
+            raise ValueError(
+                "data_loader holds no ID samples: it is empty, or all labels are < 0."
+            )
+        pair = torch.cat(first), torch.cat(second)
+        self._fitted = self.fitted.calibrated(*pair, self.max_flips)
+        return self
+
     def _fitted_residue(self, sampled: SampledInputs, progress: bool) -> ViyogResidue:
         """The user's, fitted now if it is not yet, or a new one of this detector's own."""
         residue = self.residue
-        if residue is None or not residue._is_fitted:
+        if residue is None or residue.noise_directions is None:
             residue = residue or ViyogResidue(self.model, layer=self.layer, seed=self.seed)
             return residue.fit(sampled, progress=progress)
         with same_random_state(self.model):
             for _ in sampled:
                 pass
         return residue
-
-    def _require_fitted(self) -> FittedLook:
-        if self._fitted is None:
-            raise RequiresFittingException
-        return self._fitted
-
-    @property
-    def choice(self) -> Choice | None:
-        """Purifier and strength, what they cost on ID and what they leave; ``None`` unfitted."""
-        return None if self._fitted is None else self._fitted.choice
-
-    # -- predict ----------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """
-        :param x: batch of model inputs, first dimension :math:`B`
-        :return: scores of shape :math:`B`, larger for ADV
-        :raises ModelNotSetException: if there is no model
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: if ``x`` is not finite, or cannot be purified; a
-            :class:`~pytorch_ood_viyog.looks.purification.PurifierError` holds the first answer
-        """
-        return self.compare(x).scores
-
-    @torch.no_grad()
-    def answer(self, x: Tensor) -> Tensor:
-        """
-        :param x: as for :meth:`predict`
-        :return: logits of the second answer, :math:`B \\times C`
-        :raises ValueError: as :meth:`predict`
-        """
-        return self.compare(x).second
-
-    @torch.no_grad()
-    def compare(self, x: Tensor, logits: Tensor | None = None) -> Comparison:
-        """
-        :param x: as for :meth:`predict`
-        :param logits: the first answer, where it is known already, :math:`B \\times C`
-        :return: both answers, scores and p-values
-        :raises ValueError: as :meth:`predict`
-        """
-        fitted, answers = self._require_fitted(), self._require_answers()
-        x = self._checked(x)
-        given = None if logits is None else self._given(x, logits)
-        return fitted.compare(answers, self.follow, x, given)
-
-    def _score(self, x: Tensor, first: Tensor) -> Tensor:
-        return self.compare(x, first).scores
-
-    # -- state ------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """
-        :return: everything that scoring needs but the model, as plain tensors, numbers and texts
-            which ``torch.load(..., weights_only=True)`` reads
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises TypeError: if the purifier is a function
-        """
-        fitted = self._require_fitted()
-        return {"class": type(self).__name__, "follow": self.follow, **fitted.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
-        """
-        :param state: what :meth:`state_dict` gave
-        :return: the fitted detector
-        :raises ValueError: if it is the state of another class, or lacks an entry; the detector
-            is then as it was
-        """
-        wanted = {"class", "follow", "choice", "duals", "pixels", "reference", "residue"}
-        if set(state) != wanted or state["class"] != type(self).__name__:
-            raise ValueError(
-                f"state must be that of a {type(self).__name__} with the entries "
-                f"{sorted(wanted)}, got {sorted(state)} of class {state.get('class')!r}."
-            )
-        residue = self.residue or ViyogResidue(self.model, layer=self.layer)
-        loaded = FittedLook.of_state(state, residue)
-        self.follow, self._fitted = state["follow"], loaded
-        return self
 
     def __repr__(self) -> str:
         model = "None" if self.model is None else type(self.model).__name__

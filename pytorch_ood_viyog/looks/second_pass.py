@@ -49,6 +49,11 @@ class SecondPass(Detector):  # type: ignore[misc]
         self.logits = logits
         self._answers = None if model is None else Answers(model, layer, logits)
 
+    @property
+    def layer_name(self) -> str | None:
+        """Dotted name of the first layer; ``None`` before a pass has found it."""
+        return None if self._answers is None else self._answers.first_layer.name
+
     @abstractmethod
     def _score(self, x: Tensor, first: Tensor) -> Tensor:
         """Scores of checked inputs with their first logits."""

@@ -39,7 +39,7 @@ def surprise(reference: Tensor, scores: Tensor) -> Tensor:
     count, scores = len(reference), scores.to(reference)
     first = max(0, min(count - _FEWEST, round((1 - _TAIL) * count)))
     limit = reference[first]
-    least = torch.finfo(reference.dtype).eps * (1 + reference.abs().amax())
+    least = torch.finfo(reference.dtype).eps * (1 + torch.maximum(-reference[0], reference[-1]))
     width = torch.maximum(_BLUR * reference.std(correction=0), least)
     excess = torch.maximum(reference[first:].mean() - limit, width)
     larger = ((reference - scores.clamp(max=limit)[:, None]) / width).sigmoid().sum(dim=1)

@@ -3,7 +3,7 @@ State of any pytorch-ood detector as plain tensors and numbers, which load safel
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from pytorch_ood.api import Detector
@@ -12,7 +12,6 @@ from torch.nn import Module, ParameterDict
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.first_layer import FirstLayer
-from ..looks.second_look import SecondLook
 
 __all__ = ["detector_state", "load_detector_state"]
 
@@ -63,11 +62,17 @@ def load_detector_state(detector: Detector, state: Mapping[str, Any]) -> None:
     vars(detector).update(state)
 
 
-def _saves_itself(detector: Detector) -> TypeGuard[FirstLayerDetector | SecondLook]:
-    if isinstance(detector, SecondLook):
-        return True
+@runtime_checkable
+class _SavesItself(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
+
+
+def _saves_itself(detector: Any) -> TypeGuard[_SavesItself]:
     # a view reads what another detector of the same pipeline saves
-    return isinstance(detector, FirstLayerDetector) and detector.fits is detector
+    view = isinstance(detector, FirstLayerDetector) and detector.fits is not detector
+    return isinstance(detector, _SavesItself) and not view
 
 
 def _is_plain(value: Any) -> bool:

@@ -68,7 +68,9 @@ def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
     """
     medians = reader_of(state).local_medians
     excess = features[:, medians].exp() - state["means"][0, medians].exp()
-    return (excess.median(dim=1).values.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+    # the lower median, as torch.median has it, which exporters do not know
+    median = excess.sort(dim=1).values[:, (excess.shape[1] - 1) // 2]
+    return (median.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
 
 
 def reader_of(state: dict[str, Tensor]) -> Reader:

@@ -79,9 +79,14 @@ class AlarmRule(VerdictGiver):
             raise RequiresFittingException("Triage has no thresholds yet. Call fit() first.")
         return self._calibration
 
-    def _fit_confirm(self, loader: Iterable[Any], progress: bool) -> None:
-        if self.confirm is not None and self.confirm.choice is None:
+    def _fit_confirm(
+        self, loader: Iterable[Any], calibration: Iterable[Any], progress: bool
+    ) -> None:
+        if self.confirm is None:
+            return
+        if self.confirm.choice is None:
             self.confirm.fit(loader, progress=progress)
+        self.confirm.calibrate(calibration, progress=progress)
 
     def _calibrate(self, loader: Iterable[Any], progress: bool) -> Self:
         benign: list[Tensor] = []

@@ -21,6 +21,7 @@ from typing_extensions import Self
 from ..fitting.held_by_content import HeldByContent
 from ..layer.batches import in_batches
 from ..layer.checks import check_count, check_input, check_number
+from ..layer.manners import same_random_state
 from ..looks.surprise import surprise
 from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
@@ -96,6 +97,7 @@ class Fused(Detector):  # type: ignore[misc]
         self.seed = check_count("seed", seed, low=0)
         self.pipeline = None if model is None else SharedForward(model, detectors, **shared)
         self._reference: dict[str, Tensor] | None = None
+        self._names = [name for name, each in detectors.items() if not _is_fitted(each)]
 
     @property
     def method(self) -> str:
@@ -116,7 +118,8 @@ class Fused(Detector):  # type: ignore[misc]
         progress: bool = True,
     ) -> Self:
         """
-        Fit the detectors, and compare them on ID samples that they were not fitted on.
+        Fit the detectors, and compare them on ID samples that they were not fitted on. Detectors
+        of this package that were fitted before they came here stay as they are.
 
         :param data_loader: ID data, yields ``(x, y)``; samples with label :math:`< 0` are left out
         :param calibration_loader: ID data to compare on; without it, ``held_out`` of
@@ -129,11 +132,17 @@ class Fused(Detector):  # type: ignore[misc]
         """
         pipeline = self._require_pipeline()
         if calibration_loader is not None:
-            pipeline.fit(data_loader, progress=progress)
+            if self._names:
+                pipeline.fit(data_loader, names=self._names, progress=progress)
             self._reference = self._compared(calibration_loader, progress)
             return self
         parts = HeldByContent(data_loader, self.held_out, _MOST_HELD_OUT, self.seed)
-        pipeline.fit(parts, progress=progress)
+        if self._names:
+            pipeline.fit(parts, names=self._names, progress=progress)
+        else:
+            with same_random_state(self.model):
+                for _ in parts:  # what is held out is known after a pass
+                    pass
         self._reference = self._compared(in_batches(parts.held()), progress)
         return self
 
@@ -153,7 +162,15 @@ class Fused(Detector):  # type: ignore[misc]
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: if ``x`` is not finite
         """
-        surprises = self.surprises(x)
+        return self.fuse(self.scores(x))
+
+    def fuse(self, scores: Mapping[str, Tensor]) -> Tensor:
+        """
+        :param scores: detector -> its own scores, where they are known already, shape :math:`B`
+        :return: what :meth:`predict` gives
+        :raises RequiresFittingException: if the detector is not fitted
+        """
+        surprises = self._surprises(scores)
         if self.method == "fisher":
             return torch.stack(list(surprises.values())).sum(dim=0)
         smallest = torch.finfo(torch.float64).tiny
@@ -167,13 +184,14 @@ class Fused(Detector):  # type: ignore[misc]
         :return: detector -> :math:`-\\ln p_j` among ID samples, shape :math:`B`
         :raises RequiresFittingException: if the detector is not fitted
         """
-        reference = self._reference
-        self._require_pipeline()
-        if reference is None:
+        return self._surprises(self.scores(x))
+
+    def _surprises(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self._reference is None:
             raise RequiresFittingException
         return {
-            name: surprise(reference[name].to(values.device), values.double())
-            for name, values in self.scores(x).items()
+            name: surprise(known.to(scores[name].device), scores[name].double())
+            for name, known in self._reference.items()
         }
 
     def scores(self, x: Tensor) -> dict[str, Tensor]:
@@ -228,3 +246,7 @@ class Fused(Detector):  # type: ignore[misc]
     @property
     def _is_fitted(self) -> bool:
         return self._reference is not None
+
+
+def _is_fitted(detector: Detector) -> bool:
+    return bool(getattr(detector, "_is_fitted", False))

@@ -24,6 +24,7 @@ from .alarm_rule import AlarmRule
 from .calibration import FUSED
 from .confirmation import CONFIRM, asked_again
 from .explanation import Explanation
+from .fused import Fused
 from .noisy import INTENT, find_intent
 
 __all__ = ["Triage"]
@@ -49,7 +50,8 @@ class Triage(AlarmRule):
       attack's: the verdict is ADV where its score is above a threshold of its own. Of the others,
       those above ``least_adv`` are NOISY, degraded without anybody meaning harm. It takes time to
       fit and costs recall, most of all without gradients, see :class:`ViyogIntent`.
-    - Any other router raises alarms by its score. Those mean ADV, all others OOD.
+    - Any other router raises alarms by its score. Those mean ADV, all others OOD. A
+      :class:`Fused`, as router or as gate, is built with the model, and runs a pass of its own.
 
     With ``confirm``, the model is asked again about what raised an alarm: the verdict ADV comes
     with ``confirmed`` and with the second answer, and an alarm taken for OOD for which residue and
@@ -92,7 +94,7 @@ class Triage(AlarmRule):
     def __init__(
         self,
         gate: Detector | Mapping[str, Detector] | None,
-        router: FirstLayerDetector,
+        router: FirstLayerDetector | SecondLook | Fused,
         *,
         model: Module | None = None,
         id_fpr: float = 0.05,
@@ -107,7 +109,8 @@ class Triage(AlarmRule):
     ):
         """
         :param gate: one detector, or several by name; ``None`` for :class:`EnergyBased`
-        :param router: first-layer detector that tells ADV from OOD
+        :param router: tells ADV from OOD: a first-layer detector, or one that scores ADV high
+            and OOD low, :class:`SecondLook` or :class:`Fused`
         :param model: model; default is the one of the router or of a gate
         :param id_fpr: rate of false alarms on ID data, all signals together
         :param router_share: share of the false alarms that the router's alarm may raise
@@ -130,8 +133,11 @@ class Triage(AlarmRule):
         :raises TypeError: if gate or router are no detectors of these kinds
         :raises ValueError: if a number is out of range, or there is no model
         """
-        if not isinstance(router, FirstLayerDetector):
-            raise TypeError(f"router must be a first-layer detector, got {type(router).__name__}.")
+        if not isinstance(router, (FirstLayerDetector, SecondLook, Fused)):
+            raise TypeError(
+                f"router must be a first-layer detector, a SecondLook or a Fused, got "
+                f"{type(router).__name__}."
+            )
         gates = _named(EnergyBased(None) if gate is None else gate)
         if confirm is not None and not isinstance(confirm, SecondLook):
             raise TypeError(f"confirm must be a SecondLook, got {type(confirm).__name__}.")
@@ -155,6 +161,9 @@ class Triage(AlarmRule):
         self.intent = find_intent(intent, router, found)
         reading = {} if self.intent is None else {INTENT: self.intent}
         detectors = gates | watching | {self.alarm: alarm, self.router: router} | reading
+        # a Fused has a pipeline of its own
+        own = [name for name, each in detectors.items() if isinstance(each, Fused)]
+        shared["separate"] = [*shared.get("separate", ()), *own]
         super().__init__(found, detectors, **shared)
         if confirm is not None:
             residue = router if isinstance(router, ViyogResidue) else None
@@ -185,7 +194,7 @@ class Triage(AlarmRule):
         names = [name for name in self.pipeline.unfitted(x) if name != CONFIRM]
         if calibration_loader is not None:
             self._fit_detectors(train_loader, names, progress)
-            self._fit_confirm(train_loader, progress)
+            self._fit_confirm(train_loader, calibration_loader, progress)
             return self._calibrate(calibration_loader, progress)
         warnings.warn(
             "Triage.fit without calibration_loader sets its thresholds on a part of train_loader. "
@@ -193,11 +202,11 @@ class Triage(AlarmRule):
             stacklevel=2,
         )
         if not names:
-            self._fit_confirm(train_loader, progress)
+            self._fit_confirm(train_loader, train_loader, progress)
             return self._calibrate(train_loader, progress)
         part = HeldOut(train_loader, self.held_out, _MOST_HELD_OUT)
         self._fit_detectors(part, names, progress)
-        self._fit_confirm(train_loader, progress)
+        self._fit_confirm(train_loader, part.inputs, progress)
         return self._calibrate(part.inputs, progress)
 
     def predict(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pytorch_ood_viyog.looks.answers import log_odds, lost_odds, softmax_distance
-from pytorch_ood_viyog.looks.comparison import Reference
+from pytorch_ood_viyog.looks.comparison import KnownAnswers, Reference, least_overruling
 from pytorch_ood_viyog.looks.surprise import surprise
 
 LOGITS = arrays.arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
@@ -98,3 +98,44 @@ def test_scores_of_id_have_mean_0_and_standard_deviation_1():
     scores = Reference.of(first, second).scores(first, second)
     assert float(scores.mean()) == pytest.approx(0, abs=1e-9)
     assert float(scores.std(correction=0)) == pytest.approx(1)
+
+
+# -- which answers overrule ----------------------------------------------------------------------
+
+
+def test_least_overruling_by_hand():
+    distance = torch.tensor([0.3, 1.9, 0.2, 0.8, 1.2, 0.1, 0.0, 0.4, 0.5])
+    changed = torch.tensor([True, False, True, True, True, False, False, False, False])
+    assert float(least_overruling(distance, changed, 0.1)) == pytest.approx(1.2)  # one of ten
+    assert float(least_overruling(distance, changed, 0.2)) == pytest.approx(0.8)
+    assert float(least_overruling(distance, changed, 0.5)) == -math.inf  # fewer changed
+    assert float(least_overruling(distance, changed, 0.05)) == math.inf  # too few to promise
+    assert float(least_overruling(distance, changed, 1.0)) == -math.inf
+
+
+def test_id_answers_are_overruled_as_seldom_as_promised():
+    """The mean over calibration sets is the conformal bound, to sampling error."""
+    generator = torch.Generator().manual_seed(3)
+    first = 3 * torch.randn(20_000, 4, generator=generator)
+    second = first + 2 * torch.randn(20_000, 4, generator=generator)
+    changed = float((first.argmax(1) != second.argmax(1)).double().mean())
+    assert changed > 0.2, "there would be nothing to promise"
+    reference = Reference.of(first[:200], second[:200])
+    shares = []
+    for start in range(1000, 19_000, 99):
+        part = slice(start, start + 99)
+        known = KnownAnswers.of(reference, first[part], second[part], 0.05)
+        shares.append(known.overruled(first[-1000:], second[-1000:]).double().mean())
+    assert 0.04 < float(torch.stack(shares).mean()) < 0.06
+
+
+def test_p_values_are_those_of_ranks():
+    generator = torch.Generator().manual_seed(4)
+    first, second = torch.randn(2, 400, 3, generator=generator)
+    reference = Reference.of(first[:100], second[:100])
+    known = KnownAnswers.of(reference, first[:300], second[:300], 0.02)
+    scores = reference.scores(first[300:], second[300:])
+    p_values = known.p_values(first[300:], second[300:], scores)
+    assert set(p_values) == {"distance", "lost_odds", "score"}
+    for values in p_values.values():
+        assert 0.3 < float(values.mean()) < 0.7

@@ -1,6 +1,7 @@
 """Triage with a second look: who pays for it, what it changes, what is reported."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -81,7 +82,8 @@ def test_the_verdict_by_hand(confirming):
     router, least, _ = confirming.rule
     residue = surprise(confirming.calibration.scores[router], explained.scores[router])
     odds = -confirming.confirm.compare(MIXED).p_values["lost_odds"].log()
-    adv = alarm & ((explained.scores[router] > least) | (residue + odds > 4.744))
+    both = (residue + odds > 4.744) & (odds >= -math.log(0.1))
+    adv = alarm & ((explained.scores[router] > least) | both)
     wanted = torch.where(adv, -1, torch.where(alarm, 1, 0))
     assert torch.equal(explained.verdicts, wanted)
 
@@ -123,3 +125,15 @@ def test_arguments_are_checked():
         Triage(None, ViyogTV(MODEL), confirm=ViyogTV(None))
     with pytest.raises(ValueError, match="confirm_when must be 'alarm' or 'always'"):
         Triage(None, ViyogTV(MODEL), confirm=SecondLook(None), confirm_when="never")
+
+
+def test_the_second_look_is_calibrated_on_new_id_samples():
+    look = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    before = look.fitted
+    judge = Triage(EnergyBased(None), ViyogResidue(MODEL), confirm=look)
+    judge.fit(id_batches(), id_batches(seed=3))
+    assert look.fitted.reference is before.reference, "scores are as they were"
+    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    wanted.calibrate(id_batches(seed=3))
+    assert torch.equal(look.fitted.known.score, wanted.fitted.known.score)
+    assert len(look.fitted.known.score) == sum(len(y) for _, y in id_batches(seed=3))

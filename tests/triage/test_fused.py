@@ -9,7 +9,15 @@ from attacked import attacked, id_batches, id_images, trained
 from pytorch_ood.api import ModelNotSetException, RequiresFittingException
 from pytorch_ood.detector import EnergyBased
 
-from pytorch_ood_viyog import Fused, SecondLook, ViyogResidue, ViyogTV
+from pytorch_ood_viyog import (
+    Fused,
+    SecondLook,
+    Triage,
+    Verdict,
+    ViyogResidue,
+    ViyogTV,
+    export_onnx,
+)
 from pytorch_ood_viyog.testing import DetectorContract
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
@@ -119,3 +127,49 @@ def test_arguments_are_checked():
         Fused(MODEL, {"energy": EnergyBased(None)}).predict(X)
     with pytest.raises(ValueError, match=r"Too few ID samples.*Pass a calibration_loader"):
         Fused(MODEL, {"tv": ViyogTV(None)}, held_out=0.001).fit(id_batches(copies=1))
+
+
+def test_what_is_fitted_already_stays(fused):
+    residue = ViyogResidue(MODEL).fit(id_batches(seed=9))
+    before = residue(X)
+    detectors = {"residue": residue, "tv": ViyogTV(None)}
+    for _ in range(2):  # also in a second fit
+        both = Fused(MODEL, detectors).fit(id_batches())
+        assert torch.equal(both.scores(X)["residue"], before)
+    known = Fused(MODEL, {"residue": residue}).fit(id_batches(), id_batches(seed=3))
+    assert torch.equal(known.scores(X)["residue"], before)
+
+
+def test_scores_that_are_known_are_fused_without_a_pass(fused):
+    assert torch.equal(fused.fuse(fused.scores(X)), fused(X))
+    with pytest.raises(RequiresFittingException):
+        Fused(MODEL, parts()).fuse({})
+
+
+@pytest.mark.parametrize(
+    ("gate", "router"),
+    [
+        (lambda: Fused(MODEL, parts()), lambda: ViyogResidue(MODEL)),
+        (lambda: None, lambda: Fused(MODEL, parts())),
+        (lambda: None, lambda: SecondLook(MODEL, purifier="maps", strength=8 / 255)),
+    ],
+)
+def test_as_gate_and_as_router(gate, router, tmp_path):
+    triage = Triage(gate(), router(), id_fpr=0.1).fit(id_batches(), id_batches(seed=3))
+    adv = attacked(MODEL, X)
+    verdicts = triage.predict(adv)
+    found = float((verdicts != int(Verdict.ID)).double().mean())
+    assert found > 0.4
+    assert int(Verdict.ADV) in verdicts.tolist()
+    assert float((triage.predict(X) != int(Verdict.ID)).double().mean()) < 0.3
+    state = triage.state_dict()
+    other = Triage(gate(), router(), id_fpr=0.1).load_state_dict(state)
+    assert torch.equal(other.predict(adv), verdicts)
+    pytest.importorskip("onnxscript")
+    with pytest.raises(TypeError, match=r"asks the model again|runs by itself"):
+        export_onnx(MODEL, triage, tmp_path / "t.onnx", X[:4])
+
+
+def test_other_routers_are_refused():
+    with pytest.raises(TypeError, match="a SecondLook or a Fused, got EnergyBased"):
+        Triage(None, EnergyBased(None), model=MODEL)

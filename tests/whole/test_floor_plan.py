@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "looks": {"detectors", "residue", "fitting", "images", "layer"},
     "pipeline": {"looks", "detectors", "fitting", "layer"},
     "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "layer"},
-    "deploy": {"triage", "pipeline", "detectors", "fitting", "layer"},
+    "deploy": {"triage", "pipeline", "looks", "detectors", "fitting", "layer"},
     "benchmark": {"pipeline", "detectors", "evaluation", "images", "layer"},
 }
 #: entries that a reader takes in at a glance, the docstring of the room (__init__) not counted
