@@ -24,9 +24,9 @@ MAY_IMPORT = {
     "detectors": {"residue", "fitting", "layer"},
     "looks": {"detectors", "residue", "fitting", "images", "layer"},
     "pipeline": {"looks", "detectors", "fitting", "layer"},
-    "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "layer"},
+    "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "images", "layer"},
     "deploy": {"triage", "pipeline", "detectors", "fitting", "layer"},
-    "benchmark": {"pipeline", "detectors", "evaluation", "images", "layer"},
+    "benchmark": {"triage", "pipeline", "detectors", "evaluation", "images", "layer"},
 }
 #: entries that a reader takes in at a glance, the docstring of the room (__init__) not counted
 MOST_ENTRIES = 12

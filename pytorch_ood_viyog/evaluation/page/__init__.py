@@ -1,0 +1,23 @@
+"""
+One self-contained HTML page from plain data: texts, tables, figures and samples with their
+verdicts. Needs the extra ``report``; knows neither detectors nor models.
+"""
+
+from .origin import origin
+from .parts import Card, Page, Picture, Reading, Section, Table
+from .pictures import figure_picture, image_picture, map_picture
+from .writing import write_page
+
+__all__ = [
+    "Card",
+    "Page",
+    "Picture",
+    "Reading",
+    "Section",
+    "Table",
+    "figure_picture",
+    "image_picture",
+    "map_picture",
+    "origin",
+    "write_page",
+]
