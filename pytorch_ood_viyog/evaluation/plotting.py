@@ -46,7 +46,8 @@ def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
     across = min(2, len(tables))
     down = math.ceil(len(tables) / across)
     widths = [max(columns[i::across]) for i in range(across)]
-    size = (2.4 + 0.43 * sum(widths), down * (1.5 + 0.22 * len(detectors)))
+    # headings need room where there are few columns
+    size = (2.4 + max(0.43 * sum(widths), 3.2 * across), down * (1.5 + 0.22 * len(detectors)))
     figure, axes = plt.subplots(
         down, across, figsize=size, width_ratios=widths, squeeze=False, layout="constrained"
     )

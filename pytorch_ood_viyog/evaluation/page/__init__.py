@@ -6,7 +6,7 @@ verdicts. Needs the extra ``report``; knows neither detectors nor models.
 from .origin import origin
 from .parts import Card, Page, Picture, Reading, Section, Table
 from .pictures import figure_picture, image_picture, map_picture
-from .writing import write_page
+from .writing import check_extra, write_page
 
 __all__ = [
     "Card",
@@ -15,6 +15,7 @@ __all__ = [
     "Reading",
     "Section",
     "Table",
+    "check_extra",
     "figure_picture",
     "image_picture",
     "map_picture",

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..plotting import pyplot
 from .parts import Picture
 
-__all__ = ["MAP_TOP", "figure_picture", "image_picture", "map_picture"]
+__all__ = ["MAP_TOP", "figure_picture", "image_picture", "map_picture", "pillow"]
 
 #: residue that has the brightest colour of a map: twice the usual budget of an attack
 MAP_TOP = 16 / 255
@@ -39,7 +39,7 @@ def image_picture(image: Tensor, alt: str) -> Picture | None:
         return None
     pixels = (image.detach().cpu().float().clamp(0, 1) * 255).round().byte()
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
-    return _picture(_pillow().fromarray(array), alt)
+    return _picture(pillow().fromarray(array), alt)
 
 
 def map_picture(strengths: Tensor, alt: str) -> Picture:
@@ -52,7 +52,7 @@ def map_picture(strengths: Tensor, alt: str) -> Picture:
     """
     colours = pyplot().get_cmap("inferno")
     shares = (strengths.detach().cpu().double() / MAP_TOP).clamp(0, 1)
-    drawn = _pillow().fromarray(colours(shares.numpy(), bytes=True)[..., :3].copy())
+    drawn = pillow().fromarray(colours(shares.numpy(), bytes=True)[..., :3].copy())
     middle, most = (255 * float(v) for v in (strengths.median(), strengths.max()))
     caption = f"residue in 1/255: median {middle:.1f}, most {most:.1f}"
     return _picture(drawn, alt, caption)
@@ -68,7 +68,7 @@ def figure_picture(draw: Callable[[Path], Any], alt: str) -> Picture:
         file = Path(folder) / "figure.png"
         draw(file)
         content = file.read_bytes()
-    with _pillow().open(BytesIO(content)) as opened:
+    with pillow().open(BytesIO(content)) as opened:
         return Picture(_address(content, "png"), opened.size, alt)
 
 
@@ -85,7 +85,11 @@ def _address(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _pillow() -> Any:
+def pillow() -> Any:
+    """
+    :return: the module ``PIL.Image``
+    :raises ImportError: if Pillow is not installed
+    """
     try:
         return import_module("PIL.Image")
     except ImportError as error:

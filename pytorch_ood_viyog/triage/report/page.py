@@ -34,7 +34,7 @@ def summary(confusion: Confusion, id_fpr: float | None) -> tuple[str, str, str]:
     :return: three sentences: ID, the other classes, the most frequent mistake
     """
     counts = confusion.confusion.sum(dim=1).tolist()
-    asked = "" if id_fpr is None else f"; at most {id_fpr:.3g} of new ones were asked for"
+    asked = "" if id_fpr is None else f"; at most {100 * id_fpr:.3g}% of new ones were asked for"
     first = (
         f"Of {counts[0]} ID samples, {confusion.id_false_alarm_rate:.1%} raised an alarm{asked}."
     )
@@ -64,14 +64,15 @@ def confusion_section(confusion: Confusion, listing: str) -> Section:
     :param listing: the rule, as text
     :return: what was taken for what
     """
-    head = ("truth", *(f"taken for {v.name}" for v in confusion.verdicts), "samples")
+    head = ("truth", *(verdict.name for verdict in confusion.verdicts), "samples")
     rows = [
         (truth.name, *(f"{share:.1%}" for share in shares), str(sum(counts)))
         for truth, shares, counts in zip(
             confusion.truths, confusion.shares.tolist(), confusion.confusion.tolist(), strict=True
         )
     ]
-    return Section("Verdicts", tables=(Table(head, tuple(rows)),), listing=listing)
+    table = Table(head, tuple(rows), "Truth in rows, verdict in columns")
+    return Section("Verdicts", tables=(table,), listing=listing)
 
 
 def score_section(scores: Scores, truths: Sequence[Verdict]) -> Section:
@@ -134,8 +135,7 @@ def _card(sample: JudgedSample, pixels: PixelRange) -> Card:
         )
         for name, scores in explained.scores.items()
     ]
-    source = f" of {sample.source}" if sample.source else ""
-    title = f"{sample.truth.name} sample {sample.number}{source}"
+    title = f"{sample.source or sample.truth.name} sample {sample.number}"
     return Card(
         title,
         f"taken for {sample.verdict.name}",
