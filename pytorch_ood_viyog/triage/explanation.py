@@ -90,7 +90,8 @@ class Explanation:
         if self.confirmed is None or self.second is None or int(self.second[i]) < 0:
             return ""
         confirmed = "confirmed" if bool(self.confirmed[i]) else "not confirmed"
-        return f"{confirmed}, second answer {int(self.second[i])}"
+        first = "" if self.first is None else f", at first {int(self.first[i])}"
+        return f"{confirmed}, second answer {int(self.second[i])}{first}"
 
     def _cell(self, name: str, sample: int) -> str:
         score = float(self.scores[name][sample])

@@ -115,6 +115,7 @@ def test_a_room_says_what_lives_in_it(folder):
 def test_the_face_needs_no_extra():
     """Measured in a new process: what this one imported does not count."""
     extras = ["matplotlib", "pandas", "foolbox", "onnx", "transformers", "timm", "skimage"]
+    extras += ["jinja2"]
     program = (
         "import sys\n"
         "from pytorch_ood_viyog import SharedForward, Triage, ViyogResidue\n"
