@@ -49,7 +49,7 @@ def main() -> None:
     triage = Triage(
         {"energy": EnergyBased(None), "first layer": ResidueOutlier(router)},
         router,
-        confirm=SecondLook(model, purifier="jpeg"),
+        confirm=SecondLook(model),
         intent=True,
         id_fpr=0.1,
     )
