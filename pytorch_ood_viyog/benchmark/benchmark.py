@@ -117,7 +117,9 @@ class AdversarialBenchmark(BenchmarkOutput):
         self.resamples = resamples
         self.seed = seed
         self.progress = progress
-        #: rows of the last :meth:`evaluate`
+        #: detectors of the last :meth:`evaluate`, by name
+        self.detectors: dict[str, Detector] = {}
+        #: its rows
         self.rows: list[Row] = []
         #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
         self.scores: Scores = {}
@@ -217,7 +219,7 @@ class AdversarialBenchmark(BenchmarkOutput):
                 images = self._images(name)
                 if len(images):  # type: ignore[arg-type]
                     scorer.score(name, DataLoader(images, **options))
-        self.scores = scorer.scores
+        self.detectors, self.scores = named, scorer.scores
         self.rows = task_rows(
             scorer.scores,
             list(self.ood),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_ood.api import Detector
 from pytorch_ood.benchmark import Benchmark
 from torch import Tensor
 from torch.nn import Module
@@ -16,12 +17,12 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from ..evaluation.page import Page, Section, origin, write_page
 from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
-from ..triage.report import JudgedSample
+from ..triage.report import JudgedSample, residue_at
 from ..triage.verdict_giver import VerdictGiver
 from .attacks.craft import AttackSize
 from .page import result_sections, summary
 from .results import save_tables
-from .shown import best_detector, sample_sections
+from .shown import ShownImages, best_detector
 
 __all__ = ["BenchmarkOutput"]
 
@@ -44,7 +45,9 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
     seed: int
     #: show progress bars
     progress: bool
-    #: rows of the last evaluation
+    #: detectors of the last evaluation, by name
+    detectors: Mapping[str, Detector]
+    #: its rows
     rows: list[Row]
     #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
     scores: Scores
@@ -114,7 +117,17 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
         deciding = best_detector(self.rows, positive)
         if deciding is None:
             return ()
-        return sample_sections(self.scores, deciding, self._kinds, positive, images)
+        known = {n: own["ID"] for n, own in self.scores.items()}
+        working = [d for n, d in self.detectors.items() if isinstance(known[n], Tensor)]
+        device = self._device
+        shown = ShownImages(
+            self.scores,
+            deciding,
+            positive,
+            images,
+            lambda image: residue_at(working, image.to(device)),
+        )
+        return shown.sections(self._kinds)
 
     def _judged(
         self, triage: VerdictGiver, images: Mapping[str, Dataset[Any]]
@@ -133,9 +146,13 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
         return (told, *replace(report, samples=samples).sections())
 
     def _batches(self, images: list[Dataset[Any]]) -> Iterator[Tensor]:
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        device = self._device
         loader: DataLoader[Any] = DataLoader(ConcatDataset(images), batch_size=self.batch_size)
         return (x.to(device) for x, _ in loader)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
     def _kinds(self) -> dict[str, list[str]]:

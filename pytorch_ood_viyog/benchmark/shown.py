@@ -3,18 +3,18 @@ Images of a benchmark to look at, with what the best detector makes of them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..evaluation.page import Card, Reading, Section, image_picture
+from ..evaluation.page import Card, Reading, Section, sample_pictures
 from ..evaluation.rows import Row, Scores, mean_auroc
 from ..triage.conformal import conformal_p_values
 
-__all__ = ["best_detector", "sample_sections"]
+__all__ = ["ShownImages", "best_detector"]
 
 # images of a kind: so many mistakes, and as many others
 _KEPT = 4
@@ -40,49 +40,10 @@ def best_detector(rows: Sequence[Row], positive: str) -> str | None:
     return max(known, key=known.__getitem__) if known else None
 
 
-def sample_sections(
-    scores: Scores,
-    deciding: str,
-    kinds: Mapping[str, Sequence[str]],
-    positive: str,
-    images: Mapping[str, Dataset[Any]],
-) -> tuple[Section, ...]:
-    """
-    :param scores: detector -> name of the images -> scores, or an error as text
-    :param deciding: the detector whose alarms are looked at
-    :param kinds: ``"ID"``, ``"OOD"``, ... with the names of their images
-    :param positive: the kind that should raise an alarm
-    :param images: name -> images
-    :return: a section for each kind, worst mistakes first
-    """
-    known = scores[deciding]["ID"]
-    if not isinstance(known, Tensor):
-        return ()
-    limit = float(known.double().quantile(1 - _ID_FPR, interpolation="higher"))
-    sections = []
-    for kind, names in kinds.items():
-        found = _judged(scores[deciding], names, limit, kind == positive)
-        if not found:
-            continue
-        wrong = [sample for sample in found if not sample.right]
-        worst = "lowest" if kind == positive else "highest"
-        text = (
-            f"{deciding} alone, with an alarm above what {1 - _ID_FPR:.0%} of the ID images "
-            f"score, is wrong on {len(wrong)} of {len(found)}. The worst mistakes come first, "
-            f"those with the {worst} scores; then the first that were judged right. p is the "
-            f"share of ID test images that score as high."
-        )
-        wrong.sort(key=lambda sample: sample.score if kind == positive else -sample.score)
-        right = sorted((s for s in found if s.right), key=lambda sample: sample.index)
-        shown = wrong[:_KEPT] + right[:_KEPT]
-        order = [deciding, *(name for name in scores if name != deciding)][:_READINGS]
-        cards = tuple(_card(s, scores, order, positive, limit, images[s.name]) for s in shown)
-        sections.append(Section(f"{kind} images", (text,), cards=cards))
-    return tuple(sections)
-
-
 @dataclass(frozen=True)
 class _Judged:
+    """An image of a set, and what its score means."""
+
     name: str
     index: int
     score: float
@@ -90,45 +51,88 @@ class _Judged:
     right: bool
 
 
-def _judged(
-    own: Mapping[str, Tensor | str], names: Sequence[str], limit: float, alarms: bool
-) -> list[_Judged]:
-    return [
-        _Judged(name, i, score, score > limit, (score > limit) == alarms)
-        for name in names
-        if isinstance(values := own.get(name), Tensor)
-        for i, score in enumerate(values.tolist())
-    ]
+class ShownImages:
+    """
+    Judges the images of a benchmark by one detector alone, with an alarm above what 95 % of the ID
+    images score, and shows of each kind the worst mistakes and some others.
+    """
 
+    def __init__(
+        self,
+        scores: Scores,
+        deciding: str,
+        positive: str,
+        images: Mapping[str, Dataset[Any]],
+        residue: Callable[[Tensor], Tensor | None],
+    ):
+        """
+        :param scores: detector -> name of the images -> scores, or an error as text
+        :param deciding: the detector whose alarms count
+        :param positive: the kind of images that should raise an alarm
+        :param images: name -> images
+        :param residue: image -> residue at each place, shape :math:`H' \\times W'`, or ``None``
+        """
+        self.scores = scores
+        self.deciding = deciding
+        self.positive = positive
+        self.images = images
+        self.residue = residue
+        # of detectors that failed elsewhere, the scores of ID images are there all the same
+        self.known = {
+            name: known.sort().values
+            for name, own in scores.items()
+            if isinstance(known := own.get("ID"), Tensor)
+        }
+        reference = self.known[deciding].double()
+        self.limit = float(reference.quantile(1 - _ID_FPR, interpolation="higher"))
 
-def _card(
-    sample: _Judged,
-    scores: Scores,
-    order: Sequence[str],
-    positive: str,
-    limit: float,
-    images: Dataset[Any],
-) -> Card:
-    title = f"{sample.name} image {sample.index}"
-    picture = image_picture(images[sample.index][0], title)
-    return Card(
-        title,
-        f"{'' if sample.alarm else 'not '}taken for {positive}",
-        sample.right,
-        () if picture is None else (picture,),
-        tuple(_readings(sample, scores, order, limit)),
-    )
+    def sections(self, kinds: Mapping[str, Sequence[str]]) -> tuple[Section, ...]:
+        """
+        :param kinds: ``"ID"``, ``"OOD"``, ... with the names of their images
+        :return: a section for each kind of which there are images, worst mistakes first
+        """
+        judged = {kind: self._judged(kind, names) for kind, names in kinds.items()}
+        return tuple(self._section(kind, found) for kind, found in judged.items() if found)
 
+    def _judged(self, kind: str, names: Sequence[str]) -> list[_Judged]:
+        own = self.scores[self.deciding]
+        return [
+            _Judged(name, i, s, s > self.limit, (s > self.limit) == (kind == self.positive))
+            for name in names
+            if isinstance(values := own.get(name), Tensor)
+            for i, s in enumerate(values.tolist())
+        ]
 
-def _readings(
-    sample: _Judged, scores: Scores, order: Sequence[str], limit: float
-) -> list[Reading]:
-    found = []
-    for name in order:
-        known, own = scores[name].get("ID"), scores[name].get(sample.name)
-        if isinstance(known, Tensor) and isinstance(own, Tensor):
-            score = own[sample.index]
-            p_value = float(conformal_p_values(known.sort().values, score[None])[0])
-            decides = name == order[0]
-            found.append(Reading(name, float(score), limit if decides else None, p_value, decides))
-    return found
+    def _section(self, kind: str, found: Sequence[_Judged]) -> Section:
+        upwards = kind == self.positive
+        wrong = sorted(
+            (s for s in found if not s.right), key=lambda s: s.score, reverse=not upwards
+        )
+        right = sorted((s for s in found if s.right), key=lambda s: s.index)
+        text = (
+            f"{self.deciding} alone, with an alarm above what {1 - _ID_FPR:.0%} of the ID images "
+            f"score, is wrong on {len(wrong)} of {len(found)}. The worst mistakes come first, "
+            f"those with the {'lowest' if upwards else 'highest'} scores; then the first that "
+            f"were judged right. p is the share of ID test images that score as high."
+        )
+        cards = tuple(self._card(sample) for sample in wrong[:_KEPT] + right[:_KEPT])
+        return Section(f"{kind} images", (text,), cards=cards)
+
+    def _card(self, sample: _Judged) -> Card:
+        title = f"{sample.name} image {sample.index}"
+        image = self.images[sample.name][sample.index][0]
+        verdict = f"{'' if sample.alarm else 'not '}taken for {self.positive}"
+        pictures = sample_pictures(image, self.residue(image), title)
+        return Card(title, verdict, sample.right, pictures, tuple(self._readings(sample)))
+
+    def _readings(self, sample: _Judged) -> list[Reading]:
+        found = []
+        others = [name for name in self.known if name != self.deciding]
+        for name in [self.deciding, *others][:_READINGS]:
+            own, decides = self.scores[name].get(sample.name), name == self.deciding
+            if isinstance(own, Tensor):
+                score = own[sample.index]
+                p_value = float(conformal_p_values(self.known[name], score[None])[0])
+                limit = self.limit if decides else None
+                found.append(Reading(name, float(score), limit, p_value, decides))
+        return found

@@ -4,6 +4,7 @@ The base of whatever gives verdicts: detectors in one forward pass, reports, sta
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pytorch_ood.api import Detector
@@ -19,7 +20,7 @@ from ..looks.second_look import SecondLook
 from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
 from .explanation import Explanation
-from .report import JudgedClass, TriageReport
+from .report import JudgedClass, JudgedSample, TriageReport, residue_at
 from .verdict import Verdict
 
 __all__ = ["VerdictGiver"]
@@ -95,7 +96,7 @@ class VerdictGiver(ABC):
             for name, detector in self.pipeline.detectors.items()
             if isinstance(detector, (ViyogResidue, ViyogIntent, SecondLook))
         }
-        samples = [sample for each in classes for sample in each.samples]
+        samples = [self._with_residue(sample) for each in classes for sample in each.samples]
         return TriageReport.of_classes(classes, samples, self.id_fpr, repr(self), seeds)
 
     def _judged(
@@ -106,6 +107,11 @@ class VerdictGiver(ABC):
             for x, _ in batches(in_batches(inputs), "triage", progress):
                 found.take(x, self.explain(x))
         return found
+
+    def _with_residue(self, sample: JudgedSample) -> JudgedSample:
+        device = next((p.device for p in self.pipeline.model.parameters()), sample.x.device)
+        found = residue_at(self.pipeline.detectors.values(), sample.x.to(device))
+        return replace(sample, residue=found)
 
     def _fit_detectors(self, loader: Iterable[Any], names: list[str], progress: bool) -> None:
         if names:

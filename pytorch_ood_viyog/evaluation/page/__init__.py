@@ -5,7 +5,7 @@ verdicts. Needs the extra ``report``; knows neither detectors nor models.
 
 from .origin import origin
 from .parts import Card, Page, Picture, Reading, Section, Table
-from .pictures import figure_picture, image_picture, map_picture
+from .pictures import figure_picture, image_picture, map_picture, sample_pictures
 from .writing import check_extra, write_page
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "image_picture",
     "map_picture",
     "origin",
+    "sample_pictures",
     "write_page",
 ]

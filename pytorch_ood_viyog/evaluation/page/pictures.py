@@ -15,7 +15,14 @@ from torch import Tensor
 from ..plotting import pyplot
 from .parts import Picture
 
-__all__ = ["MAP_TOP", "figure_picture", "image_picture", "map_picture", "pillow"]
+__all__ = [
+    "MAP_TOP",
+    "figure_picture",
+    "image_picture",
+    "map_picture",
+    "pillow",
+    "sample_pictures",
+]
 
 #: residue that has the brightest colour of a map: twice the usual budget of an attack
 MAP_TOP = 16 / 255
@@ -56,6 +63,20 @@ def map_picture(strengths: Tensor, alt: str) -> Picture:
     middle, most = (255 * float(v) for v in (strengths.median(), strengths.max()))
     caption = f"residue in 1/255: median {middle:.1f}, most {most:.1f}"
     return _picture(drawn, alt, caption)
+
+
+def sample_pictures(image: Tensor, residue: Tensor | None, title: str) -> tuple[Picture, ...]:
+    """
+    :param image: shape :math:`C \\times H \\times W`, values in [0, 1]
+    :param residue: what :func:`map_picture` takes, if there is one
+    :param title: which sample it is
+    :return: the image, if it is one, and the map beside it
+    """
+    shown = image_picture(image, title)
+    found = () if shown is None else (shown,)
+    if residue is None:
+        return found
+    return (*found, map_picture(residue, f"Residue at each place of {title}"))
 
 
 def figure_picture(draw: Callable[[Path], Any], alt: str) -> Picture:

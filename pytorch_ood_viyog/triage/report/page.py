@@ -9,13 +9,11 @@ import torch
 
 from ...evaluation.page import (
     Card,
-    Picture,
     Reading,
     Section,
     Table,
     figure_picture,
-    image_picture,
-    map_picture,
+    sample_pictures,
 )
 from ...evaluation.plotting import plot_scores
 from ...evaluation.rows import Scores
@@ -140,15 +138,7 @@ def _card(sample: JudgedSample, pixels: PixelRange) -> Card:
         title,
         f"taken for {sample.verdict.name}",
         sample.right,
-        _pictures(sample, title, pixels),
+        sample_pictures(pixels.images(sample.x[None])[0], sample.residue, title),
         tuple(readings),
         explained.second_answer(0),
     )
-
-
-def _pictures(sample: JudgedSample, title: str, pixels: PixelRange) -> tuple[Picture, ...]:
-    image = image_picture(pixels.images(sample.x[None])[0], title)
-    found = [] if image is None else [image]
-    if sample.residue is not None:
-        found.append(map_picture(sample.residue, f"Residue at each place of {title}"))
-    return tuple(found)
