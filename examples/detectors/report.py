@@ -10,6 +10,7 @@ come with installed packages. Takes some minutes on two CPU cores:
 import argparse
 from pathlib import Path
 
+import foolbox
 import torch
 from packaged_images import OTHERS, PHOTOGRAPHS, crops, halves, read
 from pytorch_ood.detector import EnergyBased, MaxSoftmax
@@ -17,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import SecondLook, Triage, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.benchmark import AdversarialBenchmark, named_attack
+from pytorch_ood_viyog.benchmark import AdversarialBenchmark
+from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack
 from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.images import BenignChange
@@ -26,6 +28,11 @@ from pytorch_ood_viyog.images import BenignChange
 def batches(images: Tensor) -> DataLoader:
     """:return: a loader of the images, labelled as ID"""
     return DataLoader(TensorDataset(images, torch.zeros(len(images)).long()), batch_size=16)
+
+
+def pgd(budget: int) -> FoolboxAttack:
+    """:return: an attack that changes no pixel by more than so many of 255 levels"""
+    return FoolboxAttack(foolbox.attacks.LinfPGD(steps=10, rel_stepsize=0.25), budget / 255)
 
 
 def main() -> None:
@@ -59,10 +66,11 @@ def main() -> None:
         model,
         (id_images, answers),
         {"other images": other_images},
-        {name: named_attack(name) for name in ("pgd8", "pgd2")},
+        {"PGD 8/255": pgd(8), "PGD 2/255": pgd(2)},
         id_train=TensorDataset(fit_images, torch.zeros(len(fit_images)).long()),
         benign=[BenignChange("white noise", 4)],
-        batch_size=12,
+        attacked=16,
+        batch_size=8,
     )
     detectors = [MaxSoftmax(model), EnergyBased(model), ViyogTV(model), ViyogResidue(model)]
     bench.evaluate(detectors, fit=True)

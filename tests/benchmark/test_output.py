@@ -31,6 +31,15 @@ class Brightness(Detector):
         return self.factor * x.mean(dim=(1, 2, 3))
 
 
+class Mapper(Brightness):
+    """Sees a residue of 2/255 everywhere."""
+
+    model = "a model"
+
+    def residue_map(self, x):
+        return torch.full((len(x), 4, 4), 2 / 255)
+
+
 class Bright(nn.Module):
     """Class 1 for bright images."""
 
@@ -65,7 +74,7 @@ def bench(attacks, **options):
 def judged(tmp_path_factory):
     """ID 0 to .39, attacked .505 to .845; OOD .1, .6 and .75 (dusk), .95 (noon)."""
     made = bench({"brighten": brighten}, benign=[BenignChange("contrast", 0.5)])
-    made.evaluate({"dark": Brightness(-1), "bright": Brightness(1), "nan": Brightness(math.nan)})
+    made.evaluate({"dark": Mapper(-1), "bright": Brightness(1), "nan": Brightness(math.nan)})
     path = made.report(tmp_path_factory.mktemp("page") / "report.html", title="By hand")
     return made, check_self_contained(path)
 
@@ -125,6 +134,8 @@ def test_images_are_judged_by_the_best_detector_alone(judged):
     assert titles[5:9] == ["noon image 0", *(f"<i>dusk</i> image {i}" for i in (2, 1, 0))]
     assert titles[9:13] == [f"brighten image {i}" for i in range(4)]
     assert titles[13:] == [f"contrast 0.5 times image {i}" for i in (39, 38, 37, 36, *range(4))]
+    captions = page.texts("figcaption")
+    assert captions == ["residue in 1/255: median 2.0, most 2.0"] * len(titles)
     verdicts = page.texts("p", class_="verdict")
     assert [text[-7:] for text in verdicts[5:9]] == ["✗ wrong"] * 3 + ["✓ right"]
 

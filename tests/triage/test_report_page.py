@@ -5,7 +5,7 @@ import torch
 from pages import check_self_contained
 
 from pytorch_ood_viyog.triage.explanation import Explanation
-from pytorch_ood_viyog.triage.report import JudgedClass, JudgedSample, TriageReport
+from pytorch_ood_viyog.triage.report import JudgedClass, JudgedSample, TriageReport, residue_at
 from pytorch_ood_viyog.triage.verdict import Verdict
 
 EVIL = "<script>gate</script>"
@@ -145,6 +145,24 @@ def test_residue_maps_are_beside_the_images(report, tmp_path):
         "Residue at each place of pgd8 sample 3",
     ]
     assert page.texts("figcaption") == ["residue in 1/255: median 6.0, most 6.0"]
+
+
+class Mapper:
+    """Sees a residue of 2/255 everywhere."""
+
+    def __init__(self, model="a model"):
+        self.model = model
+
+    def residue_map(self, x):
+        return torch.full((len(x), *(side // 2 for side in x.shape[2:])), 2 / 255)
+
+
+def test_the_first_detector_that_maps_residues_is_asked():
+    x = torch.rand(3, 8, 6)
+    found = residue_at([object(), Mapper(None), Mapper()], x)
+    assert torch.equal(found, torch.full((4, 3), 2 / 255))
+    assert residue_at([object(), Mapper(None)], x) is None
+    assert residue_at([Mapper()], torch.rand(1, 30)) is None
 
 
 def test_signals_are_not_drawn_as_images(report, tmp_path):
