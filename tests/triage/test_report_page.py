@@ -1,5 +1,8 @@
 """Which samples a report keeps, and the page that it writes."""
 
+import base64
+import io
+
 import pytest
 import torch
 from pages import check_self_contained
@@ -163,6 +166,20 @@ def test_the_first_detector_that_maps_residues_is_asked():
     assert torch.equal(found, torch.full((4, 3), 2 / 255))
     assert residue_at([object(), Mapper(None)], x) is None
     assert residue_at([Mapper()], torch.rand(1, 30)) is None
+
+
+def test_normalised_images_of_several_sizes_are_shown_in_their_own_range(report, tmp_path):
+    pytest.importorskip("jinja2")
+    image = pytest.importorskip("PIL.Image")
+    one = explained([0], [0.5]).sample(0)
+    low, high = (torch.tensor(v).view(3, 1, 1).float() for v in ([-2, -3, -4], [2, 3, 4]))
+    inputs = low.expand(3, 4, 6), high.expand(3, 8, 4)
+    samples = tuple(JudgedSample(Verdict.ID, i, x, one) for i, x in enumerate(inputs))
+    found = TriageReport(report.confusion, samples=samples).save(tmp_path / "report.html")
+    shown = [img["src"].split(",")[1] for img in check_self_contained(found).all("img")]
+    black, white = (image.open(io.BytesIO(base64.b64decode(content))) for content in shown)
+    assert (black.size, black.getextrema()) == ((6, 4), ((0, 0),) * 3)
+    assert (white.size, white.getextrema()) == ((4, 8), ((255, 255),) * 3)
 
 
 def test_signals_are_not_drawn_as_images(report, tmp_path):

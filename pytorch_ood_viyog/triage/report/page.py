@@ -98,7 +98,8 @@ def class_sections(samples: Sequence[JudgedSample], confusion: Confusion) -> tup
     if not samples:
         return ()
     known = [sample.x for sample in samples if sample.truth == Verdict.ID]
-    pixels = PixelRange.of(torch.stack(known or [samples[0].x]), None)
+    values = [x.reshape(len(x), -1) for x in known or [samples[0].x]]  # sizes may differ
+    pixels = PixelRange.of(torch.cat(values, dim=1)[None], None)
     sections = []
     for truth, counts in zip(confusion.truths, confusion.confusion.tolist(), strict=True):
         own = [sample for sample in samples if sample.truth == truth]
