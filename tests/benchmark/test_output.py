@@ -110,6 +110,14 @@ def test_summary(judged):
     assert page.texts("p", class_="summary") == [" ".join(sentences)]
 
 
+def test_what_is_not_told_from_benign_changes_is_told(judged):
+    made, _ = judged
+    rows = [row | {"AUROC": 0.2} if row["Task"] == "T3" else row for row in made.rows]
+    rows = [row | {"AUROC": 0.1} if row["Task"] == "T4" else row for row in rows]
+    told = "It is weakest on benign-vs-ADV, brighten against contrast 0.5 times, with 0.100."
+    assert summary(rows, made.attack_sizes())[2] == told
+
+
 def test_results_figures_and_errors_are_on_the_page(judged):
     _, page = judged
     kinds = ["ID images", "OOD images", "ADV images", "NOISY images"]

@@ -52,7 +52,11 @@ def test_what_is_written_can_be_read(small, tmp_path):
         "taken for ADV",
         False,
         (small,),
-        (Reading("MSP", -0.25, -0.5, 0.02, raises=True), Reading("res", 3.0)),
+        (
+            Reading("MSP", -0.25, -0.5, 0.02, raises=True),
+            Reading("res", 3.0),
+            Reading("sum", -3e-16),
+        ),
         "second answer 7",
     )
     table = Table(("detector", "AUROC"), (("MSP", "0.5"), ("res", "0.99")), "Means", total=True)
@@ -74,8 +78,9 @@ def test_what_is_written_can_be_read(small, tmp_path):
         "signalscorelimitp",
         "MSP alarm-0.25-0.50.020",
         "res3––",
+        "sum0––",
     ]
-    assert [row["class"] for row in page.all("tr")][-2:] == ["alarm", None]
+    assert [row["class"] for row in page.all("tr")][-3:] == ["alarm", None, None]
     assert len(page.all("table", class_="sortable total")) == 1
 
 
