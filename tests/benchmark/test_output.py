@@ -143,7 +143,9 @@ def test_images_are_judged_by_the_best_detector_alone(judged):
     assert titles[9:13] == [f"brighten image {i}" for i in range(4)]
     assert titles[13:] == [f"contrast 0.5 times image {i}" for i in (39, 38, 37, 36, *range(4))]
     captions = page.texts("figcaption")
-    assert captions == ["residue in 1/255: median 2.0, most 2.0"] * len(titles)
+    assert captions == ["residue in 1/255, black 0 to bright 16: median 2.0, most 2.0"] * len(
+        titles
+    )
     verdicts = page.texts("p", class_="verdict")
     assert [text[-7:] for text in verdicts[5:9]] == ["✗ wrong"] * 3 + ["✓ right"]
 

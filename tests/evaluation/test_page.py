@@ -153,7 +153,7 @@ class TestPictures:
         pytest.importorskip("matplotlib")
         strengths = torch.tensor([[0.0, 4.0], [8.0, 16.0], [32.0, 0.0]]) / 255
         picture = map_picture(strengths, "map")
-        assert picture.caption == "residue in 1/255: median 4.0, most 32.0"
+        assert picture.caption == "residue in 1/255, black 0 to bright 16: median 4.0, most 32.0"
         (black, quarter), (half, top), (above, _) = np.asarray(opened(picture)).astype(int)
         brightness = [int(pixel.sum()) for pixel in (black, quarter, half, top)]
         assert brightness == sorted(brightness)

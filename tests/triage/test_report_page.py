@@ -147,7 +147,9 @@ def test_residue_maps_are_beside_the_images(report, tmp_path):
         "pgd8 sample 3",
         "Residue at each place of pgd8 sample 3",
     ]
-    assert page.texts("figcaption") == ["residue in 1/255: median 6.0, most 6.0"]
+    assert page.texts("figcaption") == [
+        "residue in 1/255, black 0 to bright 16: median 6.0, most 6.0"
+    ]
 
 
 class Mapper:

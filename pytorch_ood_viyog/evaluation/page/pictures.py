@@ -61,7 +61,10 @@ def map_picture(strengths: Tensor, alt: str) -> Picture:
     shares = (strengths.detach().cpu().double() / MAP_TOP).clamp(0, 1)
     drawn = pillow().fromarray(colours(shares.numpy(), bytes=True)[..., :3].copy())
     middle, most = (255 * float(v) for v in (strengths.median(), strengths.max()))
-    caption = f"residue in 1/255: median {middle:.1f}, most {most:.1f}"
+    caption = (
+        f"residue in 1/255, black 0 to bright {255 * MAP_TOP:.0f}: median {middle:.1f}, "
+        f"most {most:.1f}"
+    )
     return _picture(drawn, alt, caption)
 
 
