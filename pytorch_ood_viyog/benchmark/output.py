@@ -2,6 +2,7 @@
 What an evaluated benchmark writes: tables, figures, a page.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from ..evaluation.page import Page, Section, origin, write_page
 from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
-from ..triage.report import JudgedSample, residue_at
+from ..triage.report import JudgedSample, TriageReport, residue_at
 from ..triage.verdict_giver import VerdictGiver
 from .attacks.craft import AttackSize
 from .page import result_sections, summary
@@ -52,12 +53,13 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
     #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
     scores: Scores
 
+    @abstractmethod
     def attack_sizes(self) -> dict[str, AttackSize]:
         """:return: success rate and perturbation size of each attack"""
-        raise NotImplementedError
 
+    @abstractmethod
     def _images(self, name: str) -> Dataset[Any]:
-        raise NotImplementedError
+        """The images of this name."""
 
     def save(self, path: str | Path) -> list[Path]:
         """
@@ -103,35 +105,41 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
         :raises ImportError: if Jinja2, matplotlib or Pillow is not installed
         """
         rows, sizes = self._evaluated(), self.attack_sizes()
-        made = {"model": type(self.model).__name__, "seed": self.seed}
-        results = result_sections(rows, sizes, self.scores, self._kinds)
-        sections = (*results, *self._samples(triage), origin(made))
-        return write_page(Page(title, summary(rows, sizes), sections), path)
-
-    def _samples(self, triage: VerdictGiver | None) -> tuple[Section, ...]:
         # benign changes are made when they are asked for, so once
         images = {name: self._images(name) for names in self._kinds.values() for name in names}
-        if triage is not None:
-            return self._judged(triage, images)
+        made = {"model": type(self.model).__name__, "seed": self.seed}
+        if triage is None:
+            shown = self._shown(images)
+        else:
+            judged = self._judged(triage, images)
+            shown = (Section("Triage", judged.summary), *judged.sections())
+            made |= judged.named_seeds
+        results = result_sections(rows, sizes, self.scores, self._kinds)
+        return write_page(
+            Page(title, summary(rows, sizes), (*results, *shown, origin(made))), path
+        )
+
+    def _shown(self, images: Mapping[str, Dataset[Any]]) -> tuple[Section, ...]:
+        """Images that the best detector alone judges, of those that can judge ID images."""
+        working = {n for n, own in self.scores.items() if isinstance(own["ID"], Tensor)}
         positive = "ADV" if self.attacks else "OOD"
-        deciding = best_detector(self.rows, positive)
+        rows = [row for row in self.rows if row["Detector"] in working]
+        deciding = best_detector(rows, positive)
         if deciding is None:
             return ()
-        known = {n: own["ID"] for n, own in self.scores.items()}
-        working = [d for n, d in self.detectors.items() if isinstance(known[n], Tensor)]
+        detectors = [d for name, d in self.detectors.items() if name in working]
         device = self._device
         shown = ShownImages(
             self.scores,
             deciding,
             positive,
             images,
-            lambda image: residue_at(working, image.to(device)),
+            lambda image: residue_at(detectors, image.to(device)),
         )
         return shown.sections(self._kinds)
 
-    def _judged(
-        self, triage: VerdictGiver, images: Mapping[str, Dataset[Any]]
-    ) -> tuple[Section, ...]:
+    def _judged(self, triage: VerdictGiver, images: Mapping[str, Dataset[Any]]) -> TriageReport:
+        """What a triage makes of all images, under the names of their sets."""
         kinds = self._kinds
         if missing := [kind for kind in ("OOD", "ADV") if kind not in kinds]:
             raise ValueError(f"triage needs OOD and ADV images, there are none of {missing}.")
@@ -140,10 +148,9 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
             noisy=self._batches([images[name] for name in self.benign]) if self.benign else None,
             progress=self.progress,
         )
-        told = Section("Triage", report.summary)
         sizes = {name: len(own) for name, own in images.items()}  # type: ignore[arg-type]
         samples = tuple(_with_source(s, kinds[s.truth.name], sizes) for s in report.samples)
-        return (told, *replace(report, samples=samples).sections())
+        return replace(report, samples=samples)
 
     def _batches(self, images: list[Dataset[Any]]) -> Iterator[Tensor]:
         device = self._device

@@ -166,6 +166,24 @@ def test_where_all_detectors_fail_there_are_no_images(tmp_path):
     assert not page.all("article")
 
 
+class FailsOnDark(Brightness):
+    """The best of all, but not on ID images."""
+
+    def predict(self, x):
+        if x.min() == 0:
+            raise ValueError("too dark")
+        return super().predict(x)
+
+
+def test_a_detector_that_fails_on_id_images_judges_none(tmp_path):
+    made = bench({"brighten": brighten})
+    with pytest.warns(UserWarning, match="too dark"):
+        made.evaluate({"dark": Brightness(-1), "new": FailsOnDark(-1)})
+    assert best_detector(made.rows, "ADV") == "new"
+    page = check_self_contained(made.report(tmp_path / "report.html"))
+    assert page.texts("article")[0].startswith("ID image 0 taken for ADV")
+
+
 def test_before_evaluation_and_for_a_triage_without_attacks_it_is_an_error(tmp_path):
     made = bench({})
     with pytest.raises(RuntimeError, match=r"Call evaluate\(\) first"):

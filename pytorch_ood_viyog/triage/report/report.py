@@ -73,6 +73,11 @@ class TriageReport(Confusion):
         """Three sentences: ID samples, the others, the most frequent mistake."""
         return summary(self, self.id_fpr)
 
+    @property
+    def named_seeds(self) -> dict[str, int]:
+        """The seeds, under names that say whose they are."""
+        return {f"seed of {name}": seed for name, seed in self.seeds.items()}
+
     def sections(self) -> tuple[Section, ...]:
         """:return: parts of a page: verdicts, scores, and the samples of each class"""
         first = [confusion_section(self, self.rule)]
@@ -91,6 +96,5 @@ class TriageReport(Confusion):
         :return: the file
         :raises ImportError: if Jinja2, matplotlib or Pillow is not installed
         """
-        seeds = {f"seed of {name}": seed for name, seed in self.seeds.items()}
-        page = Page(title, self.summary, (*self.sections(), origin(seeds)))
+        page = Page(title, self.summary, (*self.sections(), origin(self.named_seeds)))
         return write_page(page, path)
