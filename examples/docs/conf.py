@@ -62,3 +62,4 @@ sphinx_gallery_conf = {
 
 html_theme = "furo"
 html_title = project
+html_show_copyright = False  # the licence is in the repository

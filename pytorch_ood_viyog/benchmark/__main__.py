@@ -16,6 +16,7 @@ from ..detectors.intent import ViyogIntent
 from ..detectors.residue import ViyogResidue
 from ..detectors.tv import ViyogTV
 from ..detectors.viyog import Viyog
+from ..evaluation.page import check_extra
 from ..evaluation.rows import TASKS, mean_auroc
 from ..images.benign import BENIGN_KINDS, BenignChange
 from ..images.files import load_images
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from error
     rows = bench.evaluate(detectors, fit=True)
     files = [*bench.save(options.out), *(() if options.no_figures else bench.plot(options.out))]
+    if options.report is not None:
+        files.append(bench.report(options.report))
     for detector in detectors:
         own = [row for row in rows if row["Detector"] == detector]
         tasks = [*TASKS, *(["T4"] if options.benign else [])]
@@ -134,12 +137,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="where to, without suffix; default: output/benchmark",
     )
+    add("--report", type=Path, metavar="FILE", help="one HTML page as well, with its pictures")
     add("--no-figures", action="store_true", help="tables only; figures need matplotlib")
     return parser
 
 
 def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[str, Detector]]:
     _check_names(options.detectors)
+    if options.report is not None:
+        check_extra()
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together.")
     if options.id_train is None and options.id_test.is_dir():

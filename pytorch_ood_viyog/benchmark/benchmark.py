@@ -8,24 +8,23 @@ from typing import Any
 
 import torch
 from pytorch_ood.api import BenchmarkInfo, Detector, Task
-from pytorch_ood.benchmark import Benchmark
 from torch.nn import Module
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ..detectors.base import PAPER
-from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
 from ..images.benign import BenignChange
 from ..layer.manners import same_random_state
 from .attacks.craft import AdversarialExamples, Attack, AttackSize, craft
 from .data import EightBit, Relabelled, Stored, as_dataset, first_images
-from .results import save_tables, task_rows
+from .output import BenchmarkOutput
+from .results import task_rows
 from .scoring import Scorer, named_detectors
 
 __all__ = ["AdversarialBenchmark"]
 
 
-class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
+class AdversarialBenchmark(BenchmarkOutput):
     """
     How well detectors tell in-distribution (ID), out-of-distribution (OOD) and adversarial (ADV)
     inputs of a classifier apart, for every OOD set and every attack:
@@ -58,6 +57,7 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         rows = bench.evaluate([MaxSoftmax(model), ViyogTV(model)], fit=True)
         bench.save("results/mine")
         bench.plot("results/mine")
+        bench.report("results/mine.html")
     """
 
     info = BenchmarkInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
@@ -117,7 +117,9 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
         self.resamples = resamples
         self.seed = seed
         self.progress = progress
-        #: rows of the last :meth:`evaluate`
+        #: detectors of the last :meth:`evaluate`, by name
+        self.detectors: dict[str, Detector] = {}
+        #: its rows
         self.rows: list[Row] = []
         #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
         self.scores: Scores = {}
@@ -217,7 +219,7 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
                 images = self._images(name)
                 if len(images):  # type: ignore[arg-type]
                     scorer.score(name, DataLoader(images, **options))
-        self.scores = scorer.scores
+        self.detectors, self.scores = named, scorer.scores
         self.rows = task_rows(
             scorer.scores,
             list(self.ood),
@@ -228,36 +230,4 @@ class AdversarialBenchmark(Benchmark):  # type: ignore[misc]
             costs=scorer.costs(),
             progress=self.progress,
         )
-        return self.rows
-
-    def save(self, path: str | Path) -> list[Path]:
-        """
-        Write the rows of the last :meth:`evaluate`.
-
-        :param path: where to, without suffix; folders are made
-        :return: the files written: ``path.csv``, all rows, and ``path.md``, tables of AUROC
-        :raises RuntimeError: if nothing was evaluated yet
-        """
-        return save_tables(self._evaluated(), self.attack_sizes(), Path(path))
-
-    def plot(self, path: str | Path) -> list[Path]:
-        """
-        Draw the results of the last :meth:`evaluate`. Needs matplotlib.
-
-        :param path: where to, without suffix; folders are made
-        :return: the files written: ``path_auroc.png``, a heat map for every task, and
-            ``path_scores.png``, the distributions of the scores
-        :raises RuntimeError: if nothing was evaluated yet
-        :raises ImportError: if matplotlib is not installed
-        """
-        title = Path(path).name
-        kinds = {"ID": ["ID"], "OOD": list(self.ood), "ADV": list(self.attacks)}
-        return [
-            plot_auroc(self._evaluated(), f"{path}_auroc.png", title),
-            plot_scores(self.scores, kinds, f"{path}_scores.png", title),
-        ]
-
-    def _evaluated(self) -> list[Row]:
-        if not self.rows:
-            raise RuntimeError("There are no results yet. Call evaluate() first.")
         return self.rows

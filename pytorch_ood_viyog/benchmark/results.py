@@ -4,7 +4,7 @@ Rows of the benchmark from scores, and their tables as CSV and Markdown.
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -13,10 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..evaluation.bootstrap import METRICS, metrics_with_intervals, resample
+from ..evaluation.page import Table
 from ..evaluation.rows import Row, Scores, mean_auroc, pivot
 from .attacks.craft import AttackSize
 
-__all__ = ["save_tables", "task_rows"]
+__all__ = ["EXPLANATION", "failures", "save_tables", "tables", "task_rows"]
 
 Counts = dict[str, Tensor]
 
@@ -145,12 +146,32 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
     :param title: heading
     :return: tables of the attacks, of AUROC on each task, of cost, and of errors
     """
-    parts = [f"# {title}", _EXPLANATION]
+    parts = [f"# {title}", EXPLANATION]
+    for table in tables(rows, sizes):
+        parts += [f"## {table.caption}", _markdown_table(table)]
+    if errors := failures(rows):
+        parts += ["## Errors", *(f"- {name}: {error}" for name, error in errors)]
+    return "\n\n".join(parts) + "\n"
+
+
+def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """
+    :param rows: rows of :func:`task_rows`
+    :return: detectors that failed, with the message
+    """
+    return sorted({(row["Detector"], row["Error"]) for row in rows if row["Error"]})
+
+
+def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
+    """
+    :param rows: rows of :func:`task_rows`
+    :param sizes: attacks by name, with their sizes
+    :return: the attacks, AUROC on each task, and cost
+    """
+    found = []
     if sizes:
-        parts += [
-            "## Attacks",
-            _table(_ATTACK_HEAD, [_attack_line(n, s) for n, s in sizes.items()]),
-        ]
+        lines = tuple(_attack_line(name, size) for name, size in sizes.items())
+        found.append(Table(_ATTACK_HEAD, lines, "Attacks"))
     for task, column, heading in (
         ("T1", "Dataset", "T1 ID-vs-OOD, by OOD set"),
         ("T2", "Attack", "T2 ID-vs-ADV, by attack"),
@@ -161,42 +182,44 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
     ):
         cells = pivot(rows, task, column)
         if cells:
-            parts += [f"## {heading}", _auroc_table(rows, task, cells)]
+            found.append(_auroc_table(rows, task, cells, heading))
     costs = {row["Detector"]: row.get("SecondsPerImage", math.nan) for row in rows}
-    lines = [[name, _number(1000 * cost, ".3g")] for name, cost in costs.items()]
-    parts += ["## Cost, each detector by itself", _table(["detector", "ms per image"], lines)]
-    if errors := sorted({(row["Detector"], row["Error"]) for row in rows if row["Error"]}):
-        parts += ["## Errors", *(f"- {name}: {error}" for name, error in errors)]
-    return "\n\n".join(parts) + "\n"
+    lines = tuple((name, _number(1000 * cost, ".3g")) for name, cost in costs.items())
+    found.append(Table(("detector", "ms per image"), lines, "Cost, each detector by itself"))
+    return found
 
 
-_EXPLANATION = (
+#: how to read the tables
+EXPLANATION = (
     "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV else. "
     "Below 0.5 the order is reversed."
 )
-_ATTACK_HEAD = ["attack", "attacked", "succeeded", "rate", "L∞ in 1/255", "RMS in 1/255"]
+_ATTACK_HEAD = ("attack", "attacked", "succeeded", "rate", "L∞ in 1/255", "RMS in 1/255")
 
 
-def _attack_line(name: str, size: AttackSize) -> list[str]:
+def _attack_line(name: str, size: AttackSize) -> tuple[str, ...]:
     rate, linf, rms = size.success_rate, size.linf, size.rms
     numbers = [_number(rate, ".3f"), _number(linf, ".2f"), _number(rms, ".2f")]
-    return [name, str(size.attacked), str(size.succeeded), *numbers]
+    return name, str(size.attacked), str(size.succeeded), *numbers
 
 
-def _auroc_table(rows: Sequence[Row], task: str, cells: dict[str, dict[str, float]]) -> str:
+def _auroc_table(
+    rows: Sequence[Row], task: str, cells: dict[str, dict[str, float]], heading: str
+) -> Table:
     columns = list(next(iter(cells.values())))
     lines = []
     for detector, own in cells.items():
         mean = mean_auroc(r for r in rows if r["Task"] == task and r["Detector"] == detector)
         numbers = [_number(own[name], ".3f") for name in columns]
-        lines.append([detector, *numbers, f"**{_number(mean, '.3f')}**"])
-    return _table(["detector", *columns, "mean"], lines)
+        lines.append((detector, *numbers, _number(mean, ".3f")))
+    return Table(("detector", *columns, "mean"), tuple(lines), heading, total=True)
 
 
 def _number(value: float, form: str) -> str:
     return "–" if math.isnan(value) else format(value, form)
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
+def _markdown_table(table: Table) -> str:
+    rule = ("---", *["--:"] * (len(table.head) - 1))
+    lines = [(*row[:-1], f"**{row[-1]}**") for row in table.rows] if table.total else table.rows
+    return "\n".join("| " + " | ".join(line) + " |" for line in (table.head, rule, *lines))

@@ -1,6 +1,6 @@
 """
 Ground floor: metrics with ADV as the positive class, bootstrap intervals, tables and figures of
-scores. Imports no other room.
+scores, and in ``page`` one page of HTML with all of it. Imports no other room.
 """
 
 from .bootstrap import metrics_with_intervals

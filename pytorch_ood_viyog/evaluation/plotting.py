@@ -17,7 +17,7 @@ from .rows import TASKS, Row, Scores, mean_auroc, pivot
 
 __all__ = ["plot_auroc", "plot_layer_scan", "plot_scores", "pyplot"]
 
-_COLOURS = {"ID": "#4477aa", "OOD": "#ccbb44", "ADV": "#ee6677"}
+_COLOURS = {"ID": "#4477aa", "OOD": "#ccbb44", "ADV": "#ee6677", "NOISY": "#aa3377"}
 _DPI = 110
 _PANELS = (
     ("T1", "Dataset", "by OOD set"),
@@ -46,7 +46,8 @@ def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
     across = min(2, len(tables))
     down = math.ceil(len(tables) / across)
     widths = [max(columns[i::across]) for i in range(across)]
-    size = (2.4 + 0.43 * sum(widths), down * (1.5 + 0.22 * len(detectors)))
+    # headings need room where there are few columns
+    size = (2.4 + max(0.43 * sum(widths), 3.2 * across), down * (1.5 + 0.22 * len(detectors)))
     figure, axes = plt.subplots(
         down, across, figsize=size, width_ratios=widths, squeeze=False, layout="constrained"
     )
@@ -83,12 +84,13 @@ def plot_scores(
     scores: Scores, kinds: Mapping[str, Sequence[str]], path: str | Path, title: str = ""
 ) -> Path:
     """
-    Distributions of the scores of each detector on ID, OOD and ADV images, all OOD sets and all
-    attacks together. Scores far outside of the middle half, by four times its width, are drawn at
-    the ends of the axis.
+    Distributions of the scores of each detector on ID, OOD and ADV images (and NOISY ones), all
+    OOD sets and all attacks together. Scores far outside of the middle half, by four times its
+    width, are drawn at the ends of the axis.
 
     :param scores: detector -> name of the images -> scores, or an error as text
-    :param kinds: ``"ID"``, ``"OOD"`` and ``"ADV"`` with the names of their images
+    :param kinds: ``"ID"``, ``"OOD"``, ``"ADV"`` and ``"NOISY"``, those that there are, with the
+        names of their images
     :param path: PNG file to write; folders are made
     :param title: heading
     :return: the file
@@ -114,7 +116,7 @@ def plot_scores(
         axis.spines[["top", "left", "right"]].set_visible(False)
         _densities(axis, own, kinds)
     handles = [plt.Rectangle((0, 0), 1, 1, color=_COLOURS[kind], alpha=0.6) for kind in kinds]
-    figure.legend(handles, list(kinds), loc="outside upper right", ncols=3, fontsize=8)
+    figure.legend(handles, list(kinds), loc="outside upper right", ncols=4, fontsize=8)
     figure.suptitle(f"{title} scores".strip(), fontsize=10)
     return _write(plt, figure, path)
 

@@ -1,7 +1,8 @@
 """
 Verdicts: detectors in one pass, thresholds calibrated on ID data, what is behind a verdict and how
 often it is right. ``lda``, the supervised variant, is imported by its own name, as scikit-learn
-takes long. Imports ``pipeline``, ``detectors``, ``evaluation`` and ``layer``.
+takes long. Imports ``pipeline``, ``looks``, ``detectors``, ``evaluation``, ``fitting``,
+``images`` and ``layer``.
 """
 
 from .calibration import Calibration

@@ -4,6 +4,7 @@ What is behind verdicts, for people to read.
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from .verdict import Verdict
@@ -31,6 +32,42 @@ class Explanation:
     confirmed: Tensor | None = None
     #: class that the model answers without the residue, -1 where it was not asked, shape :math:`B`
     second: Tensor | None = None
+    #: class that the model answers, shape :math:`B`; ``None`` without a second look
+    first: Tensor | None = None
+
+    @property
+    def least_p(self) -> Tensor:
+        """
+        The smallest p-value of the signals that raise alarms, shape :math:`B`; 1 where no signal
+        has any.
+        """
+        found = [self.p_values[name] for name in self.thresholds if name in self.p_values]
+        if not found:
+            return torch.ones(len(self.verdicts), dtype=torch.float64)
+        return torch.stack(found).amin(dim=0)
+
+    def sample(self, i: int) -> "Explanation":
+        """
+        :param i: index of a sample in the batch
+        :return: what is behind its verdict alone, on the CPU
+        """
+
+        def own(values: Tensor) -> Tensor:
+            return values[i : i + 1].cpu().clone()
+
+        def maybe(values: Tensor | None) -> Tensor | None:
+            return None if values is None else own(values)
+
+        return Explanation(
+            own(self.verdicts),
+            {name: own(values) for name, values in self.scores.items()},
+            {name: own(values) for name, values in self.p_values.items()},
+            self.thresholds,
+            self.required,
+            maybe(self.confirmed),
+            maybe(self.second),
+            maybe(self.first),
+        )
 
     @property
     def alarms(self) -> dict[str, Tensor]:
@@ -41,14 +78,20 @@ class Explanation:
         lines = []
         for i, verdict in enumerate(self.verdicts.tolist()):
             cells = "; ".join(self._cell(name, i) for name in self.scores)
-            lines.append(f"{i:4d}  {Verdict(verdict).name:<5} {cells}{self._confirmation(i)}")
+            asked = self.second_answer(i)
+            lines.append(f"{i:4d}  {Verdict(verdict).name:<5} {cells}{asked and f'; {asked}'}")
         return "\n".join(lines)
 
-    def _confirmation(self, sample: int) -> str:
-        if self.confirmed is None or self.second is None or int(self.second[sample]) < 0:
+    def second_answer(self, i: int) -> str:
+        """
+        :param i: index of a sample in the batch
+        :return: what the model answered when it was asked again, empty where it was not
+        """
+        if self.confirmed is None or self.second is None or int(self.second[i]) < 0:
             return ""
-        confirmed = "confirmed" if bool(self.confirmed[sample]) else "not confirmed"
-        return f"; {confirmed}, second answer {int(self.second[sample])}"
+        confirmed = "confirmed" if bool(self.confirmed[i]) else "not confirmed"
+        first = "" if self.first is None else f", at first {int(self.first[i])}"
+        return f"{confirmed}, second answer {int(self.second[i])}{first}"
 
     def _cell(self, name: str, sample: int) -> str:
         score = float(self.scores[name][sample])
@@ -57,4 +100,6 @@ class Explanation:
         if name in limits:
             limit = limits[name]
             text += f" {'>' if score > limit else '<='} {limit:.4g}"
-        return f"{text} (p={float(self.p_values[name][sample]):.3f})"
+        if name in self.p_values:
+            text += f" (p={float(self.p_values[name][sample]):.3f})"
+        return text

@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from ..layer.batches import first_inputs, in_batches
 from ..layer.checks import check_finite
+from .explanation import Explanation
 from .verdict import Verdict
 from .verdict_giver import VerdictGiver
 
@@ -104,9 +105,8 @@ class TriageLDA(VerdictGiver):
             NOISY), float64 on the CPU
         :raises RequiresFittingException: before fitting
         """
-        if self._weights is None or self._bias is None:
-            raise RequiresFittingException("TriageLDA is not fitted. Call fit() first.")
-        return self._stack(self.pipeline.predict(x)) @ self._weights.T + self._bias
+        weights, bias = self._discriminant
+        return self._stack(self.pipeline.predict(x)) @ weights.T + bias
 
     def predict(self, x: Tensor) -> Tensor:
         """
@@ -114,17 +114,34 @@ class TriageLDA(VerdictGiver):
         :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
         :raises RequiresFittingException: before fitting
         """
+        return self.explain(x).verdicts
+
+    def explain(self, x: Tensor) -> Explanation:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: verdicts, and the scores behind them; there are no thresholds
+        :raises RequiresFittingException: before fitting
+        """
+        weights, bias = self._discriminant
+        scores = {name: s.double().cpu() for name, s in self.pipeline.predict(x).items()}
         order = torch.tensor([int(verdict) for verdict in Verdict])
-        return order[self.decision(x).argmax(dim=1)]
+        verdicts = order[(self._stack(scores) @ weights.T + bias).argmax(dim=1)]
+        return Explanation(verdicts, scores, p_values={}, thresholds={})
+
+    @property
+    def _discriminant(self) -> tuple[Tensor, Tensor]:
+        """Weights and bias."""
+        if self._weights is None or self._bias is None:
+            raise RequiresFittingException("TriageLDA is not fitted. Call fit() first.")
+        return self._weights, self._bias
 
     def _stack(self, table: Mapping[str, Tensor]) -> Tensor:
         columns = [table[name].double().cpu() for name in self.pipeline.detectors]
         return torch.stack(columns, dim=1)
 
     def _rule_state(self) -> dict[str, Any]:
-        if self._weights is None:
-            raise RequiresFittingException("TriageLDA is not fitted. Call fit() first.")
-        return {"weights": self._weights, "bias": self._bias}
+        weights, bias = self._discriminant
+        return {"weights": weights, "bias": bias}
 
     def _load_rule(self, state: dict[str, Any]) -> None:
         self._weights, self._bias = state["weights"], state["bias"]

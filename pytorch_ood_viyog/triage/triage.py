@@ -234,6 +234,7 @@ class Triage(AlarmRule):
             verdicts=verdicts,
             confirmed=None if answers is None else answers.confirmed,
             second=None if answers is None else answers.second,
+            first=None if first is None else first.argmax(dim=1),
             scores=scores,
             p_values=calibration.p_values(scores),
             thresholds=dict(calibration.thresholds),

@@ -4,19 +4,24 @@ The base of whatever gives verdicts: detectors in one forward pass, reports, sta
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import torch
 from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ..detectors.intent import ViyogIntent
+from ..detectors.residue import ViyogResidue
 from ..layer.batches import batches, in_batches
 from ..layer.manners import same_random_state
+from ..looks.second_look import SecondLook
 from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
-from .report import TriageReport
+from .explanation import Explanation
+from .report import JudgedClass, JudgedSample, TriageReport, residue_at
+from .verdict import Verdict
 
 __all__ = ["VerdictGiver"]
 
@@ -26,6 +31,9 @@ class VerdictGiver(ABC):
     Detectors in one :class:`~pytorch_ood_viyog.pipeline.shared_forward.SharedForward`, and a rule
     on top.
     """
+
+    #: rate of false alarms on ID data, ``None`` where none is promised
+    id_fpr: float | None = None
 
     def __init__(self, model: Module, detectors: Mapping[str, Detector], **shared: Any):
         """
@@ -40,6 +48,14 @@ class VerdictGiver(ABC):
         """
         :param x: batch of model inputs, first dimension :math:`B`
         :return: verdicts of shape :math:`B`, the values of :class:`Verdict` as int64
+        :raises RequiresFittingException: if this or a detector is not fitted
+        """
+
+    @abstractmethod
+    def explain(self, x: Tensor) -> Explanation:
+        """
+        :param x: batch of model inputs, first dimension :math:`B`
+        :return: verdicts, and what is behind them
         :raises RequiresFittingException: if this or a detector is not fitted
         """
 
@@ -68,16 +84,34 @@ class VerdictGiver(ABC):
         :param adv: adversarial inputs; count only attacks that fool the model
         :param noisy: ID inputs with benign changes, if they are to be judged
         :param progress: show a progress bar where a pass takes more than a second
-        :return: confusion table and what follows from it
+        :return: confusion table and what follows from it, with some of the samples; its ``save``
+            writes a page
+        :raises ValueError: if a class is empty
         """
-        parts = [id, ood, adv] if noisy is None else [id, ood, adv, noisy]
-        return TriageReport.of(*(self._verdicts(part, progress) for part in parts))
+        given = {Verdict.ID: id, Verdict.OOD: ood, Verdict.ADV: adv}
+        given |= {} if noisy is None else {Verdict.NOISY: noisy}
+        classes = [self._judged(truth, inputs, progress) for truth, inputs in given.items()]
+        seeds = {
+            name: detector.seed
+            for name, detector in self.pipeline.detectors.items()
+            if isinstance(detector, (ViyogResidue, ViyogIntent, SecondLook))
+        }
+        samples = [self._with_residue(sample) for each in classes for sample in each.samples]
+        return TriageReport.of_classes(classes, samples, self.id_fpr, repr(self), seeds)
 
-    def _verdicts(self, inputs: Tensor | Iterable[Any], progress: bool) -> Tensor:
+    def _judged(
+        self, truth: Verdict, inputs: Tensor | Iterable[Any], progress: bool
+    ) -> JudgedClass:
+        found = JudgedClass(truth)
         with same_random_state(self.pipeline.model):
-            loader = in_batches(inputs)
-            found = [self.predict(x).cpu() for x, _ in batches(loader, "triage", progress)]
-        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+            for x, _ in batches(in_batches(inputs), "triage", progress):
+                found.take(x, self.explain(x))
+        return found
+
+    def _with_residue(self, sample: JudgedSample) -> JudgedSample:
+        device = next((p.device for p in self.pipeline.model.parameters()), sample.x.device)
+        found = residue_at(self.pipeline.detectors.values(), sample.x.to(device))
+        return replace(sample, residue=found)
 
     def _fit_detectors(self, loader: Iterable[Any], names: list[str], progress: bool) -> None:
         if names:

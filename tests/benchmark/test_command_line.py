@@ -8,6 +8,7 @@ import digits
 import numpy as np
 import pytest
 import torch
+from pages import check_self_contained
 from torch import nn
 
 from pytorch_ood_viyog.benchmark.__main__ import main
@@ -47,10 +48,11 @@ def files(tmp_path):
 
 def test_a_whole_run(files, capsys, monkeypatch):
     pytest.importorskip("foolbox")
+    pytest.importorskip("jinja2")
     monkeypatch.chdir(files)
     arguments = "--model test_command_line:colour_model --checkpoint model.pt --id-test id.npz"
     arguments += " --ood noise.npz --attacks fgsm16 --detectors ViyogTV MSP --limit 60"
-    arguments += " --resamples 10 --out out/run --no-figures --benign"
+    arguments += " --resamples 10 --out out/run --no-figures --report out/report.html --benign"
     main([*arguments.split(), "white noise=8", "JPEG=75"])
     printed = capsys.readouterr().out
     assert "ViyogTV" in printed
@@ -62,6 +64,16 @@ def test_a_whole_run(files, capsys, monkeypatch):
     # two detectors; ID-vs-OOD, ID-vs-ADV, OOD-vs-ADV and two benign changes against ADV
     assert (files / "out" / "run.csv").read_text().count("\n") == 1 + 2 * 5
     assert list((files / ".cache" / "benchmark").iterdir())
+    assert printed.splitlines()[-1] == "out/report.html"
+    page = check_self_contained(files / "out" / "report.html")
+    assert page.texts("h2")[-4:-1] == ["ID images", "OOD images", "ADV images"]
+
+
+def test_a_page_that_cannot_be_written_is_told_first(files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(SystemExit):
+        main(["--model", "none", "--id-test", "none", "--report", "report.html"])
+    assert "pip install 'pytorch-ood-viyog[report]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,22 @@ def test_known_kinds_are_told_apart(lda):
     assert report.confusion.sum(dim=1).tolist() == [50, 50, 50]
 
 
+def test_what_is_behind_a_verdict(lda):
+    x = torch.cat([smooth(3, 11), 4 * smooth(3, 12)])
+    explained = lda.explain(x)
+    assert torch.equal(explained.verdicts, lda.predict(x))
+    for name, scores in lda.pipeline.predict(x).items():
+        torch.testing.assert_close(explained.scores[name], scores.double())
+    first = str(explained).splitlines()[0]
+    assert first.startswith("   0  ID    energy ")
+    assert "p=" not in first
+    report = lda.report(*PARTS)
+    assert report.id_fpr is None
+    # without p-values there is no worst: mistakes come as they are
+    wrong = [s.number for s in report.samples if not s.right and s.truth == Verdict.ID]
+    assert wrong == sorted(wrong)
+
+
 def test_noisy_samples_make_a_fourth_class():
     def noisy(count, seed):
         return smooth(count, seed) + 0.3 * (rough(count, seed) - smooth(count, seed))

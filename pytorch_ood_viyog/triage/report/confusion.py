@@ -1,5 +1,5 @@
 """
-Verdicts and how often they are right.
+How often verdicts are right.
 """
 
 from dataclasses import dataclass
@@ -7,18 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-from ..evaluation.plotting import pyplot
-from .verdict import Verdict
+from ...evaluation.plotting import pyplot
+from ..verdict import Verdict
 
-__all__ = ["TriageReport"]
+__all__ = ["Confusion"]
 
 
 _ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY)
 
 
 @dataclass(frozen=True)
-class TriageReport:
+class Confusion:
     """
     Confusion of the classes.
 
@@ -29,9 +30,7 @@ class TriageReport:
     confusion: Tensor
 
     @classmethod
-    def of(
-        cls, id: Tensor, ood: Tensor, adv: Tensor, noisy: Tensor | None = None
-    ) -> "TriageReport":
+    def of(cls, id: Tensor, ood: Tensor, adv: Tensor, noisy: Tensor | None = None) -> Self:
         """
         :param id: verdicts for ID samples
         :param ood: verdicts for OOD samples
@@ -74,6 +73,11 @@ class TriageReport:
     def truths(self) -> tuple[Verdict, ...]:
         """The classes that were judged."""
         return _ORDER[: len(self.confusion)]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the columns stand for."""
+        return _ORDER
 
     @property
     def id_false_alarm_rate(self) -> float:

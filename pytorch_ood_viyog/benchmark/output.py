@@ -1,0 +1,190 @@
+"""
+What an evaluated benchmark writes: tables, figures, a page.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_ood.api import Detector
+from pytorch_ood.benchmark import Benchmark
+from torch import Tensor
+from torch.nn import Module
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from ..evaluation.page import Page, Section, origin, write_page
+from ..evaluation.plotting import plot_auroc, plot_scores
+from ..evaluation.rows import Row, Scores
+from ..triage.report import JudgedSample, TriageReport, residue_at
+from ..triage.verdict_giver import VerdictGiver
+from .attacks.craft import AttackSize
+from .page import result_sections, summary
+from .results import save_tables
+from .shown import ShownImages, best_detector
+
+__all__ = ["BenchmarkOutput"]
+
+
+class BenchmarkOutput(Benchmark):  # type: ignore[misc]
+    """
+    What :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark` does with its
+    results.
+    """
+
+    #: the classifier
+    model: Module
+    #: OOD sets, attacks and benign changes by name
+    ood: Mapping[str, Any]
+    attacks: Mapping[str, Any]
+    benign: Mapping[str, Any]
+    #: images per batch
+    batch_size: int
+    #: seed of attacks, fits and resamples
+    seed: int
+    #: show progress bars
+    progress: bool
+    #: detectors of the last evaluation, by name
+    detectors: Mapping[str, Detector]
+    #: its rows
+    rows: list[Row]
+    #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
+    scores: Scores
+
+    @abstractmethod
+    def attack_sizes(self) -> dict[str, AttackSize]:
+        """:return: success rate and perturbation size of each attack"""
+
+    @abstractmethod
+    def _images(self, name: str) -> Dataset[Any]:
+        """The images of this name."""
+
+    def save(self, path: str | Path) -> list[Path]:
+        """
+        Write the rows of the last :meth:`evaluate`.
+
+        :param path: where to, without suffix; folders are made
+        :return: the files written: ``path.csv``, all rows, and ``path.md``, tables of AUROC
+        :raises RuntimeError: if nothing was evaluated yet
+        """
+        return save_tables(self._evaluated(), self.attack_sizes(), Path(path))
+
+    def plot(self, path: str | Path) -> list[Path]:
+        """
+        Draw the results of the last :meth:`evaluate`. Needs matplotlib.
+
+        :param path: where to, without suffix; folders are made
+        :return: the files written: ``path_auroc.png``, a heat map for every task, and
+            ``path_scores.png``, the distributions of the scores
+        :raises RuntimeError: if nothing was evaluated yet
+        :raises ImportError: if matplotlib is not installed
+        """
+        title = Path(path).name
+        return [
+            plot_auroc(self._evaluated(), f"{path}_auroc.png", title),
+            plot_scores(self.scores, self._kinds, f"{path}_scores.png", title),
+        ]
+
+    def report(
+        self, path: str | Path, *, triage: VerdictGiver | None = None, title: str = "Benchmark"
+    ) -> Path:
+        """
+        Write the results of the last :meth:`evaluate` as one HTML file that needs no other:
+        summary, tables, figures, images with what was made of them, worst mistakes first, and how
+        it was made. Needs the extra ``report``.
+
+        :param path: file to write; folders are made
+        :param triage: fitted triage that judges all images too; without it, they are judged by
+            the best detector alone, with an alarm on 5 % of the ID test images
+        :param title: heading
+        :return: the file
+        :raises RuntimeError: if nothing was evaluated yet
+        :raises ValueError: if there is a triage, but no OOD set or no attack
+        :raises ImportError: if Jinja2, matplotlib or Pillow is not installed
+        """
+        rows, sizes = self._evaluated(), self.attack_sizes()
+        # benign changes are made when they are asked for, so once
+        images = {name: self._images(name) for names in self._kinds.values() for name in names}
+        made = {"model": type(self.model).__name__, "seed": self.seed}
+        if triage is None:
+            shown = self._shown(images)
+        else:
+            judged = self._judged(triage, images)
+            shown = (Section("Triage", judged.summary), *judged.sections())
+            made |= judged.named_seeds
+        results = result_sections(rows, sizes, self.scores, self._kinds)
+        return write_page(
+            Page(title, summary(rows, sizes), (*results, *shown, origin(made))), path
+        )
+
+    def _shown(self, images: Mapping[str, Dataset[Any]]) -> tuple[Section, ...]:
+        """Images that the best detector alone judges, of those that can judge ID images."""
+        working = {n for n, own in self.scores.items() if isinstance(own["ID"], Tensor)}
+        positive = "ADV" if self.attacks else "OOD"
+        rows = [row for row in self.rows if row["Detector"] in working]
+        deciding = best_detector(rows, positive)
+        if deciding is None:
+            return ()
+        detectors = [d for name, d in self.detectors.items() if name in working]
+        device = self._device
+        shown = ShownImages(
+            self.scores,
+            deciding,
+            positive,
+            images,
+            lambda image: residue_at(detectors, image.to(device)),
+        )
+        return shown.sections(self._kinds)
+
+    def _judged(self, triage: VerdictGiver, images: Mapping[str, Dataset[Any]]) -> TriageReport:
+        """What a triage makes of all images, under the names of their sets."""
+        kinds = self._kinds
+        if missing := [kind for kind in ("OOD", "ADV") if kind not in kinds]:
+            raise ValueError(f"triage needs OOD and ADV images, there are none of {missing}.")
+        report = triage.report(
+            *(self._batches([images[name] for name in kinds[k]]) for k in ("ID", "OOD", "ADV")),
+            noisy=self._batches([images[name] for name in self.benign]) if self.benign else None,
+            progress=self.progress,
+        )
+        sizes = {name: len(own) for name, own in images.items()}  # type: ignore[arg-type]
+        samples = tuple(_with_source(s, kinds[s.truth.name], sizes) for s in report.samples)
+        return replace(report, samples=samples)
+
+    def _batches(self, images: list[Dataset[Any]]) -> Iterator[Tensor]:
+        device = self._device
+        loader: DataLoader[Any] = DataLoader(ConcatDataset(images), batch_size=self.batch_size)
+        return (x.to(device) for x, _ in loader)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def _kinds(self) -> dict[str, list[str]]:
+        """Kind of images -> their names, of the kinds that there are."""
+        kinds = {
+            "ID": ["ID"],
+            "OOD": list(self.ood),
+            "ADV": list(self.attacks),
+            "NOISY": list(self.benign),
+        }
+        return {kind: names for kind, names in kinds.items() if names}
+
+    def _evaluated(self) -> list[Row]:
+        if not self.rows:
+            raise RuntimeError("There are no results yet. Call evaluate() first.")
+        return self.rows
+
+
+def _with_source(
+    sample: JudgedSample, names: Sequence[str], sizes: Mapping[str, int]
+) -> JudgedSample:
+    """The sample under the name of its set, and numbered within that."""
+    number = sample.number
+    for name in names:
+        if number < sizes[name]:
+            return replace(sample, number=number, source=name)
+        number -= sizes[name]
+    raise IndexError(f"There is no sample {sample.number} in {names}.")

@@ -1,0 +1,145 @@
+"""
+A report of verdicts as parts of a page.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ...evaluation.page import (
+    Card,
+    Reading,
+    Section,
+    Table,
+    figure_picture,
+    sample_pictures,
+)
+from ...evaluation.plotting import plot_scores
+from ...evaluation.rows import Scores
+from ...images.pixel_range import PixelRange
+from ..verdict import Verdict
+from .confusion import Confusion
+from .judged import JudgedSample
+
+__all__ = ["class_sections", "confusion_section", "score_section", "summary"]
+
+
+def summary(confusion: Confusion, id_fpr: float | None) -> tuple[str, str, str]:
+    """
+    :param confusion: how often verdicts are right
+    :param id_fpr: rate of false alarms that was asked for, if any was
+    :return: three sentences: ID, the other classes, the most frequent mistake
+    """
+    counts = confusion.confusion.sum(dim=1).tolist()
+    asked = "" if id_fpr is None else f"; at most {100 * id_fpr:.3g}% of new ones were asked for"
+    first = (
+        f"Of {counts[0]} ID samples, {confusion.id_false_alarm_rate:.1%} raised an alarm{asked}."
+    )
+    others = [
+        f"of {count} {truth.name} samples {confusion.recall[truth]:.1%} were recognised"
+        for truth, count in zip(confusion.truths[1:], counts[1:], strict=True)
+    ]
+    second = f"O{', '.join(others)[1:]} (balanced accuracy {confusion.balanced_accuracy:.3f})."
+    return first, second, _worst(confusion)
+
+
+def _worst(confusion: Confusion) -> str:
+    pairs = [(t, v) for t in confusion.truths for v in Verdict if v != t]
+    truth, verdict = max(pairs, key=lambda pair: confusion.share(*pair))
+    share = confusion.share(truth, verdict)
+    if share == 0:
+        return "There was no mistake."
+    return (
+        f"The most frequent mistake is {truth.name} taken for {verdict.name}, {share:.1%} of the "
+        f"{truth.name} samples."
+    )
+
+
+def confusion_section(confusion: Confusion, listing: str) -> Section:
+    """
+    :param confusion: how often verdicts are right
+    :param listing: the rule, as text
+    :return: what was taken for what
+    """
+    head = ("truth", *(verdict.name for verdict in confusion.verdicts), "samples")
+    rows = [
+        (truth.name, *(f"{share:.1%}" for share in shares), str(sum(counts)))
+        for truth, shares, counts in zip(
+            confusion.truths, confusion.shares.tolist(), confusion.confusion.tolist(), strict=True
+        )
+    ]
+    table = Table(head, tuple(rows), "Truth in rows, verdict in columns")
+    return Section("Verdicts", tables=(table,), listing=listing)
+
+
+def score_section(scores: Scores, truths: Sequence[Verdict]) -> Section:
+    """
+    :param scores: signal -> class -> scores
+    :param truths: the classes
+    :return: how the scores of the classes lie
+    """
+    kinds = {truth.name: [truth.name] for truth in truths}
+
+    def draw(path: Path) -> Path:
+        return plot_scores(scores, kinds, path)
+
+    names = ", ".join(scores)
+    alt = f"Histograms of the scores of {names}, one colour for each of {', '.join(kinds)}"
+    return Section("Scores", figures=(figure_picture(draw, alt),))
+
+
+def class_sections(samples: Sequence[JudgedSample], confusion: Confusion) -> tuple[Section, ...]:
+    """
+    :param samples: samples to look at
+    :param confusion: how often verdicts are right
+    :return: a section for each class, with its samples as they come
+    """
+    if not samples:
+        return ()
+    known = [sample.x for sample in samples if sample.truth == Verdict.ID]
+    values = [x.reshape(len(x), -1) for x in known or [samples[0].x]]  # sizes may differ
+    pixels = PixelRange.of(torch.cat(values, dim=1)[None], None)
+    sections = []
+    for truth, counts in zip(confusion.truths, confusion.confusion.tolist(), strict=True):
+        own = [sample for sample in samples if sample.truth == truth]
+        wrong = sum(counts) - counts[confusion.verdicts.index(truth)]
+        text = (
+            f"{wrong} of {sum(counts)} were taken for something else. The worst mistakes come "
+            f"first, {_WORST[truth]}; then the first that were judged right."
+        )
+        cards = tuple(_card(sample, pixels) for sample in own)
+        sections.append(Section(f"{truth.name} samples", (text,), cards=cards))
+    return tuple(sections)
+
+
+_WORST = {
+    Verdict.ID: "those that seemed the most unusual",
+    Verdict.OOD: "those that seemed the most ordinary",
+    Verdict.ADV: "those that seemed the most ordinary",
+    Verdict.NOISY: "those that seemed the most unusual",
+}
+
+
+def _card(sample: JudgedSample, pixels: PixelRange) -> Card:
+    explained = sample.explanation
+    limits = explained.thresholds | explained.required
+    readings = [
+        Reading(
+            name,
+            float(scores[0]),
+            limits.get(name),
+            float(explained.p_values[name][0]) if name in explained.p_values else None,
+            name in explained.thresholds,
+        )
+        for name, scores in explained.scores.items()
+    ]
+    title = f"{sample.source or sample.truth.name} sample {sample.number}"
+    return Card(
+        title,
+        f"taken for {sample.verdict.name}",
+        sample.right,
+        sample_pictures(pixels.images(sample.x[None])[0], sample.residue, title),
+        tuple(readings),
+        explained.second_answer(0),
+    )

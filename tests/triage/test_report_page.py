@@ -1,0 +1,193 @@
+"""Which samples a report keeps, and the page that it writes."""
+
+import base64
+import io
+
+import pytest
+import torch
+from pages import check_self_contained
+
+from pytorch_ood_viyog.triage.explanation import Explanation
+from pytorch_ood_viyog.triage.report import JudgedClass, JudgedSample, TriageReport, residue_at
+from pytorch_ood_viyog.triage.verdict import Verdict
+
+EVIL = "<script>gate</script>"
+
+
+def explained(verdicts, p_values):
+    """One signal that raises alarms, one that does not and is more unusual."""
+    p_values = torch.tensor(p_values, dtype=torch.float64)
+    return Explanation(
+        torch.tensor(verdicts),
+        {EVIL: 1 - p_values, "router": p_values - 1},
+        {EVIL: p_values, "router": p_values / 100},
+        {EVIL: 0.9},
+        {"router": 2.0},
+        confirmed=torch.tensor([v == -1 for v in verdicts]),
+        second=torch.tensor([7 if v == -1 else -1 for v in verdicts]),
+        first=torch.arange(len(verdicts)),
+    )
+
+
+def judged(truth, *batches):
+    found = JudgedClass(truth)
+    for verdicts, p_values in batches:
+        count = len(verdicts)
+        start = len(found.verdicts)
+        x = (torch.arange(start, start + count).view(-1, 1, 1, 1) / 20).expand(-1, 3, 8, 8)
+        found.take(x, explained(verdicts, p_values))
+    return found
+
+
+@pytest.fixture(scope="module")
+def classes():
+    return [
+        judged(
+            Verdict.ID,
+            ([0, 1, 0, -1], [0.5, 0.04, 0.6, 0.01]),
+            ([-1, 0, 2, 0, 1, 0], [0.02, 0.3, 0.03, 0.9, 0.05, 0.8]),
+        ),
+        judged(Verdict.OOD, ([1, 0, 0], [0.02, 0.9, 0.3])),
+        judged(Verdict.ADV, ([1, 0, -1], [0.01, 0.2, 0.02])),
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(classes):
+    samples = [sample for each in classes for sample in each.samples]
+    return TriageReport.of_classes(classes, samples, 0.05, "the <b>rule</b>", {"router": 3})
+
+
+def test_worst_mistakes_come_first_and_then_the_first_right_ones(classes):
+    known, ood, adv = ([(s.number, int(s.verdict)) for s in each.samples] for each in classes)
+    # of ID, the most unusual: p of .01, .02, .03, .04, and not of .05
+    assert known == [(3, -1), (4, -1), (6, 2), (1, 1), (0, 0), (2, 0), (5, 0), (7, 0)]
+    # of OOD and ADV, the most ordinary
+    assert ood == [(1, 0), (2, 0), (0, 1)]
+    assert adv == [(1, 0), (0, 1), (2, -1)]
+
+
+def test_a_sample_carries_what_is_its_own(classes):
+    sample = classes[0].samples[1]
+    assert torch.equal(sample.x, torch.full((3, 8, 8), 4 / 20))
+    assert sample.x.untyped_storage().nbytes() == 3 * 8 * 8 * 4  # not all of the batch
+    assert float(sample.explanation.p_values[EVIL]) == 0.02
+    assert float(sample.explanation.scores["router"]) == pytest.approx(-0.98)
+    assert sample.explanation.second_answer(0) == "confirmed, second answer 7, at first 0"
+    assert not sample.right
+
+
+def test_all_verdicts_and_scores_are_kept(classes, report):
+    assert classes[0].verdicts.tolist() == [0, 1, 0, -1, -1, 0, 2, 0, 1, 0]
+    assert report.confusion.tolist() == [[5, 2, 2, 1], [2, 1, 0, 0], [1, 1, 1, 0]]
+    assert list(report.scores) == [EVIL, "router"]
+    assert report.scores[EVIL]["ADV"].tolist() == pytest.approx([0.99, 0.8, 0.98])
+
+
+def test_summary_in_three_sentences(report):
+    assert report.summary == (
+        "Of 10 ID samples, 50.0% raised an alarm; at most 5% of new ones were asked for.",
+        "Of 3 OOD samples 33.3% were recognised, of 3 ADV samples 33.3% were recognised (balanced "
+        "accuracy 0.389).",
+        "The most frequent mistake is OOD taken for ID, 66.7% of the OOD samples.",
+    )
+
+
+def test_no_mistake_and_no_promise_are_told():
+    right = [judged(v, ([int(v)], [0.5])) for v in (Verdict.ID, Verdict.OOD, Verdict.ADV)]
+    summary = TriageReport.of_classes(right, [], None, "", {}).summary
+    assert summary[0] == "Of 1 ID samples, 0.0% raised an alarm."
+    assert summary[2] == "There was no mistake."
+
+
+def test_an_empty_class_is_refused():
+    parts = [judged(Verdict.ID, ([0], [0.5])), JudgedClass(Verdict.OOD), JudgedClass(Verdict.ADV)]
+    with pytest.raises(ValueError, match="ood must hold verdicts"):
+        TriageReport.of_classes(parts, [], None, "", {})
+
+
+def test_page(report, tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    page = check_self_contained(report.save(tmp_path / "report.html", "Digits & <letters>"))
+    assert page.texts("h1") == ["Digits & <letters>"]
+    assert page.texts("p", class_="summary") == [" ".join(report.summary)]
+    kinds = ["ID samples", "OOD samples", "ADV samples"]
+    assert page.texts("h2") == ["Verdicts", "Scores", *kinds, "How this page was made"]
+    assert page.texts("pre") == ["the <b>rule</b>"]
+    assert page.texts("tr")[2] == "OOD66.7%33.3%0.0%0.0%3"
+    cards = page.all("article")
+    assert [card["class"] for card in cards[:5]] == ["card wrong"] * 4 + ["card right"]
+    assert len(cards) == 14
+    assert page.texts("h3")[1:3] == ["ID sample 3", "ID sample 4"]
+    assert [img["alt"] for img in page.all("img")][1:3] == ["ID sample 3", "ID sample 4"]
+    assert f"{EVIL} alarm0.990.90.010" in page.texts("tr")
+    assert "router-0.9920.000" in page.texts("tr")  # above 2 it would mean a residue, no alarm
+    assert page.texts("p", class_="note") == ["confirmed, second answer 7, at first 3"] + [
+        f"confirmed, second answer 7, at first {first}" for first in (0, 2)
+    ]
+    assert "seed of router3" in page.texts("tr")
+    assert page.texts("p")[-1] != ""
+
+
+def test_residue_maps_are_beside_the_images(report, tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    sample = JudgedSample(
+        Verdict.ADV,
+        3,
+        torch.zeros(3, 8, 8),
+        explained([-1], [0.01]).sample(0),
+        residue=torch.full((2, 2), 6 / 255),
+        source="pgd8",
+    )
+    found = TriageReport(report.confusion, samples=(sample,)).save(tmp_path / "report.html")
+    page = check_self_contained(found)
+    assert [img["alt"] for img in page.all("img")] == [
+        "pgd8 sample 3",
+        "Residue at each place of pgd8 sample 3",
+    ]
+    assert page.texts("figcaption") == [
+        "residue in 1/255, black 0 to bright 16: median 6.0, most 6.0"
+    ]
+
+
+class Mapper:
+    """Sees a residue of 2/255 everywhere."""
+
+    def __init__(self, model="a model"):
+        self.model = model
+
+    def residue_map(self, x):
+        return torch.full((len(x), *(side // 2 for side in x.shape[2:])), 2 / 255)
+
+
+def test_the_first_detector_that_maps_residues_is_asked():
+    x = torch.rand(3, 8, 6)
+    found = residue_at([object(), Mapper(None), Mapper()], x)
+    assert torch.equal(found, torch.full((4, 3), 2 / 255))
+    assert residue_at([object(), Mapper(None)], x) is None
+    assert residue_at([Mapper()], torch.rand(1, 30)) is None
+
+
+def test_normalised_images_of_several_sizes_are_shown_in_their_own_range(report, tmp_path):
+    pytest.importorskip("jinja2")
+    image = pytest.importorskip("PIL.Image")
+    one = explained([0], [0.5]).sample(0)
+    low, high = (torch.tensor(v).view(3, 1, 1).float() for v in ([-2, -3, -4], [2, 3, 4]))
+    inputs = low.expand(3, 4, 6), high.expand(3, 8, 4)
+    samples = tuple(JudgedSample(Verdict.ID, i, x, one) for i, x in enumerate(inputs))
+    found = TriageReport(report.confusion, samples=samples).save(tmp_path / "report.html")
+    shown = [img["src"].split(",")[1] for img in check_self_contained(found).all("img")]
+    black, white = (image.open(io.BytesIO(base64.b64decode(content))) for content in shown)
+    assert (black.size, black.getextrema()) == ((6, 4), ((0, 0),) * 3)
+    assert (white.size, white.getextrema()) == ((4, 8), ((255, 255),) * 3)
+
+
+def test_signals_are_not_drawn_as_images(report, tmp_path):
+    pytest.importorskip("jinja2")
+    sample = JudgedSample(Verdict.ID, 0, torch.zeros(1, 30), explained([0], [0.5]).sample(0))
+    found = TriageReport(report.confusion, samples=(sample,)).save(tmp_path / "report.html")
+    page = check_self_contained(found)
+    assert page.all("article")
+    assert not page.all("img")
