@@ -13,7 +13,7 @@ from .target import Target
 __all__ = ["BlackBox"]
 
 # answers asked for, per gradient step of the other attacks: one costs about a third of a step
-_QUERIES_PER_STEP = 5
+_QUERIES_PER_STEP = 10
 
 
 class BlackBox(Attack):
