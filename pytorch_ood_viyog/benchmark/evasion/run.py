@@ -15,7 +15,7 @@ from .checks import Checks, checked
 from .result import SystemResult
 from .search import Effort, Found, smallest_budgets
 from .store import Store
-from .systems.system import ClassifierAlone, System
+from .systems.system import System
 
 __all__ = ["Plan", "attacked"]
 
@@ -87,9 +87,7 @@ def attacked(
 
 
 def _fitting(effort: Effort, system: System) -> Effort:
-    """Attacks that follow gradients of the pressure need some."""
-    blind = isinstance(system, ClassifierAlone) or not system.differentiable
-    attacks = {n: a for n, a in effort.attacks.items() if not (blind and a.needs_gradients)}
+    attacks = {name: each for name, each in effort.attacks.items() if each.suits(system)}
     return replace(effort, attacks=attacks, draws=system.draws)
 
 

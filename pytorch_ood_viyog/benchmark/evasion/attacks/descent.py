@@ -3,12 +3,14 @@ The descent that all gradient attacks share: rules say where to step, shapes wha
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...attacks.craft import round_to_8_bit
+from ..systems.system import ClassifierAlone, System
 from .target import Attempt, Target
 
 __all__ = ["Attack", "Descent", "Plain", "Rule", "Shape"]
@@ -19,6 +21,14 @@ class Attack(ABC):
 
     #: whether it asks for gradients of the detector's score
     needs_gradients: bool = True
+
+    def suits(self, system: System) -> bool:
+        """
+        :param system: what is attacked
+        :return: whether the attack can be run on it, and is not the same as a simpler one
+        """
+        blind = isinstance(system, ClassifierAlone) or not system.differentiable
+        return not (blind and self.needs_gradients)
 
     @abstractmethod
     def run(self, target: Target, steps: int, random_start: bool) -> tuple[Tensor, Tensor]:
@@ -49,26 +59,32 @@ class Rule(ABC):
 class Shape(ABC):
     """What perturbations may look like: a function of free variables of the images' shape."""
 
-    #: free variables may exceed the budget by this factor: smoothing makes them smaller
+    #: how far free variables may go, in budgets: smoothing makes them smaller
     reach: float = 1.0
-    #: first step as a share of the budget
-    step: float = 0.1
+    #: how far all steps together could take them, in budgets
+    travel: float = 2.0
+
+    def suits(self, system: System) -> bool:
+        """
+        :param system: what is attacked
+        :return: whether there is anything to make the shape of
+        """
+        return True
 
     @abstractmethod
-    def __call__(self, free: Tensor, target: Target) -> Tensor:
+    def of(self, target: Target) -> Callable[[Tensor], Tensor]:
         """
-        :param free: free variables (B, C, H, W)
-        :param target: the images that they belong to
-        :return: perturbations, not yet clipped to the budget
+        :param target: images
+        :return: makes perturbations of free variables (B, C, H, W), not clipped to the budget yet
         """
 
 
 class Plain(Shape):
     """Every pixel for itself."""
 
-    def __call__(self, free: Tensor, target: Target) -> Tensor:
-        """See :meth:`Shape.__call__`."""
-        return free
+    def of(self, target: Target) -> Callable[[Tensor], Tensor]:
+        """See :meth:`Shape.of`."""
+        return lambda free: free
 
 
 @dataclass(frozen=True)
@@ -90,12 +106,17 @@ class Descent(Attack):
         """Whether the rule knows the detector."""
         return self.rule.knows_system
 
+    def suits(self, system: System) -> bool:
+        """See :meth:`Attack.suits`."""
+        return super().suits(system) and self.shape.suits(system)
+
     def run(self, target: Target, steps: int, random_start: bool) -> tuple[Tensor, Tensor]:
         """See :meth:`Attack.run`."""
         free = torch.zeros_like(target.x)
         if random_start:
             free = (torch.rand(free.shape).to(free) - 0.5) * target.epsilon
-        found = target.x.clone()
+        found, shape = target.x.clone(), self.shape.of(target)
+        first_step = 2 * self.shape.travel / steps
         done = torch.zeros(len(free), dtype=torch.bool, device=free.device)
         for number in range(steps + 1):
             index = (~done).nonzero().squeeze(1)
@@ -103,28 +124,28 @@ class Descent(Attack):
                 break
             part = target[index]
             moved = free[index].requires_grad_()
-            candidates = self._applied(moved, part)
+            candidates = _applied(target.x[index], part.epsilon, shape(moved))
             attempt = part.attempt(candidates, torch.arange(len(index), device=free.device))
             done[index] = attempt.through
             found[index[attempt.through]] = candidates.detach()[attempt.through]
             direction = self._direction(moved, attempt)
-            size = self.shape.step * part.epsilon * (1 - number / (steps + 1))
+            size = first_step * part.epsilon * (1 - number / (steps + 1))
             limit = self.shape.reach * part.epsilon
             moved = moved.detach() - size * direction.sign()
             free[index] = torch.minimum(torch.maximum(moved, -limit), limit)
         return found, done
-
-    def _applied(self, free: Tensor, target: Target) -> Tensor:
-        change = self.shape(free, target)
-        change = torch.minimum(torch.maximum(change, -target.epsilon), target.epsilon)
-        attacked = (target.x + change).clamp(0, 1)
-        return attacked + (round_to_8_bit(attacked) - attacked).detach()
 
     def _direction(self, free: Tensor, attempt: Attempt) -> Tensor:
         knows = self.rule.knows_system
         fool = _unit_gradient(attempt.margin, free, retain=knows)
         calm = _unit_gradient(attempt.pressure, free) if knows else torch.zeros_like(fool)
         return self.rule.direction(fool, calm, attempt)
+
+
+def _applied(x: Tensor, epsilon: Tensor, change: Tensor) -> Tensor:
+    change = torch.minimum(torch.maximum(change, -epsilon), epsilon)
+    attacked = (x + change).clamp(0, 1)
+    return attacked + (round_to_8_bit(attacked) - attacked).detach()
 
 
 def _unit_gradient(values: Tensor, free: Tensor, retain: bool = False) -> Tensor:

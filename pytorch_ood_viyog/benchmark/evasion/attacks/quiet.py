@@ -2,12 +2,14 @@
 Shapes that the quiet directions of the first layer hardly respond to.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ....detectors.residue import ViyogResidue
+from ..systems.system import System
 from .descent import Shape
 from .target import Target
 
@@ -31,18 +33,26 @@ class OutOfQuiet(Shape):
 
     kept: float = 0.2
     reach = 4.0
-    step = 0.2
+    travel = 4.0
 
-    def __call__(self, free: Tensor, target: Target) -> Tensor:
-        """See :meth:`Shape.__call__`."""
-        residue = target.system.residue
+    def suits(self, system: System) -> bool:
+        """See :meth:`Shape.suits`: where a detector reads quiet directions."""
+        return system.residue is not None
+
+    def of(self, target: Target) -> Callable[[Tensor], Tensor]:
+        """See :meth:`Shape.of`."""
+        size, residue = tuple(target.x.shape[2:]), target.system.residue
         if residue is None:
-            return free
-        pass_through = _filter(residue, tuple(free.shape[2:]), self.kept).to(free.device)
-        spectrum = torch.fft.rfft2(free)
-        filtered = torch.einsum("hwij,bjhw->bihw", pass_through, spectrum)
-        change: Tensor = torch.fft.irfft2(filtered, s=free.shape[2:])
-        return change.to(free.dtype)
+            raise ValueError("There is no ViyogResidue whose directions could be avoided.")
+        pass_through = _filter(residue, size, self.kept).to(target.x.device)
+
+        def filtered(free: Tensor) -> Tensor:
+            spectrum = torch.fft.rfft2(free)
+            left = torch.einsum("hwij,bjhw->bihw", pass_through, spectrum)
+            change: Tensor = torch.fft.irfft2(left, s=size)
+            return change.to(free.dtype)
+
+        return filtered
 
 
 def _filter(residue: ViyogResidue, size: tuple[int, ...], kept: float) -> Tensor:

@@ -2,6 +2,7 @@
 Shapes without fine detail, which quiet directions consist of.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -22,11 +23,11 @@ class Blurred(Shape):
 
     sigma: float
     reach = 3.0
-    step = 0.2
+    travel = 4.0
 
-    def __call__(self, free: Tensor, target: Target) -> Tensor:
-        """See :meth:`Shape.__call__`."""
-        return gaussian_blur(free, self.sigma)
+    def of(self, target: Target) -> Callable[[Tensor], Tensor]:
+        """See :meth:`Shape.of`."""
+        return lambda free: gaussian_blur(free, self.sigma)
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,14 @@ class Coarse(Shape):
 
     factor: int
     reach = 2.0
-    step = 0.2
+    travel = 4.0
 
-    def __call__(self, free: Tensor, target: Target) -> Tensor:
-        """See :meth:`Shape.__call__`."""
-        grid = functional.avg_pool2d(free, self.factor, ceil_mode=True)
-        return functional.interpolate(grid, free.shape[2:], mode="bilinear", align_corners=False)
+    def of(self, target: Target) -> Callable[[Tensor], Tensor]:
+        """See :meth:`Shape.of`."""
+        size = target.x.shape[2:]
+
+        def enlarged(free: Tensor) -> Tensor:
+            grid = functional.avg_pool2d(free, self.factor, ceil_mode=True)
+            return functional.interpolate(grid, size, mode="bilinear", align_corners=False)
+
+        return enlarged
