@@ -68,7 +68,7 @@ class WatchWithNoise(LeftWatch):
         return super()._deviation(x) + 1e-4 * torch.rand(len(x), 1, 1, 1)
 
 
-class _Misleading(torch.autograd.Function):
+class Misleading(torch.autograd.Function):
     @staticmethod
     def forward(_, x):
         return x.clone()
@@ -82,4 +82,4 @@ class WatchMasked(LeftWatch):
     """The same with a gradient that points the wrong way, for everybody who asks."""
 
     def _deviation(self, x: Tensor) -> Tensor:
-        return _Misleading.apply((x[..., :2] - GREY).abs())
+        return Misleading.apply((x[..., :2] - GREY).abs())

@@ -85,7 +85,7 @@ def evasion(
         neither model nor detectors should know them. A Triage has thresholds of its own.
     :param alarms: share of ID images that a detector may raise an alarm for
     :param budgets: largest changes of a pixel, ascending, at least 1/255 each
-    :param attacks: names of families of attacks
+    :param attacks: names of families of attacks; plain PGD is always among them
     :param steps: gradient steps of each attack
     :param restarts: runs of each attack; the first starts from the clean image
     :param draws: how often a system with random parts is asked about the same image: gradients

@@ -38,15 +38,16 @@ def check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
 def check_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
     """
     :param attacks: names of families
-    :return: them, in the order in which they are tried
-    :raises ValueError: if there are none, or one is unknown
+    :return: them in the order in which they are tried, and ``"pgd"``, which the price of a
+        system is in terms of
+    :raises TypeError: if they are no sequence of names
+    :raises ValueError: if one is unknown
     """
-    unknown = [name for name in attacks if name not in FAMILIES]
-    if isinstance(attacks, str) or unknown or not any(FAMILIES[name] for name in attacks):
-        raise ValueError(
-            f"attacks must be names among {list(FAMILIES)}, not 'transfer' alone, got {attacks!r}."
-        )
-    return tuple(name for name in FAMILIES if name in attacks)
+    if isinstance(attacks, str):
+        raise TypeError(f"attacks must be a sequence of names, got {attacks!r}.")
+    if unknown := [name for name in attacks if name not in FAMILIES]:
+        raise ValueError(f"attacks must be names among {list(FAMILIES)}, got {unknown}.")
+    return tuple(name for name in FAMILIES if name in ("pgd", *attacks))
 
 
 def check_images(images: Any, labels: Any) -> tuple[Tensor, Tensor | None]:
