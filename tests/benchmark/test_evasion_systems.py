@@ -59,10 +59,10 @@ def triage(**options):
 def directional(system, x, direction):
     """Along a direction, for each image: derivative by autograd, and by differences."""
     at = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(system.look(at).pressure.sum(), at)
+    (gradient,) = torch.autograd.grad(system.watch(at).pressure.sum(), at)
     step = 1e-6 * direction
     with torch.no_grad():
-        difference = system.look(x + step).pressure - system.look(x - step).pressure
+        difference = system.watch(x + step).pressure - system.watch(x - step).pressure
     return (gradient * direction).sum(dim=(1, 2, 3)), difference / 2e-6
 
 
@@ -131,7 +131,9 @@ def test_a_triage_sees_what_its_verdicts_say(options):
     x = id_images(seed=2, copies=2)[0].double()
     x = torch.cat([x, x + 0.03 * torch.randn_like(x).sign(), torch.rand_like(x)]).clamp(0, 1)
     with torch.no_grad():
-        seen = system.look(x)
+        logits, seen = system.look(x)
+        assert torch.equal(seen.pressure, system.watch(x).pressure)
+        assert torch.equal(logits, system.classify(x))
     verdicts = made.predict(x)
     assert torch.equal(~seen.alarm, (verdicts == 0) | (verdicts == 2))
     assert torch.equal(~seen.alarm, system.passes(x))
@@ -142,7 +144,7 @@ def test_fused_gates_have_a_gradient():
     gates = {"energy": EnergyBased(None), "kl": KLMatching(None)}
     made = Triage(gates, residue(), id_fpr=0.1).fit(batches(), batches(seed=1))
     x = id_images(seed=2, copies=1)[0][:4].double().requires_grad_()
-    (gradient,) = torch.autograd.grad(TriageSystem(made).look(x).pressure.sum(), x)
+    (gradient,) = torch.autograd.grad(TriageSystem(made).watch(x).pressure.sum(), x)
     assert bool((gradient != 0).any())
 
 
@@ -159,9 +161,9 @@ def test_detectors_of_pytorch_ood_get_thresholds_and_are_tried():
         alarms = (scores > found[name].threshold).float().mean()
         assert 0.05 < float(alarms) <= 0.1
     x = images[:2].clone().requires_grad_()
-    look = found["odin"].look(x)
-    assert look.logits.requires_grad
-    assert not look.pressure.requires_grad
+    logits, seen = found["odin"].look(x)
+    assert logits.requires_grad
+    assert not seen.pressure.requires_grad
 
 
 def test_what_keeps_out_of_quiet_directions_keeps_little_there():

@@ -147,7 +147,9 @@ def evasion(
 def _answered_rightly(
     alone: System, x: Tensor, labels: Tensor | None, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    answers = torch.cat([alone.answers(part).argmax(dim=1) for part in torch.split(x, batch_size)])
+    answers = torch.cat(
+        [alone.classify(part).argmax(dim=1) for part in torch.split(x, batch_size)]
+    )
     y = answers if labels is None else labels.to(x.device)
     index = (answers == y).nonzero().squeeze(1)
     if len(index) == 0:

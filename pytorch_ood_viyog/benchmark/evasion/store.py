@@ -32,7 +32,9 @@ class Store:
         :param how: all settings, as text
         """
         with torch.no_grad():
-            pressures = torch.cat([system.look(part).pressure for part in torch.split(x[:64], 32)])
+            pressures = torch.cat(
+                [system.watch(part).pressure for part in torch.split(x[:64], 32)]
+            )
         # digits that do not depend on the number of threads
         seen = " ".join(f"{value:.2f}" for value in pressures.tolist())
         key = digest(system.model, x, y, f"{type(system).__name__} {how} {seen}")

@@ -45,6 +45,8 @@ class Rule(ABC):
 
     #: whether it knows the detector
     knows_system: bool = True
+    #: whether the detector matters to it before the classifier is wrong
+    heeds_from_start: bool = False
 
     @abstractmethod
     def direction(self, fool: Tensor, calm: Tensor, attempt: Attempt) -> Tensor:
@@ -125,7 +127,7 @@ class Descent(Attack):
             part = target[index]
             moved = free[index].requires_grad_()
             candidates = _applied(target.x[index], part.epsilon, shape(moved))
-            attempt = part.attempt(candidates, torch.arange(len(index), device=free.device))
+            attempt = self._attempt(part, candidates)
             done[index] = attempt.through
             found[index[attempt.through]] = candidates.detach()[attempt.through]
             direction = self._direction(moved, attempt)
@@ -134,6 +136,12 @@ class Descent(Attack):
             moved = moved.detach() - size * direction.sign()
             free[index] = torch.minimum(torch.maximum(moved, -limit), limit)
         return found, done
+
+    def _attempt(self, target: Target, candidates: Tensor) -> Attempt:
+        every = torch.arange(len(candidates), device=candidates.device)
+        if self.rule.heeds_from_start:
+            return target.attempt(candidates, every)
+        return target.attempt_in_turn(candidates, every, self.rule.knows_system)
 
     def _direction(self, free: Tensor, attempt: Attempt) -> Tensor:
         knows = self.rule.knows_system

@@ -26,6 +26,11 @@ class Alternating(Rule):
 
     orthogonal: bool = False
 
+    @property
+    def heeds_from_start(self) -> bool:  # type: ignore[override]
+        """Whether the other gradient is projected off."""
+        return self.orthogonal
+
     def direction(self, fool: Tensor, calm: Tensor, attempt: Attempt) -> Tensor:
         """See :meth:`Rule.direction`."""
         wrong = (attempt.margin < 0).view(-1, 1, 1, 1)

@@ -27,6 +27,11 @@ class Penalty(Rule):
         """Whether there is a weight."""
         return self.weight > 0
 
+    @property
+    def heeds_from_start(self) -> bool:  # type: ignore[override]
+        """Whether there is a weight."""
+        return self.weight > 0
+
     def direction(self, fool: Tensor, calm: Tensor, attempt: Attempt) -> Tensor:
         """See :meth:`Rule.direction`."""
         return fool + self.weight * calm

@@ -5,7 +5,7 @@ gradients of what they make of an image. Imports ``detectors``, ``looks``, ``tri
 
 from .gradients import WithGradients
 from .preparing import ALONE, Given, model_of, named_systems, systems_of
-from .system import ClassifierAlone, DetectorSystem, Look, System, gradients_to_input
+from .system import ClassifierAlone, DetectorSystem, System, Watch, gradients_to_input
 from .with_triage import TriageSystem
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "ClassifierAlone",
     "DetectorSystem",
     "Given",
-    "Look",
     "System",
     "TriageSystem",
+    "Watch",
     "WithGradients",
     "gradients_to_input",
     "model_of",

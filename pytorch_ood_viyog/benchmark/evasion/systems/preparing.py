@@ -134,9 +134,9 @@ def _try(system: System, x: Tensor, draws: int) -> None:
         return
     system.differentiable = system.differentiable and _has_gradient(system, x)
     with torch.no_grad():
-        first = system.look(x).pressure
+        first = system.watch(x).pressure
         torch.rand(1)  # the state of the generator would be the same
-        again = system.look(x).pressure
+        again = system.watch(x).pressure
     system.draws = 1 if torch.equal(first, again) else draws
 
 
@@ -145,7 +145,7 @@ def _has_gradient(system: System, x: Tensor) -> bool:
     x = (x + _CHANGE * (2 * torch.rand(x.shape).to(x) - 1)).clamp(0, 1).requires_grad_()
     try:
         with torch.enable_grad():
-            pressure = system.look(x).pressure
+            pressure = system.watch(x).pressure
             (gradient,) = torch.autograd.grad(pressure.sum(), x)
     except RuntimeError:  # no graph, or one that was cut
         return False

@@ -18,15 +18,13 @@ from ....layer.manners import unwrap
 from ....looks.logits import picked_logits
 from .gradients import WithGradients
 
-__all__ = ["ClassifierAlone", "DetectorSystem", "Look", "System", "gradients_to_input"]
+__all__ = ["ClassifierAlone", "DetectorSystem", "System", "Watch", "gradients_to_input"]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a system makes of a batch of :math:`B` images, with gradients where there are any."""
+class Watch:
+    """What watches over a classifier makes of a batch of :math:`B` images."""
 
-    #: :math:`B \\times C`
-    logits: Tensor
     #: how close to an alarm, in standard deviations of ID scores, shape :math:`B`; its gradient
     #: leads away from all alarms
     pressure: Tensor
@@ -46,26 +44,49 @@ class System(ABC):
         """:param model: classifier of images in [0, 1]"""
         self.model = model
 
-    def look(self, x: Tensor) -> Look:
+    def look(self, x: Tensor) -> tuple[Tensor, Watch]:
         """
         :param x: images in [0, 1]; if they require gradients, the answer has them
+        :return: logits, :math:`B \times C`, and what the attacker sees beside them
+        """
+        if not self.differentiable:
+            return self.classify(x), self.watch(x)
+        with gradients_to_input(self.model):
+            return self._look(x)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """
+        :param x: images in [0, 1]; if they require gradients, the answer has them
+        :return: logits of the classifier, :math:`B \times C`
+        """
+        with gradients_to_input(self.model):
+            return self._answers(x)
+
+    def watch(self, x: Tensor) -> Watch:
+        """
+        :param x: images in [0, 1]; if they require gradients, the answer has them where the
+            system is differentiable
         :return: what the attacker sees
         """
         if self.differentiable:
             with gradients_to_input(self.model):
-                return self._look(x)
-        with gradients_to_input(self.model):
-            logits = self.answers(x)
-        seen = self._look_without_gradients(x.detach())
-        return Look(logits, seen.pressure.detach(), seen.alarm)
+                return self._watch(x)
+        seen = self._watch_without_gradients(x.detach())
+        return Watch(seen.pressure.detach(), seen.alarm)
+
+    def _look(self, x: Tensor) -> tuple[Tensor, Watch]:
+        return self._answers(x), self._watch(x)
 
     @abstractmethod
-    def _look(self, x: Tensor) -> Look:
+    def _watch(self, x: Tensor) -> Watch:
         """What the attacker sees."""
 
     @torch.no_grad()
-    def _look_without_gradients(self, x: Tensor) -> Look:
-        return self._look(x)
+    def _watch_without_gradients(self, x: Tensor) -> Watch:
+        return self._watch(x)
+
+    def _answers(self, x: Tensor) -> Tensor:
+        return picked_logits(self.model(x), None, len(x), unwrap(self.model))
 
     @abstractmethod
     def passes(self, x: Tensor) -> Tensor:
@@ -79,20 +100,13 @@ class System(ABC):
         """The detector whose quiet directions the attacker may know, if there is one."""
         return None
 
-    def answers(self, x: Tensor) -> Tensor:
-        """
-        :param x: images in [0, 1]
-        :return: logits of the classifier, :math:`B \\times C`
-        """
-        return picked_logits(self.model(x), None, len(x), unwrap(self.model))
-
 
 class ClassifierAlone(System):
     """A classifier that nobody watches over."""
 
-    def _look(self, x: Tensor) -> Look:
-        none = torch.zeros(len(x), device=x.device)
-        return Look(self.answers(x), none, none.bool())
+    def _watch(self, x: Tensor) -> Watch:
+        none = torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        return Watch(none, none.bool())
 
     def passes(self, x: Tensor) -> Tensor:
         """See :meth:`System.passes`; everything passes."""
@@ -116,14 +130,14 @@ class DetectorSystem(System):
         # these differentiate the model themselves, and would see their own gradients change
         self.differentiable = not isinstance(detector, GradientDetector)
 
-    def _look(self, x: Tensor) -> Look:
+    def _watch(self, x: Tensor) -> Watch:
         scores = self.detector.predict(x).to(x.device)
         pressure = (scores.double() - self.threshold) / self.spread
-        return Look(self.answers(x), pressure.to(x), scores > self.threshold)
+        return Watch(pressure.to(x), scores > self.threshold)
 
-    def _look_without_gradients(self, x: Tensor) -> Look:
+    def _watch_without_gradients(self, x: Tensor) -> Watch:
         with torch.set_grad_enabled(isinstance(self.detector, GradientDetector)):
-            return self._look(x)
+            return self._watch(x)
 
     def scores(self, x: Tensor) -> Tensor:
         """

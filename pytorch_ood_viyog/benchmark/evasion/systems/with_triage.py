@@ -9,7 +9,7 @@ from ....detectors.residue import ViyogResidue
 from ....triage.calibration import FUSED
 from ....triage.triage import Triage
 from ....triage.verdict import Verdict
-from .system import Look, System, residue_among
+from .system import System, Watch, residue_among
 
 __all__ = ["TriageSystem"]
 
@@ -26,12 +26,17 @@ class TriageSystem(System):
         super().__init__(triage.pipeline.model)
         self.triage = triage
 
-    def _look(self, x: Tensor) -> Look:
+    def _look(self, x: Tensor) -> tuple[Tensor, Watch]:
         found = self.triage.pipeline.predict(x, logits=True)
-        logits = found.pop("logits")
+        return found.pop("logits"), self._seen(x, found)
+
+    def _watch(self, x: Tensor) -> Watch:
+        return self._seen(x, self.triage.pipeline.predict(x))
+
+    def _seen(self, x: Tensor, found: dict[str, Tensor]) -> Watch:
         scores = self.triage.calibration.with_fused(found)
         pressure, alarm = self._alarms({n: self._margin(n, s) for n, s in scores.items()})
-        return Look(logits, pressure.to(x), alarm.to(x.device))
+        return Watch(pressure.to(x), alarm.to(x.device))
 
     def _alarms(self, margins: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         calibration = self.triage.calibration
