@@ -81,7 +81,7 @@ def main() -> None:
         help="folder of the tables and the figure, default: results beside this script",
     )
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=MODELS)
-    parser.add_argument("--n", type=int, default=24, help="images each, default: 24")
+    parser.add_argument("--n", type=int, default=40, help="images each, default: 40")
     parser.add_argument("--steps", type=int, default=20, help="steps of an attack, default: 20")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,7 @@ class DetectorSystem(System):
 
     def _watch(self, x: Tensor) -> Watch:
         scores = self.detector.predict(x).to(x.device)
-        pressure = (scores.double() - self.threshold) / self.spread
+        pressure = (scores - self.threshold) / self.spread
         return Watch(pressure.to(x), scores > self.threshold)
 
     def _watch_without_gradients(self, x: Tensor) -> Watch:
