@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .plotting import _write, pyplot
+from .plotting import pyplot, write_figure
 
 __all__ = ["plot_residue_map"]
 
@@ -69,7 +69,7 @@ def plot_residue_map(
     figure.colorbar(shown, ax=axes, label="residue in 1/255", shrink=0.8, pad=0.01)
     if title:
         figure.suptitle(title, fontsize=10)
-    return _write(plt, figure, path)
+    return write_figure(plt, figure, path)
 
 
 def _check(images: Tensor, maps: Tensor, verdicts: Sequence[str]) -> None:
