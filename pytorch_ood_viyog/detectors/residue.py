@@ -194,6 +194,7 @@ class ViyogResidue(ResidueReadings):
         "spread": "",
         "least": "E",
         "contrast": "F",
+        "smooth_contrast": "F",
     }
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:

@@ -13,6 +13,7 @@ from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype, precise
 from .directions import quiet_directions
 from .features import features
+from .smooth import smooth_signs
 from .windows import Windows, extended_kernel
 
 __all__ = ["Reader", "Reading", "Responses", "fit_reader"]
@@ -115,7 +116,7 @@ class Reader:
         around = convolve_differences(field, self.window_kernel, stride, undilated)
         return local.flatten(2), around.flatten(2)
 
-    def white_noise(
+    def random_residue(
         self,
         geometry: Geometry,
         windows: Windows,
@@ -123,6 +124,7 @@ class Reader:
         samples: int,
         scale: Tensor,
         generator: torch.Generator,
+        width: float = 0.0,
     ) -> Responses:
         """
         Responses to a residue of random signs that spans the whole dynamic range; a residue of
@@ -134,6 +136,7 @@ class Reader:
         :param samples: number of samples
         :param scale: dynamic range of each input channel
         :param generator: source of the signs
+        :param width: of the blur that makes the residue smooth, in positions of the layer's input
         :return: responses, without offset
         """
         kernel = self.window_kernel
@@ -145,7 +148,8 @@ class Reader:
         amplitude = scale.float().view(-1, *[1] * len(sizes))
         shape = (samples, kernel.shape[1], *sizes)
         signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-        return self._linear(geometry, precise(signs * amplitude), windows)
+        shaped = smooth_signs(signs, width) if width else signs
+        return self._linear(geometry, precise(shaped * amplitude), windows)
 
     def features(self, responses: Responses) -> Tensor:
         """
