@@ -121,9 +121,9 @@ def _feature_groups(
         local, around = reader.from_maps(part, windows)
         shape = (geometry, windows, counts, len(part), scale)
         noise, more = reader.random_residue(*shape, generator)
-        with_residues = [reader.features((local + e * noise, around + e * more)) for e in strengths]
+        groups = [reader.features((local + e * noise, around + e * more)) for e in strengths]
         noise, more = reader.random_residue(*shape, for_smooth, _SMOOTH)
         turns = local.new_tensor(settings.eps).repeat(len(part))[: len(part)].view(-1, 1, 1)
         smooth = reader.features((local + turns * noise, around + turns * more))
-        chunks.append([*with_residues, smooth])
+        chunks.append([*groups, smooth])
     return [torch.cat(group) for group in zip(*chunks, strict=True)]
