@@ -6,9 +6,9 @@
 
 Runs from raw images: classifiers are trained and attacks are crafted where the cache folder does
 not hold them. Every step is stored when it is done; an interrupted run goes on where it stopped.
-Three parts, each with a CSV and a Markdown file: ``main`` (detectors × attacks × OOD sets, and a
-figure), ``controls`` (benign changes of ID and OOD images) and ``adaptive`` (an attacker who
-knows the detector).
+Two parts, each with a CSV and a Markdown file: ``main`` (detectors × attacks × OOD sets, and a
+figure) and ``controls`` (benign changes of ID and OOD images). What a detector costs an attacker
+who knows it is measured by ``evasion.py``.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pandas
 from prepare import ATTACKS, BENCHMARK, CONFIGS, QUICK
-from separation_adaptive import adaptive_report, adaptive_rows
 from separation_controls import controls_report, load_control_rows
 from separation_figure import draw
 from separation_report import main_report
@@ -25,9 +24,7 @@ from separation_scores import Scores, Setting, describe, load_scores, load_setti
 
 from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
 
-PARTS = ("main", "controls", "adaptive")
-# the adaptive attacker costs hundreds of gradient steps a configuration
-ADAPTIVE = ("gtsrb-3x3", "photo15-3x3")
+PARTS = ("main", "controls")
 _METRICS = ("AUROC", "FPR95", "AUPR_ADV", "AUPR_OOD", "DetectionError")
 
 
@@ -81,15 +78,6 @@ def run_controls(settings: Iterator[Setting], arguments: argparse.Namespace) -> 
     return controls_report(write(rows, arguments.out / "separation_controls.csv"))
 
 
-def run_adaptive(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
-    """:return: the Markdown report of the part ``adaptive``; writes its CSV file"""
-    steps, n = (20, 20) if arguments.quick else (80, 40)
-    rows = []
-    for setting in settings:
-        rows += adaptive_rows(setting, n, steps, arguments.cache, arguments.fresh)
-    return adaptive_report(write(rows, arguments.out / "separation_adaptive.csv"))
-
-
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -110,13 +98,11 @@ def main() -> None:
     if arguments.quick:
         arguments.configs, attacks, n = [QUICK], ["fgsm8", "pgd8"], 100
     arguments.out.mkdir(parents=True, exist_ok=True)
-    parts = {"main": run_main, "controls": run_controls, "adaptive": run_adaptive}
+    parts = {"main": run_main, "controls": run_controls}
     for part in arguments.part:
-        names = arguments.configs
-        if part == "adaptive":
-            names = [name for name in names if name in ADAPTIVE] or names[:1]
         settings = (
-            load_setting(name, arguments.data, arguments.cache, attacks, n) for name in names
+            load_setting(name, arguments.data, arguments.cache, attacks, n)
+            for name in arguments.configs
         )
         report = parts[part](settings, arguments)
         path = arguments.out / ("separation.md" if part == "main" else f"separation_{part}.md")

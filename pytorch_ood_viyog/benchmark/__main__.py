@@ -21,6 +21,7 @@ from .attacks.named import ATTACK_NAMES, named_attack
 from .baselines import BASELINES, baseline_detectors
 from .benchmark import AdversarialBenchmark
 from .data import first_images
+from .evasion_command import evasion_main
 from .model_names import named_model
 
 __all__ = ["FIRST_LAYER", "main"]
@@ -38,6 +39,10 @@ classifier apart. Images are folders or .npz files; tables and figures are writt
 
   python -m pytorch_ood_viyog.benchmark --model resnet18 --id-test imagenet/val \\
       --id-train imagenet/train --ood textures=dtd/images --attacks pgd8 pgd2 fgsm8
+
+What a detector costs an attacker who knows it:
+
+  python -m pytorch_ood_viyog.benchmark evasion --help
 """
 
 
@@ -45,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     :param arguments: command line, without the name of the program; default is the real one
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["evasion"]:
+        evasion_main(given[1:])
+        return
+    options = _parser().parse_args(given)
     try:
         bench, detectors = _prepare(options)
     except (ValueError, OSError, RuntimeError, ImportError) as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .rows import TASKS, Row, Scores, mean_auroc, pivot
 
-__all__ = ["plot_auroc", "plot_layer_scan", "plot_scores", "pyplot"]
+__all__ = ["plot_auroc", "plot_layer_scan", "plot_scores", "pyplot", "write_figure"]
 
 _COLOURS = {"ID": "#4477aa", "OOD": "#ccbb44", "ADV": "#ee6677"}
 _DPI = 110
@@ -58,7 +58,7 @@ def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
         first = axis in axes[:, 0]
         axis.set_yticks(range(len(detectors)), detectors if first else [], fontsize=8)
     figure.suptitle(f"{title} AUROC (not folded)".strip(), fontsize=10)
-    return _write(plt, figure, path)
+    return write_figure(plt, figure, path)
 
 
 def _heat_map(axis: Any, rows: Sequence[Row], task: str, cells: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def plot_scores(
     handles = [plt.Rectangle((0, 0), 1, 1, color=_COLOURS[kind], alpha=0.6) for kind in kinds]
     figure.legend(handles, list(kinds), loc="outside upper right", ncols=3, fontsize=8)
     figure.suptitle(f"{title} scores".strip(), fontsize=10)
-    return _write(plt, figure, path)
+    return write_figure(plt, figure, path)
 
 
 def _densities(axis: Any, own: Mapping[str, Any], kinds: Mapping[str, Sequence[str]]) -> None:
@@ -176,7 +176,7 @@ def plot_layer_scan(rows: Sequence[Row], path: str | Path, title: str = "") -> P
     axis.set_xticks(range(len(rows)), names, rotation=90, fontsize=7)
     axis.set_xlabel(title, fontsize=8, wrap=True)
     axis.spines[["top", "right"]].set_visible(False)
-    return _write(plt, figure, path)
+    return write_figure(plt, figure, path)
 
 
 def pyplot() -> Any:
@@ -196,7 +196,13 @@ def pyplot() -> Any:
     return plt
 
 
-def _write(plt: Any, figure: Any, path: str | Path) -> Path:
+def write_figure(plt: Any, figure: Any, path: str | Path) -> Path:
+    """
+    :param plt: the module ``matplotlib.pyplot``
+    :param figure: figure to write; it is closed
+    :param path: PNG file; folders are made
+    :return: the file
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = BytesIO()

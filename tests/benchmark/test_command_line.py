@@ -213,3 +213,34 @@ def test_named_attacks(name, text, epsilon):
     attack = named_attack(name)
     assert any(text in kind.__name__ for kind in type(attack.attack).__mro__)
     assert attack.epsilon == epsilon
+
+
+def test_a_whole_run_of_evasion(files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    arguments = "evasion --model test_command_line:colour_model --checkpoint model.pt"
+    arguments += " --images id.npz --systems ViyogTV MSP --limit 4 --fit-limit 300 --steps 2"
+    arguments += " --attacks penalty --budgets 8 64 --out out/price --no-figures"
+    main(arguments.split())
+    printed = capsys.readouterr().out
+    assert "| classifier alone | " in printed
+    table = (files / "out" / "price.md").read_text()
+    assert table.startswith("# The price of evasion: test_command_line:colour_model")
+    assert "| MSP |" in table
+    assert (files / "out" / "price.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--images id.npz --systems Magic", "no system named ['Magic']"),
+        ("--images .", "--id-train is needed"),
+        ("--images id.npz --budgets 8 4 --limit 2", "budgets must ascend"),
+        ("--images missing.npz", "missing.npz"),
+    ],
+)
+def test_evasion_says_what_is_wrong(files, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    start = "evasion --model test_command_line:colour_model --checkpoint model.pt"
+    with pytest.raises(SystemExit, match="2"):
+        main([*start.split(), *arguments.split()])
+    assert message in capsys.readouterr().err

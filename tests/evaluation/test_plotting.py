@@ -39,13 +39,13 @@ ROWS = [
 def drawn(monkeypatch):
     """The figures as they are when they are written."""
     figures = []
-    write = plotting._write
+    write = plotting.write_figure
 
     def keep(plt, figure, path):
         figures.append(figure)
         return write(plt, figure, path)
 
-    monkeypatch.setattr(plotting, "_write", keep)
+    monkeypatch.setattr(plotting, "write_figure", keep)
     return figures
 
 

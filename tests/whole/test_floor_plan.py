@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "pipeline": {"looks", "detectors", "fitting", "layer"},
     "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "layer"},
     "deploy": {"triage", "pipeline", "detectors", "fitting", "layer"},
-    "benchmark": {"pipeline", "detectors", "evaluation", "images", "layer"},
+    "benchmark": {"triage", "pipeline", "looks", "detectors", "evaluation", "images", "layer"},
 }
 #: entries that a reader takes in at a glance, the docstring of the room (__init__) not counted
 MOST_ENTRIES = 12

@@ -3,12 +3,16 @@ Square attack: random search that asks for nothing but the model's answers.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Square"]
+__all__ = ["Square", "square_search"]
+
+#: losses of candidates (B, C, H, W) for the images at positions (B,)
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 # iterations, of 10,000, after which the share of changed pixels halves (the paper's schedule)
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -34,7 +38,6 @@ class Square:
     queries: int = 1000
     share: float = 0.05
 
-    @torch.no_grad()
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """
         :param model: classifier in evaluation mode
@@ -42,37 +45,64 @@ class Square:
         :param y: labels (B,)
         :return: perturbed images, same shape
         """
-        stripes = self._signs((len(x), x.shape[1], 1, x.shape[3])).to(x)
-        attacked = (x + stripes).clamp(0, 1)
-        margins = _margins(model, attacked, y)
-        for query in range(1, self.queries):
-            open_ = (margins >= 0).nonzero().squeeze(1)
-            if len(open_) == 0:
-                break
-            side = self._side(query, x.shape[2:])
-            candidate = self._with_squares(x[open_], attacked[open_], side)
-            found = _margins(model, candidate, y[open_])
-            better = found < margins[open_]
-            attacked[open_[better]] = candidate[better]
-            margins[open_[better]] = found[better]
-        return attacked
 
-    def _signs(self, shape: tuple[int, ...]) -> Tensor:
-        return (2.0 * torch.randint(2, shape) - 1) * self.epsilon
+        def loss(candidate: Tensor, index: Tensor) -> Tensor:
+            return _margins(model, candidate, y[index])
 
-    def _side(self, query: int, size: tuple[int, ...]) -> int:
-        done = query / self.queries * 10_000
-        share = self.share / 2 ** sum(done > limit for limit in _HALVED_AFTER)
-        return max(1, min(*size, round(math.sqrt(share * size[0] * size[1]))))
+        epsilon = torch.full((len(x), 1, 1, 1), self.epsilon).to(x)
+        return square_search(x, epsilon, loss, self.queries, self.share)
 
-    def _with_squares(self, x: Tensor, attacked: Tensor, side: int) -> Tensor:
-        candidate = attacked.clone()
-        for clean, one in zip(x, candidate, strict=True):
-            top, left = (int(torch.randint(size - side + 1, ())) for size in x.shape[2:])
-            place = (slice(None), slice(top, top + side), slice(left, left + side))
-            change = self._signs((x.shape[1], 1, 1)).to(x)
-            one[place] = (clean[place] + change).clamp(0, 1)
-        return candidate
+
+@torch.no_grad()
+def square_search(
+    x: Tensor, epsilon: Tensor, loss: Loss, queries: int, share: float = 0.05
+) -> Tensor:
+    """
+    The search of the Square attack for any loss.
+
+    :param x: images (B, C, H, W) in [0, 1]
+    :param epsilon: change of a pixel for each image, shape (B, 1, 1, 1)
+    :param loss: of candidates for some of the images, whose positions come with them; an image is
+        done when it is negative
+    :param queries: losses asked for, per image
+    :param share: share of the pixels that a square covers at first
+    :return: perturbed images, same shape
+    """
+    every = torch.arange(len(x), device=x.device)
+    stripes = _signs((len(x), x.shape[1], 1, x.shape[3])).to(x) * epsilon
+    attacked = (x + stripes).clamp(0, 1)
+    losses = loss(attacked, every)
+    for query in range(1, queries):
+        open_ = (losses >= 0).nonzero().squeeze(1)
+        if len(open_) == 0:
+            break
+        side = _side(query / queries, share, x.shape[2:])
+        candidate = _with_squares(x[open_], attacked[open_], epsilon[open_], side)
+        found = loss(candidate, open_)
+        better = found < losses[open_]
+        attacked[open_[better]] = candidate[better]
+        losses[open_[better]] = found[better]
+    return attacked
+
+
+def _signs(shape: tuple[int, ...]) -> Tensor:
+    return 2.0 * torch.randint(2, shape) - 1
+
+
+def _side(done: float, share: float, size: torch.Size) -> int:
+    share = share / 2 ** sum(done * 10_000 > limit for limit in _HALVED_AFTER)
+    height, width = size
+    return max(1, min(height, width, round(math.sqrt(share * height * width))))
+
+
+def _with_squares(x: Tensor, attacked: Tensor, epsilon: Tensor, side: int) -> Tensor:
+    candidate = attacked.clone()
+    for clean, one, strength in zip(x, candidate, epsilon, strict=True):
+        top, left = (int(torch.randint(size - side + 1, ())) for size in x.shape[2:])
+        place = (slice(None), slice(top, top + side), slice(left, left + side))
+        change = _signs((x.shape[1], 1, 1)).to(x) * strength
+        one[place] = (clean[place] + change).clamp(0, 1)
+    return candidate
 
 
 def _margins(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""What a detector costs an attacker who knows everything, on the benchmark's small classifiers.
+
+.. code-block:: bash
+
+    python examples/benchmarks/evasion.py --data DATA_FOLDER
+
+Writes ``evasion.md`` (tables), ``evasion.csv`` (every share) and ``evasion.png`` (the curves).
+Classifiers are trained where the cache folder does not hold them. Finished batches of attacks are
+kept there too: an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas
+import torch
+from images import fit_images, test_images
+from prepare import CONFIGS, load_model
+from pytorch_ood.api import Detector
+from torch import Tensor, nn
+
+from pytorch_ood_viyog import Triage, ViyogResidue
+from pytorch_ood_viyog.benchmark import Evasion, evasion
+from pytorch_ood_viyog.benchmark.evasion.plot import plot_accepted
+from pytorch_ood_viyog.looks import SecondLook
+from pytorch_ood_viyog.triage import Fused
+
+MODELS = ("gtsrb-3x3", "cifar10-3x3", "photo15-3x3")
+_CALIBRATED = 500
+_CHECKED = 6
+
+
+def systems(model: nn.Module, fit: Tensor, calibration: Tensor) -> dict[str, Detector | Triage]:
+    """
+    :param model: classifier
+    :param fit: ID images to fit on
+    :param calibration: other ID images, which triages set their thresholds on
+    :return: what is attacked, fitted
+    """
+    known, held = (
+        [(part, torch.zeros(len(part), dtype=torch.int64)) for part in torch.split(x, 100)]
+        for x in (fit, calibration)
+    )
+    parts = {"residue": ViyogResidue(None), "look": SecondLook(None)}
+    twice = Triage(None, ViyogResidue(model), confirm=SecondLook(None), confirm_when="always")
+    return {
+        "ViyogResidue": ViyogResidue(model).fit(known),
+        "Triage": Triage(None, ViyogResidue(model)).fit(known, held),
+        "Triage, SecondLook always": twice.fit(known, held),
+        "Fused (residue, look)": Fused(model, parts).fit(known),
+    }
+
+
+def attack(name: str, arguments: argparse.Namespace) -> Evasion:
+    """:return: what evading the systems on a configuration's classifier costs"""
+    images = CONFIGS[name].images
+    model = load_model(name, arguments.data, arguments.cache)
+    fit, test = fit_images(images, arguments.data), test_images(images, arguments.data)
+    held = test.x[arguments.n :][:_CALIBRATED]
+    return evasion(
+        systems(model, fit.x, held),
+        test.x[: arguments.n],
+        test.y[: arguments.n],
+        calibration=held,
+        steps=arguments.steps,
+        checks=_CHECKED,
+        cache=arguments.cache / "evasion" / name,
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "results",
+        help="folder of the tables and the figure, default: results beside this script",
+    )
+    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=MODELS)
+    parser.add_argument("--n", type=int, default=40, help="images each, default: 40")
+    parser.add_argument("--steps", type=int, default=20, help="steps of an attack, default: 20")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Evasion] = {}
+    for name in arguments.configs:
+        start = time.perf_counter()
+        found[name] = attack(name, arguments)
+        print(f"{found[name].table(name)}\n{time.perf_counter() - start:.0f} s", flush=True)
+        write(found, arguments.out)
+
+
+def write(found: dict[str, Evasion], out: Path) -> None:
+    """
+    :param found: configuration -> what was found
+    :param out: folder for tables and figure
+    """
+    rows = [{"config": name, **row} for name, each in found.items() for row in each.rows()]
+    pandas.DataFrame(rows).to_csv(out / "evasion.csv", index=False, float_format="%.4g")
+    command = "Made by `python examples/benchmarks/evasion.py --data DATA_FOLDER`."
+    tables = [each.table(name).replace("# ", "## ", 1) for name, each in found.items()]
+    text = "\n".join([f"# The price of evasion\n\n{command}\n", *tables])
+    (out / "evasion.md").write_text(text, encoding="utf-8")
+    curves = {
+        name: (each.budgets, {s: list(each.accepted(s).values()) for s in each.systems})
+        for name, each in found.items()
+    }
+    plot_accepted(curves, out / "evasion.png")
+
+
+if __name__ == "__main__":
+    main()

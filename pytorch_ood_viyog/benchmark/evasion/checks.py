@@ -1,0 +1,114 @@
+"""
+Sanity checks of an evaluation, after Carlini et al., *On Evaluating Adversarial Robustness*, 2019.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..attacks.craft import round_to_8_bit
+from .attacks import BlackBox
+from .attacks.target import Target
+from .search import Effort, Found, judged, strongest
+from .systems.system import System
+
+__all__ = ["Checks", "checked"]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Shares of a few images that get through."""
+
+    #: number of images
+    images: int
+    #: name of the attack that gets most images through, of those that know the system where some
+    #: do; run by itself for these checks
+    attack: str
+    #: by itself at each budget, each from scratch: should grow
+    by_budget: list[float]
+    #: budget of the checks below: the one at which it gets half through, or nearest to it
+    budget: float
+    #: number of steps -> by itself with so many: should grow
+    by_steps: dict[int, float]
+    #: without a budget, all attacks: should be near 1
+    unbounded: float
+    #: random changes as large as the largest budget: should be near 0
+    noise: float
+    #: search without gradients by itself
+    black_box: float
+    #: attacks with gradients, all together: should be no less
+    white_box: float
+
+    @property
+    def masked(self) -> bool:
+        """Whether the search without gradients is stronger: the gradients then mislead."""
+        return self.black_box > self.white_box
+
+
+def checked(
+    system: System,
+    x: Tensor,
+    y: Tensor,
+    budgets: Sequence[float],
+    effort: Effort,
+    found: Found,
+    tell: Callable[[str], object] = str,
+) -> Checks:
+    """
+    :param system: what is attacked
+    :param x: clean images, which the classifier gets right
+    :param y: labels
+    :param budgets: ascending
+    :param effort: attacks
+    :param found: what they found for these images
+    :param tell: told what goes on
+    :return: the checks
+    """
+    names = [name for name, each in effort.attacks.items() if not isinstance(each, BlackBox)]
+    best = _strongest(effort, found)
+
+    def target(epsilon: float) -> Target:
+        strengths = torch.full((len(x), 1, 1, 1), epsilon).to(x)
+        return Target(system, x, y, strengths, effort.draws)
+
+    def alone(epsilon: float, steps: int) -> float:
+        tell(f"check: {best}, {steps} steps at {epsilon * 255:g}/255")
+        return _share(judged(target(epsilon), effort.attacks[best], steps)[0])
+
+    by_budget = [alone(epsilon, effort.steps) for epsilon in budgets]
+    at = min(range(len(budgets)), key=lambda i: abs(by_budget[i] - 0.5))
+    fewer = sorted({max(1, effort.steps // 8), max(1, effort.steps // 3)} - {effort.steps})
+    by_steps = {steps: alone(budgets[at], steps) for steps in fewer}
+    tell("check: search without gradients")
+    black = _share(judged(target(budgets[at]), BlackBox(), effort.steps)[0])
+    with_gradients = {name: effort.attacks[name] for name in names}
+    tell("check: without a budget")
+    free, _ = strongest(target(1.0), replace(effort, attacks=with_gradients))
+    largest = target(budgets[-1])
+    noise = round_to_8_bit(x + (2 * torch.rand(x.shape).to(x) - 1) * largest.epsilon)
+    by_white = (found.level <= at) & (found.attack < len(names))
+    return Checks(
+        images=len(x),
+        attack=best,
+        by_budget=by_budget,
+        budget=budgets[at],
+        by_steps=by_steps | {effort.steps: by_budget[at]},
+        unbounded=_share(free >= 0),
+        noise=_share(largest.through(noise, torch.arange(len(x), device=x.device))),
+        black_box=black,
+        white_box=_share(by_white),
+    )
+
+
+def _strongest(effort: Effort, found: Found) -> str:
+    """What gets most images through; of attacks that know the system, as only these must grow."""
+    order = list(effort.attacks)
+    own = [name for name in order if not isinstance(effort.attacks[name], BlackBox)]
+    knowing = [name for name in own if effort.attacks[name].needs_gradients]
+    return max(knowing or own, key=lambda name: int((found.attack == order.index(name)).sum()))
+
+
+def _share(hits: Tensor) -> float:
+    return float(hits.float().mean()) if len(hits) else 0.0

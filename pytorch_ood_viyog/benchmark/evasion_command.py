@@ -1,0 +1,205 @@
+"""
+The price of evasion from the command line: ``python -m pytorch_ood_viyog.benchmark evasion``.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from pytorch_ood.api import Detector
+from torch import Tensor
+from torch.nn import Module
+
+from ..detectors.residue import ViyogResidue
+from ..detectors.tv import ViyogTV
+from ..detectors.viyog import Viyog
+from ..images.files import load_images
+from ..looks.second_look import SecondLook
+from ..triage.fused import Fused
+from ..triage.triage import Triage
+from .baselines import BASELINES, baseline_detectors
+from .data import EightBit, as_dataset, first_images
+from .evasion import Evasion, evasion
+from .evasion.attacks import FAMILIES
+from .model_names import named_model
+
+__all__ = ["evasion_main"]
+
+Batches = list[tuple[Tensor, Tensor]]
+
+_DESCRIPTION = """\
+What does a detector cost an attacker who knows it? Attacks a classifier with what watches over
+it at growing budgets. Images are folders or .npz files; a table and a curve are written to --out.
+
+  python -m pytorch_ood_viyog.benchmark evasion --model resnet18 --images imagenet/val \\
+      --id-train imagenet/train --systems ViyogResidue Triage --limit 50
+"""
+
+
+def _look(model: Module) -> SecondLook:
+    return SecondLook(model)
+
+
+def _fused(model: Module) -> Fused:
+    return Fused(model, {"residue": ViyogResidue(None), "look": _look(model)})
+
+
+#: detectors with a threshold of the share of alarms that is asked for
+DETECTORS: dict[str, Callable[[Module], Detector]] = {
+    "ViyogResidue": ViyogResidue,
+    "ViyogTV": ViyogTV,
+    "Viyog": lambda model: Viyog(model, bounded=False),
+    "SecondLook": _look,
+    "Fused": _fused,
+}
+#: what sets thresholds by itself, with the same share of alarms
+TRIAGES: dict[str, Callable[[Module, float], Triage]] = {
+    "Triage": lambda model, share: Triage(None, ViyogResidue(model), id_fpr=share),
+    "TriageLook": lambda model, share: Triage(
+        None,
+        ViyogResidue(model),
+        id_fpr=share,
+        confirm=_look(model),
+        confirm_when="always",
+    ),
+}
+
+
+def evasion_main(arguments: Sequence[str]) -> None:
+    """:param arguments: command line after the word ``evasion``"""
+    options = _parser().parse_args(arguments)
+    try:
+        found = _run(options)
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    files = found.save(options.out, f"The price of evasion: {options.model}")
+    if not options.no_figures:
+        files.append(found.plot(options.out, options.model))
+    print(found)
+    print("\n".join(str(file) for file in files))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pytorch_ood_viyog.benchmark evasion",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="name of torchvision or timm, or module:function for your own",
+    )
+    add("--checkpoint", type=Path, help="file with the state_dict; default: pretrained weights")
+    add("--classes", type=int, help="number of classes of a named model with a checkpoint")
+    add(
+        "--images",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="images to attack, a folder with one sub-folder a class or an .npz file",
+    )
+    add(
+        "--id-train",
+        type=Path,
+        metavar="PATH",
+        help="ID images to fit on and to set thresholds with, halved; default: the training split "
+        "of the .npz file of --images",
+    )
+    names = [*DETECTORS, *TRIAGES, *BASELINES]
+    add(
+        "--systems",
+        nargs="+",
+        default=["ViyogResidue", "Triage"],
+        metavar="NAME",
+        help=f"{', '.join(names)}; default: ViyogResidue Triage",
+    )
+    add(
+        "--own-labels",
+        action="store_true",
+        help="the model's own answers are the labels: for folders that are not sorted by class",
+    )
+    add("--attacks", nargs="+", default=list(FAMILIES), choices=FAMILIES, metavar="NAME")
+    add(
+        "--budgets",
+        nargs="+",
+        type=float,
+        default=[1, 2, 3, 4, 6, 8, 16],
+        help="in 1/255, ascending; default: 1 2 3 4 6 8 16",
+    )
+    add("--steps", type=int, default=40, help="gradient steps of an attack, default: 40")
+    add("--restarts", type=int, default=1, help="runs of each attack, default: 1")
+    add("--alarms", type=float, default=0.05, help="share of ID alarms, default: 0.05")
+    add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
+    add("--limit", type=int, default=100, help="images to attack, default: 100")
+    add("--fit-limit", type=int, default=2000, help="ID images of --id-train, default: 2000")
+    add("--batch-size", type=int, default=50, help="default: 50")
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--cache", type=Path, default=Path(".cache/evasion"), help="default: .cache/evasion")
+    add(
+        "--out",
+        type=Path,
+        default=Path("output/evasion"),
+        metavar="PATH",
+        help="where to, without suffix; default: output/evasion",
+    )
+    add("--no-figures", action="store_true", help="tables only; figures need matplotlib")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> Evasion:
+    known = [*DETECTORS, *TRIAGES, *BASELINES]
+    if unknown := [name for name in options.systems if name not in known]:
+        raise ValueError(f"There is no system named {unknown}; names are {', '.join(known)}.")
+    if options.id_train is None and options.images.is_dir():
+        raise ValueError("--id-train is needed to fit detectors, as --images is a folder.")
+    parts = ("train", "test") if options.id_train is None else ("", "")
+    source = options.id_train or options.images
+    train = load_images(source, options.size, options.fit_limit, parts[0])
+    attacked = load_images(options.images, options.size, options.limit, parts[1])
+    model = named_model(options.model, options.checkpoint, options.classes).to(options.device)
+    x, y = first_images(EightBit("--images", as_dataset("--images", attacked)), None)
+    known_x, known_y = first_images(EightBit("--id-train", as_dataset("--id-train", train)), None)
+    fit, held = ((known_x[i::2], known_y[i::2]) for i in (0, 1))
+    return evasion(
+        _systems(options, model, _batches(*fit, options.batch_size), held),
+        x,
+        None if options.own_labels else y,
+        model=model,
+        calibration=held[0],
+        alarms=options.alarms,
+        budgets=[steps / 255 for steps in options.budgets],
+        attacks=options.attacks,
+        steps=options.steps,
+        restarts=options.restarts,
+        batch_size=options.batch_size,
+        cache=options.cache,
+        seed=options.seed,
+    )
+
+
+def _batches(x: Tensor, y: Tensor, size: int) -> Batches:
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
+
+
+def _systems(
+    options: argparse.Namespace, model: Module, fit: Batches, held: tuple[Tensor, Tensor]
+) -> dict[str, Detector | Triage]:
+    others = [name for name in options.systems if name in BASELINES]
+    sample = fit[0][0][:2].to(options.device)
+    made = baseline_detectors(model, sample, others) if others else {}
+    systems: dict[str, Detector | Triage] = {}
+    for name in options.systems:
+        if name in TRIAGES:
+            triage = TRIAGES[name](model, options.alarms)
+            systems[name] = triage.fit(fit, _batches(*held, options.batch_size))
+            continue
+        detector = made[name] if name in made else DETECTORS[name](model)
+        systems[name] = detector.fit(fit) if detector.requires_fit else detector
+    return systems

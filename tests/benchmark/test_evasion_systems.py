@@ -1,0 +1,191 @@
+"""Gradients of what systems make of images, and that they judge as their public methods do."""
+
+import functools
+
+import pytest
+import torch
+from attacked import id_batches, id_images, trained
+from pytorch_ood.detector import ODIN, EnergyBased, KLMatching, Mahalanobis
+from torch import nn
+
+from pytorch_ood_viyog import Triage, Viyog, ViyogIntent, ViyogResidue, ViyogTV
+from pytorch_ood_viyog.benchmark.evasion.attacks import OutOfQuiet, Target
+from pytorch_ood_viyog.benchmark.evasion.systems import (
+    DetectorSystem,
+    TriageSystem,
+    WithGradients,
+    systems_of,
+)
+from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
+from pytorch_ood_viyog.looks import SecondLook
+from pytorch_ood_viyog.triage import Fused
+
+
+@functools.cache
+def exact():
+    """The classifier in float64: differences of small steps tell the gradient."""
+    return trained().double()
+
+
+def batches(seed=0):
+    return [(x.double(), y) for x, y in id_batches(seed)]
+
+
+@functools.cache
+def residue():
+    return ViyogResidue(exact()).fit(batches())
+
+
+def fused_parts():
+    return {"residue": residue(), "energy": EnergyBased(None)}
+
+
+DETECTORS = {
+    "ViyogResidue": residue,
+    "ResidueAlarm": lambda: ResidueAlarm(residue()),
+    "ViyogTV": lambda: ViyogTV(exact()).fit(batches()),
+    "Viyog": lambda: Viyog(exact(), bounded=False).fit(batches()),
+    "SecondLook": lambda: SecondLook(exact(), purifier="maps", residue=residue()).fit(batches()),
+    "Fused": lambda: Fused(exact(), fused_parts()).fit(batches()),
+    "EnergyBased": lambda: EnergyBased(exact()),
+}
+
+
+def triage(**options):
+    made = Triage({"energy": EnergyBased(None)}, residue(), **({"id_fpr": 0.1} | options))
+    return made.fit(batches(), batches(seed=1))
+
+
+def directional(system, x, direction):
+    """Along a direction, for each image: derivative by autograd, and by differences."""
+    at = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(system.watch(at).pressure.sum(), at)
+    step = 1e-6 * direction
+    with torch.no_grad():
+        difference = system.watch(x + step).pressure - system.watch(x - step).pressure
+    return (gradient * direction).sum(dim=(1, 2, 3)), difference / 2e-6
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_gradients_to_the_input_are_right(name):
+    x = id_images(seed=2, copies=1)[0][:6].double()
+    x = (x + 0.03 * torch.randn_like(x)).clamp(0.01, 0.99)
+    system = DetectorSystem(exact(), DETECTORS[name](), 0.0, 1.0)
+    derivative, difference = directional(system, x, torch.randn_like(x))
+    assert bool((derivative != 0).any())
+    torch.testing.assert_close(derivative, difference, rtol=2e-3, atol=2e-3)
+
+
+def test_gradients_of_a_triage_are_right():
+    look = SecondLook(None, purifier="maps", residue=residue())
+    system = TriageSystem(triage(confirm=look, confirm_when="always", id_fpr=0.2))
+    x = id_images(seed=2, copies=1)[0][:6].double()
+    derivative, difference = directional(system, x, torch.randn_like(x))
+    assert bool((derivative != 0).any())
+    torch.testing.assert_close(derivative, difference, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("purifier", ["nlm", "jpeg"])
+def test_the_gradient_goes_straight_through_purifiers(purifier):
+    """That of the second answer to a purified image, as if it were the image."""
+    pytest.importorskip("skimage")
+    model = trained()
+    look = SecondLook(model, purifier=purifier, strength=0.02, pixel_range=(0, 1))
+    look.fit(id_batches(copies=1))
+    x = id_images(seed=3, copies=1)[0][:4].requires_grad_()
+    with WithGradients():
+        second = look.answer(x)
+    (gradient,) = torch.autograd.grad(second.sum(), x)
+    compared = look.compare(x.detach())
+    assert torch.equal(second.detach(), compared.second)
+    assert bool((gradient != 0).any())
+
+
+def test_gradients_are_off_again_after_the_block():
+    x = torch.ones(2, requires_grad=True)
+    with WithGradients(), torch.no_grad():
+        assert (2 * x.detach()).requires_grad
+        assert (2 * x.data).requires_grad
+        assert x.numpy().tolist() == [1, 1]
+    assert not x.detach().requires_grad
+    assert not x.data.requires_grad
+    with torch.no_grad():
+        assert not (2 * x).requires_grad
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"confirm": True},
+        {"confirm": True, "confirm_when": "always", "id_fpr": 0.2},
+        {"intent": ViyogIntent(exact(), sample_size=32, directions=8)},
+        {"combine": "max"},
+    ],
+)
+def test_a_triage_sees_what_its_verdicts_say(options):
+    if options.get("confirm"):
+        options = options | {"confirm": SecondLook(None, purifier="maps", residue=residue())}
+    made = triage(**options)
+    system = TriageSystem(made)
+    x = id_images(seed=2, copies=2)[0].double()
+    x = torch.cat([x, x + 0.03 * torch.randn_like(x).sign(), torch.rand_like(x)]).clamp(0, 1)
+    with torch.no_grad():
+        logits, seen = system.look(x)
+        assert torch.equal(seen.pressure, system.watch(x).pressure)
+        assert torch.equal(logits, system.classify(x))
+    verdicts = made.predict(x)
+    assert torch.equal(~seen.alarm, (verdicts == 0) | (verdicts == 2))
+    assert torch.equal(~seen.alarm, system.passes(x))
+    assert 0 < int(seen.alarm.sum()) < len(x)
+
+
+def test_fused_gates_have_a_gradient():
+    gates = {"energy": EnergyBased(None), "kl": KLMatching(None)}
+    made = Triage(gates, residue(), id_fpr=0.1).fit(batches(), batches(seed=1))
+    x = id_images(seed=2, copies=1)[0][:4].double().requires_grad_()
+    (gradient,) = torch.autograd.grad(TriageSystem(made).watch(x).pressure.sum(), x)
+    assert bool((gradient != 0).any())
+
+
+def test_detectors_of_pytorch_ood_get_thresholds_and_are_tried():
+    model = trained()
+    images = id_images()[0]
+    distances = Mahalanobis(lambda x: model.features(x)).fit(id_batches())
+    detectors = {"mahalanobis": distances, "energy": EnergyBased(model), "odin": ODIN(model)}
+    found = systems_of(detectors, model, list(id_batches(seed=1)), 0.1, images[:4], 3)
+    kinds = {name: system.differentiable for name, system in found.items()}
+    assert kinds == {"classifier alone": True, "mahalanobis": True, "energy": True, "odin": False}
+    for name, detector in detectors.items():
+        scores = detector(id_images(seed=1)[0]).detach()
+        alarms = (scores > found[name].threshold).float().mean()
+        assert 0.05 < float(alarms) <= 0.1
+    x = images[:2].clone().requires_grad_()
+    logits, seen = found["odin"].look(x)
+    assert logits.requires_grad
+    assert not seen.pressure.requires_grad
+
+
+def test_what_keeps_out_of_quiet_directions_keeps_little_there():
+    """Random changes lose most of what the detector responds to, and little of the rest."""
+    system = DetectorSystem(exact(), residue(), 0.0, 1.0)
+    assert system.residue is residue()
+    x = torch.full((8, 3, 8, 8), 0.5)
+    target = Target(system, x, torch.zeros(8).long(), torch.ones(8, 1, 1, 1))
+    free = 0.05 * torch.randn_like(x)
+    change = OutOfQuiet(kept=0.2).of(target)(free)
+    kept = float(change.square().mean() / free.square().mean())
+    assert kept == pytest.approx(0.2, abs=0.05)
+    kernels = torch.einsum("mc,cikl->mikl", residue().noise_directions, exact().stem[0].weight)
+    seen, left = (
+        nn.functional.conv2d(d.double(), kernels).square().mean(dim=(0, 2, 3))
+        for d in (free, change)
+    )
+    quiet, loud = (left / seen)[:4].mean(), (left / seen)[-4:].mean()
+    assert float(quiet) < 0.2 < float(loud)
+
+
+def test_a_watcher_without_directions_has_none_to_keep_out_of():
+    system = DetectorSystem(nn.Identity(), EnergyBased(nn.Identity()), 0.0, 1.0)
+    assert system.residue is None
+    assert not OutOfQuiet().suits(system)
