@@ -1,8 +1,8 @@
 """
 The mathematics of ViyogResidue as functions of tensors, from the directions that natural images
 leave empty to the three hypotheses. Read it in this order: ``directions``, ``windows``,
-``reader``, ``features``, ``hypotheses``, ``contrast``, ``conclusion`` (all of a fit), ``evidence``
-(features to scores). Imports ``fitting`` and ``layer``.
+``smooth``, ``reader``, ``features``, ``hypotheses``, ``contrast``, ``conclusion`` (all of a fit),
+``evidence`` (features to scores). Imports ``fitting`` and ``layer``.
 """
 
 from .conclusion import conclude
