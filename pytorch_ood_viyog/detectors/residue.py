@@ -174,6 +174,7 @@ class ViyogResidue(IntentReadings):
         "spread": "",
         "least": "E",
         "contrast": "F",
+        "smooth_contrast": "F",
     }
 
     def _shapes(self) -> dict[str, str]:

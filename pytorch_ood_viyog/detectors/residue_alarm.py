@@ -2,11 +2,17 @@
 ResidueAlarm: is there a residue on top of an ID image, an alarm for routers.
 """
 
+from typing import Literal
+
 from torch import Tensor
 
+from .residue import ViyogResidue
 from .residue_view import ResidueView
 
 __all__ = ["ResidueAlarm"]
+
+# state that holds the contrast with each kind of residue
+_CONTRASTS = {"white": "contrast", "smooth": "smooth_contrast"}
 
 
 class ResidueAlarm(ResidueView):
@@ -17,7 +23,7 @@ class ResidueAlarm(ResidueView):
     .. math:: s(x) = w^\\top (f(x) - \\mu_{ID})
 
     with :math:`w` Fisher's linear discriminant of ID samples against the same samples with the
-    residues of all strengths, see :func:`~pytorch_ood_viyog.residue.contrast.fisher_contrast`.
+    residues of all strengths, see :func:`~pytorch_ood_viyog.residue.hypotheses.fisher_contrast`.
     Both come from ID data: the residues are random signs that the first layer, which is linear,
     adds to.
 
@@ -26,6 +32,12 @@ class ResidueAlarm(ResidueView):
     contrast finds more of the weak attacks at the same rate of false alarms, and OOD inputs too.
     :class:`~pytorch_ood_viyog.triage.triage.Triage` raises alarms by this one and decides ADV or
     OOD by the other.
+
+    **Smooth residues.** An attacker who blurs the perturbation in every step leaves the finest
+    detail alone, where this alarm and :class:`ViyogResidue` look. The same features, contrasted
+    with smooth residues (:func:`~pytorch_ood_viyog.residue.random_residues.smooth_signs`, 1.5
+    positions), see it; they do not see white residues. Use both, as router and as a
+    gate beside it.
 
     **Sign.** Larger for ADV than for ID, in units of the standard deviation within the groups.
     OOD inputs can have any score: use :class:`ViyogResidue` to tell these from ADV.
@@ -37,7 +49,22 @@ class ResidueAlarm(ResidueView):
         residue = ViyogResidue(model)
         alarm = ResidueAlarm(residue).fit(train_loader)
         scores = alarm(images)
+
+        gates = {"energy": EnergyBased(None), "smooth": ResidueAlarm(residue, residues="smooth")}
+        triage = Triage(gates, residue, combine="any").fit(train_loader, calibration_loader)
     """
 
+    def __init__(self, residue: ViyogResidue, *, residues: Literal["white", "smooth"] = "white"):
+        """
+        :param residue: the detector whose features are read
+        :param residues: kind of the residues that ID is contrasted with
+        :raises TypeError: if ``residue`` is no :class:`ViyogResidue`
+        :raises ValueError: if ``residues`` is no known kind
+        """
+        super().__init__(residue)
+        if residues not in _CONTRASTS:
+            raise ValueError(f"residues must be one of {list(_CONTRASTS)}, got {residues!r}.")
+        self.residues = residues
+
     def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return (features - state["means"][0]) @ state["contrast"]
+        return (features - state["means"][0]) @ state[_CONTRASTS[self.residues]]

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..fitting.fitted import Statistics
 from ..layer.linear.effective_convolution import Geometry
-from .contrast import fisher_contrast
 from .evidence import Settings, evidence, hypotheses
-from .hypotheses import shrunk_whitening
+from .hypotheses import fisher_contrast, shrunk_whitening
+from .random_residues import random_residue
 from .reader import Reader, fit_reader
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
@@ -20,6 +20,8 @@ __all__ = ["conclude", "in_own_order"]
 _BEYOND = (4, 8, 16)
 # samples at once
 _CHUNK = 8
+# blur of smooth residues, in positions of the layer's input
+_SMOOTH = 1.5
 # parts of the ID sample that are judged by hypotheses fitted to the other parts
 _PARTS = 8
 # share of the residues of a strength that score below its entry in `least`
@@ -33,14 +35,14 @@ def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
     :return: fitted state: the :class:`Reader`'s directions and kernels, ``geometry`` of the layer,
         ``scale`` (dynamic range of the input), ``means`` and ``whitening`` of the hypotheses,
         ``centre`` and ``spread`` of the evidence on ID, ``least`` scores of ID with the residue of
-        each strength, and the ``contrast`` of ID and ADV
+        each strength, and the ``contrast`` of ID and ADV, also with ``smooth`` residues
     """
     conv = convolution_of(statistics)
     windows = Windows.of(conv.geometry, tuple(statistics["shape"].tolist()))
     scale = dynamic_range(conv, statistics, settings.input_range)
     sample = in_own_order(statistics["sample"])
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
-    groups = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
+    *groups, smooth = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
     known = {"scale": scale, "geometry": statistics["geometry"]}
     state = vars(reader) | known | _fit_hypotheses(groups, settings)
     evidence, *with_residues = _held_out_evidence(groups, settings)
@@ -48,12 +50,13 @@ def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
     least = [((e - centre) / spread).quantile(_BELOW_LEAST) for e in with_residues]
     residues = torch.cat(groups[1 : len(settings.eps) + 1])
-    contrast = fisher_contrast(groups[0], residues, _shrinkage(groups, settings))
+    shrinkage = _shrinkage(groups, settings)
     return state | {
         "centre": centre,
         "spread": spread,
         "least": torch.stack(least),
-        "contrast": contrast,
+        "contrast": fisher_contrast(groups[0], residues, shrinkage),
+        "smooth_contrast": fisher_contrast(groups[0], smooth, shrinkage),
     }
 
 
@@ -108,14 +111,25 @@ def _feature_groups(
     scale: Tensor,
     settings: Settings,
 ) -> list[Tensor]:
-    """Features of ID samples: as they are, with each residue, and with those beyond the budget."""
+    """
+    Features of ID samples: as they are, with each residue, with those beyond the budget, and with
+    smooth residues of all strengths in turn.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
+    for_smooth = torch.Generator().manual_seed(settings.seed)
     counts = windows.count(tuple(maps.shape[2:]))
     beyond = [max(settings.eps) * factor for factor in _BEYOND]
     strengths = (0.0, *settings.eps, *beyond)
     chunks = []
     for part in torch.split(maps, _CHUNK):
         local, around = reader.from_maps(part, windows)
-        noise, more = reader.white_noise(geometry, windows, counts, len(part), scale, generator)
-        chunks.append([reader.features((local + e * noise, around + e * more)) for e in strengths])
+        shape = (geometry, windows, counts, len(part), scale)
+        white = random_residue(reader, *shape, generator)
+        noise, more = reader.of_residue(geometry, white, windows)
+        groups = [reader.features((local + e * noise, around + e * more)) for e in strengths]
+        blurred = random_residue(reader, *shape, for_smooth, width=_SMOOTH)
+        noise, more = reader.of_residue(geometry, blurred, windows)
+        turns = local.new_tensor(settings.eps).repeat(len(part))[: len(part)].view(-1, 1, 1)
+        smooth = reader.features((local + turns * noise, around + turns * more))
+        chunks.append([*groups, smooth])
     return [torch.cat(group) for group in zip(*chunks, strict=True)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ..layer.linear.precise_convolution import convolve_differences
-from ..layer.precision import accumulator_dtype, precise
+from ..layer.precision import accumulator_dtype
 from .directions import quiet_directions
 from .features import features
 from .windows import Windows, extended_kernel
@@ -147,67 +147,21 @@ class Reader:
     def _linear(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         stride = windows.input_stride(geometry)
         own = windows.positions_field(geometry, field)
-        undilated = (1,) * len(stride)
         sparse = tuple(a * b for a, b in zip(stride, windows.spread, strict=True))
         local = convolve_differences(own, self.local_kernel, sparse, geometry.dilation)
-        around = convolve_differences(field, self.window_kernel, stride, undilated)
+        around = self.around_residue(geometry, field, windows)
         return local.flatten(2), around.flatten(2)
 
-    def white_noise(
-        self,
-        geometry: Geometry,
-        windows: Windows,
-        counts: tuple[int, ...],
-        samples: int,
-        scale: Tensor,
-        generator: torch.Generator,
-    ) -> Responses:
-        """
-        Responses to a residue of random signs that spans the whole dynamic range; a residue of
-        strength :math:`\\epsilon` adds :math:`\\epsilon` times these, as all of it is linear.
-
-        :param geometry: grid of the layer
-        :param windows: where the residue is read
-        :param counts: number of windows along each axis
-        :param samples: number of samples
-        :param scale: dynamic range of each input channel
-        :param generator: source of the signs
-        :return: responses, without offset
-        """
-        signs = self.random_signs(geometry, windows, counts, samples, scale, generator)
-        return self._linear(geometry, signs, windows)
-
-    def random_signs(
-        self,
-        geometry: Geometry,
-        windows: Windows,
-        counts: tuple[int, ...],
-        samples: int,
-        scale: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def of_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Responses:
         """
         :param geometry: grid of the layer
-        :param windows: where the residue is read
-        :param counts: number of windows along each axis
-        :param samples: number of samples
-        :param scale: dynamic range of each input channel
-        :param generator: source of the signs
-        :return: the residue of :meth:`white_noise` on the part of the layer's input that the
-            windows see
+        :param residue: what is added to the part of the layer's input that the windows see
+        :param windows: where it is read
+        :return: what it adds to the responses
         """
-        kernel = self.window_kernel
-        stride = windows.input_stride(geometry)
-        sizes = [
-            (count - 1) * step + reach
-            for count, step, reach in zip(counts, stride, kernel.shape[2:], strict=True)
-        ]
-        amplitude = scale.float().view(-1, *[1] * len(sizes))
-        shape = (samples, kernel.shape[1], *sizes)
-        signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
-        return precise(signs * amplitude)
+        return self._linear(geometry, residue, windows)
 
-    def of_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Tensor:
+    def around_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Tensor:
         """
         :param geometry: grid of the layer
         :param residue: what is added to the part of the layer's input that the windows see

@@ -12,6 +12,7 @@ from pytorch_ood_viyog.deploy import maps_to_scores
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
+from pytorch_ood_viyog.residue.random_residues import smooth_signs
 from pytorch_ood_viyog.residue.reader import Reader
 
 
@@ -55,6 +56,24 @@ def test_residues_of_every_strength_raise_the_alarm(residue, eps):
     threshold = alarm.predict(known).quantile(0.95)
     assert (alarm.predict(new + eps * signs(200, 4)) > threshold).float().mean() > 0.9
     assert (alarm.predict(new) > threshold).float().mean() < 0.12
+
+
+@pytest.mark.parametrize("eps", [4 / 255, 8 / 255])
+def test_smooth_residues_raise_the_alarm_that_is_contrasted_with_them(residue, eps):
+    known, new = images(200, 2), images(200, 3)
+    smooth = new + eps * smooth_signs(signs(200, 4), 1.5)
+    caught = {}
+    for kind in ("white", "smooth"):
+        alarm = ResidueAlarm(residue, residues=kind)
+        threshold = alarm.predict(known).quantile(0.95)
+        caught[kind] = float((alarm.predict(smooth) > threshold).float().mean())
+        assert (alarm.predict(new) > threshold).float().mean() < 0.12
+    assert caught["smooth"] > caught["white"] + 0.2
+
+
+def test_the_kind_of_residues_is_known(residue):
+    with pytest.raises(ValueError, match=r"one of \['white', 'smooth'\], got 'pink'"):
+        ResidueAlarm(residue, residues="pink")
 
 
 def test_residues_from_the_middle_strength_on_reach_the_least_adv(residue):

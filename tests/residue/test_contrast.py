@@ -3,7 +3,7 @@
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from pytorch_ood_viyog.residue.contrast import fisher_contrast
+from pytorch_ood_viyog.residue.hypotheses import fisher_contrast
 
 
 def groups():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...layer.linear.effective_convolution import Geometry
+from ..random_residues import random_residue
 from ..reader import Reader
 from ..windows import Windows
 
@@ -42,9 +43,10 @@ def confined_residues(
     for part in torch.split(maps, CHUNK):
         clean = reader.from_maps(part, windows)[1]
         clean = clean.reshape(*clean.shape[:2], *counts)
-        signs = reader.random_signs(geometry, windows, counts, len(part), scale, generator)
+        shape = (geometry, windows, counts, len(part), scale)
+        signs = random_residue(reader, *shape, generator)
         boxed = signs * _boxes(signs, generator)
-        whole, confined = (reader.of_residue(geometry, r, windows) for r in (signs, boxed))
+        whole, confined = (reader.around_residue(geometry, r, windows) for r in (signs, boxed))
         yield clean, whole, confined
 
 

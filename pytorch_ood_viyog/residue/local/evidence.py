@@ -10,9 +10,8 @@ from torch import Tensor
 from ...fitting.fitted import Statistics
 from ...layer.linear.effective_convolution import Geometry
 from ..conclusion import in_own_order
-from ..contrast import fisher_contrast
 from ..evidence import Settings, arsinh, hypotheses, log_odds, reader_of
-from ..hypotheses import shrunk_whitening
+from ..hypotheses import fisher_contrast, shrunk_whitening
 from ..reader import Reading
 from ..windows import Windows
 from .confined import confined_residues
