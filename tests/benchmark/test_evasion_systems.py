@@ -60,10 +60,10 @@ def directional(system, x, direction):
     """Along a direction, for each image: derivative by autograd, and by differences."""
     at = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(system.watch(at).pressure.sum(), at)
-    step = 1e-6 * direction
+    step = 1e-7 * direction
     with torch.no_grad():
         difference = system.watch(x + step).pressure - system.watch(x - step).pressure
-    return (gradient * direction).sum(dim=(1, 2, 3)), difference / 2e-6
+    return (gradient * direction).sum(dim=(1, 2, 3)), difference / 2e-7
 
 
 @pytest.mark.parametrize("name", DETECTORS)
