@@ -10,6 +10,7 @@ kept there too: an interrupted run goes on where it stopped.
 """
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,9 @@ def write(found: dict[str, Evasion], out: Path) -> None:
     """
     rows = [{"config": name, **row} for name, each in found.items() for row in each.rows()]
     pandas.DataFrame(rows).to_csv(out / "evasion.csv", index=False, float_format="%.4g")
-    command = "Made by `python examples/benchmarks/evasion.py --data DATA_FOLDER`."
+    watching = list(next(iter(found.values())).systems)[1:]
+    options = f"--configs {' '.join(found)} --systems {shlex.join(watching)}"
+    command = f"Made by `python examples/benchmarks/evasion.py --data DATA_FOLDER {options}`."
     tables = [each.table(name).replace("# ", "## ", 1) for name, each in found.items()]
     text = "\n".join([f"# The price of evasion\n\n{command}\n", *tables])
     (out / "evasion.md").write_text(text, encoding="utf-8")
