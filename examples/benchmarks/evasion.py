@@ -11,6 +11,7 @@ kept there too: an interrupted run goes on where it stopped.
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -29,27 +30,47 @@ from pytorch_ood_viyog.triage import Fused
 MODELS = ("gtsrb-3x3", "cifar10-3x3", "photo15-3x3")
 _CALIBRATED = 500
 _CHECKED = 6
+# small: what is finished is kept
+_BATCH = 8
+
+#: ID samples
+Batches = list[tuple[Tensor, Tensor]]
 
 
-def systems(model: nn.Module, fit: Tensor, calibration: Tensor) -> dict[str, Detector | Triage]:
-    """
-    :param model: classifier
-    :param fit: ID images to fit on
-    :param calibration: other ID images, which triages set their thresholds on
-    :return: what is attacked, fitted
-    """
-    known, held = (
-        [(part, torch.zeros(len(part), dtype=torch.int64)) for part in torch.split(x, 100)]
-        for x in (fit, calibration)
-    )
+def residue(model: nn.Module, fit: Batches, held: Batches) -> Detector:
+    """:return: the detector to recommend, alone"""
+    return ViyogResidue(model).fit(fit)
+
+
+def triage(model: nn.Module, fit: Batches, held: Batches) -> Triage:
+    """:return: it and Energy, with verdicts"""
+    return Triage(None, ViyogResidue(model)).fit(fit, held)
+
+
+def triage_looking_twice(model: nn.Module, fit: Batches, held: Batches) -> Triage:
+    """:return: the same with a second look at every sample"""
+    look = SecondLook(None)
+    made = Triage(None, ViyogResidue(model), confirm=look, confirm_when="always")
+    return made.fit(fit, held)
+
+
+def fused(model: nn.Module, fit: Batches, held: Batches) -> Detector:
+    """:return: residue and second look as one score"""
     parts = {"residue": ViyogResidue(None), "look": SecondLook(None)}
-    twice = Triage(None, ViyogResidue(model), confirm=SecondLook(None), confirm_when="always")
-    return {
-        "ViyogResidue": ViyogResidue(model).fit(known),
-        "Triage": Triage(None, ViyogResidue(model)).fit(known, held),
-        "Triage, SecondLook always": twice.fit(known, held),
-        "Fused (residue, look)": Fused(model, parts).fit(known),
-    }
+    return Fused(model, parts).fit(fit)
+
+
+SYSTEMS: dict[str, Callable[[nn.Module, Batches, Batches], Detector | Triage]] = {
+    "ViyogResidue": residue,
+    "Triage": triage,
+    "Triage, SecondLook always": triage_looking_twice,
+    "Fused (residue, look)": fused,
+}
+
+
+def batches(x: Tensor) -> Batches:
+    """:return: images in batches, as ID samples"""
+    return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in torch.split(x, 100)]
 
 
 def attack(name: str, arguments: argparse.Namespace) -> Evasion:
@@ -59,12 +80,13 @@ def attack(name: str, arguments: argparse.Namespace) -> Evasion:
     fit, test = fit_images(images, arguments.data), test_images(images, arguments.data)
     held = test.x[arguments.n :][:_CALIBRATED]
     return evasion(
-        systems(model, fit.x, held),
+        {s: SYSTEMS[s](model, batches(fit.x), batches(held)) for s in arguments.systems},
         test.x[: arguments.n],
         test.y[: arguments.n],
         calibration=held,
         steps=arguments.steps,
         checks=_CHECKED,
+        batch_size=_BATCH,
         cache=arguments.cache / "evasion" / name,
     )
 
@@ -81,7 +103,8 @@ def main() -> None:
         help="folder of the tables and the figure, default: results beside this script",
     )
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=MODELS)
-    parser.add_argument("--n", type=int, default=40, help="images each, default: 40")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--n", type=int, default=24, help="images each, default: 24")
     parser.add_argument("--steps", type=int, default=20, help="steps of an attack, default: 20")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

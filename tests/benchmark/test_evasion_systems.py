@@ -176,7 +176,8 @@ def test_what_keeps_out_of_quiet_directions_keeps_little_there():
     change = OutOfQuiet(kept=0.2).of(target)(free)
     kept = float(change.square().mean() / free.square().mean())
     assert kept == pytest.approx(0.2, abs=0.05)
-    kernels = torch.einsum("mc,cikl->mikl", residue().noise_directions, exact().stem[0].weight)
+    weight = exact().stem[0].weight.detach()
+    kernels = torch.einsum("mc,cikl->mikl", residue().noise_directions, weight)
     seen, left = (
         nn.functional.conv2d(d.double(), kernels).square().mean(dim=(0, 2, 3))
         for d in (free, change)

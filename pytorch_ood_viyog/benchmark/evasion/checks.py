@@ -62,7 +62,7 @@ def checked(
     :param y: labels
     :param budgets: ascending
     :param effort: attacks
-    :param found: what they found for these images
+    :param found: what they found for these images, and others after them
     :param tell: told what goes on
     :return: the checks
     """
@@ -88,7 +88,7 @@ def checked(
     free, _ = strongest(target(1.0), replace(effort, attacks=with_gradients))
     largest = target(budgets[-1])
     noise = round_to_8_bit(x + (2 * torch.rand(x.shape).to(x) - 1) * largest.epsilon)
-    by_white = (found.level <= at) & (found.attack < len(names))
+    by_white = ((found.level <= at) & (found.attack < len(names)))[: len(x)]
     return Checks(
         images=len(x),
         attack=best,

@@ -55,9 +55,9 @@ def evasion(
     of the classifier alone: 1 means that it costs the attacker nothing.
 
     An image counts at a budget if *any* attack gets it through, see
-    :data:`~pytorch_ood_viyog.benchmark.evasion.attacks.FAMILIES`. A system whose scores have no
-    gradient in respect to the image is attacked by what does not know it, by transfer and by a
-    search without gradients, and the table says so.
+    :data:`~pytorch_ood_viyog.benchmark.evasion.attacks.families.FAMILIES`. A system whose scores
+    have no gradient in respect to the image is attacked by what does not know it, by transfer and
+    by a search without gradients, and the table says so.
 
     The classifier runs in evaluation mode; its mode, weights, hooks and the random state are
     afterwards as they were.

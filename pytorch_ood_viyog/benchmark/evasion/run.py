@@ -106,9 +106,8 @@ def _checked(
     checks = None if store is None else store.read_checks()
     if checks is None:
         few = slice(plan.checks)
-        part = Found(found.level[few], found.attack[few], found.x[few])
         torch.manual_seed(plan.seed)
-        checks = checked(system, x[few], y[few], plan.budgets, effort, part, tell)
+        checks = checked(system, x[few], y[few], plan.budgets, effort, found, tell)
         if store is not None:
             store.write_checks(checks)
     return checks

@@ -3,10 +3,9 @@ Attacks on a classifier with a detector, one family a module: rules and shapes o
 a random search without gradients.
 """
 
-from collections.abc import Iterable
-
 from .decision import BlackBox
 from .descent import Attack, Descent, Plain, Rule, Shape
+from .families import FAMILIES, attacks_of
 from .orthogonal import Alternating
 from .penalty import Penalty
 from .quiet import OutOfQuiet
@@ -30,36 +29,3 @@ __all__ = [
     "Target",
     "attacks_of",
 ]
-
-_BLIND = Penalty(0.0)
-
-#: families of attacks by name, those first that are cheap; ``transfer`` has none of its own: it
-#: tries on each system what got through another
-FAMILIES: dict[str, dict[str, Attack]] = {
-    "pgd": {"PGD": Descent(_BLIND, Plain())},
-    "quiet": {
-        "out of quiet": Descent(_BLIND, OutOfQuiet()),
-        "out of quiet, selective": Descent(Alternating(), OutOfQuiet()),
-    },
-    "smooth": {
-        "blurred 0.7": Descent(_BLIND, Blurred(0.7)),
-        "blurred 0.7, selective": Descent(Alternating(), Blurred(0.7)),
-        "blurred 1.5": Descent(_BLIND, Blurred(1.5)),
-        "coarse 2, selective": Descent(Alternating(), Coarse(2)),
-    },
-    "alternating": {
-        "selective": Descent(Alternating(), Plain()),
-        "orthogonal": Descent(Alternating(orthogonal=True), Plain()),
-    },
-    "penalty": {f"penalty {w:g}": Descent(Penalty(w), Plain()) for w in (2.0, 10.0)},
-    "transfer": {},
-    "square": {"square": BlackBox()},
-}
-
-
-def attacks_of(families: Iterable[str]) -> dict[str, Attack]:
-    """
-    :param families: names of families
-    :return: their attacks by name
-    """
-    return {name: each for family in families for name, each in FAMILIES[family].items()}
