@@ -97,8 +97,8 @@ def _flat_places(energies: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _at(places: Tensor, rows: Tensor) -> Tensor:
-    count = rows.shape[1]
-    first = torch.arange(0, len(rows) * count, count, device=rows.device)
+    # no len(): it would fix the number of samples for exporters
+    first = torch.arange(rows.shape[0], device=rows.device) * rows.shape[1]
     chosen = (places + first[:, None]).flatten()
     return rows.flatten(0, 1).index_select(0, chosen).reshape(*places.shape, rows.shape[2])
 
