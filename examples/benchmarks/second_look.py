@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     add("--configs", nargs="+", choices=[*CONFIGS, PRETRAINED], default=BENCHMARK)
     add("--n", type=int, default=60, help="images of each attack, default: 60")
-    add("--less", action="store_true", help="no baselines, triage confirms on alarm only")
+    add("--no-baselines", action="store_true", help="half the time")
     add("--fresh", action="store_true", help="use no stored scores")
     options = parser.parse_args()
     if options.data is None and set(options.configs) != {PRETRAINED}:
@@ -68,7 +68,7 @@ def main() -> None:
     path = options.out / "second_look.csv"
     for name in options.configs:
         answers = load_answers(
-            material(name, options), options.cache, not options.less, options.fresh
+            material(name, options), options.cache, not options.no_baselines, options.fresh
         )
         table = pandas.DataFrame(rows(name, answers))
         if path.exists():

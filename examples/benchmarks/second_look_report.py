@@ -117,6 +117,8 @@ def report(table: pandas.DataFrame) -> str:
             "fusion come from further ID images. Of efficientnet-lite0 the answers to clean",
             "images count as true; its CW has a confidence, and DeepFool does not survive",
             "rounding there.",
+            "Configurations that are missing were not run; those without baselines were run with",
+            "`--no-baselines`.",
             "",
             "## Targets",
             "",

@@ -24,7 +24,6 @@ FUSED = "Fused"
 WITH_ALARM = "Fused with alarm"
 BASELINES = ("FeatureSqueezing", "NoiseStability")
 CONFIRM = ("none", "alarm", "always")
-_FEWER = ("alarm",)
 _BATCH = 50
 _SOURCES = source_hash()
 
@@ -60,7 +59,7 @@ def load_answers(material: Material, cache: Path, baselines: bool, fresh: bool) 
     """
     :param material: model and images
     :param cache: cache folder
-    :param baselines: whether the baselines, and all triages, are judged too
+    :param baselines: whether the baselines are scored too, which takes twice the time
     :param fresh: compute anew even if the cache holds the results
     :return: scores, second answers, verdicts
     """
@@ -104,7 +103,7 @@ def fitted_judges(material: Material, baselines: bool) -> Judges:
             WITH_ALARM: Fused(model, parts).fit(fit, calibration, progress=False),
         },
         SharedForward(model, {name: parts[name] for name in ("residue", "alarm")}),
-        {h: _triage(material, residue, look, h) for h in (CONFIRM if baselines else _FEWER)},
+        {how: _triage(material, residue, look, how) for how in CONFIRM},
         {
             each: SharedForward(model, {each: kind(model)})
             for each, kind in (zip(BASELINES, (FeatureSqueezing, NoiseStability), strict=True))

@@ -97,7 +97,8 @@ class Fused(Detector):  # type: ignore[misc]
         self.seed = check_count("seed", seed, low=0)
         self.pipeline = None if model is None else SharedForward(model, detectors, **shared)
         self._reference: dict[str, Tensor] | None = None
-        self._names = [name for name, each in detectors.items() if not _is_fitted(each)]
+        fitted = {name: getattr(each, "_is_fitted", False) for name, each in detectors.items()}
+        self._names = [name for name in detectors if not fitted[name]]
 
     @property
     def method(self) -> str:
@@ -246,7 +247,3 @@ class Fused(Detector):  # type: ignore[misc]
     @property
     def _is_fitted(self) -> bool:
         return self._reference is not None
-
-
-def _is_fitted(detector: Detector) -> bool:
-    return bool(getattr(detector, "_is_fitted", False))

@@ -50,8 +50,7 @@ class Triage(AlarmRule):
       attack's: the verdict is ADV where its score is above a threshold of its own. Of the others,
       those above ``least_adv`` are NOISY, degraded without anybody meaning harm. It takes time to
       fit and costs recall, most of all without gradients, see :class:`ViyogIntent`.
-    - Any other router raises alarms by its score. Those mean ADV, all others OOD. A
-      :class:`Fused`, as router or as gate, is built with the model, and runs a pass of its own.
+    - Any other router raises alarms by its score. Those mean ADV, all others OOD.
 
     With ``confirm``, the model is asked again about what raised an alarm: the verdict ADV comes
     with ``confirmed`` and with the second answer, and an alarm taken for OOD for which residue and
@@ -109,8 +108,8 @@ class Triage(AlarmRule):
     ):
         """
         :param gate: one detector, or several by name; ``None`` for :class:`EnergyBased`
-        :param router: tells ADV from OOD: a first-layer detector, or one that scores ADV high
-            and OOD low, :class:`SecondLook` or :class:`Fused`
+        :param router: tells ADV from OOD: a first-layer detector, :class:`SecondLook`, or
+            :class:`Fused`, which is built with the model and runs a pass of its own
         :param model: model; default is the one of the router or of a gate
         :param id_fpr: rate of false alarms on ID data, all signals together
         :param router_share: share of the false alarms that the router's alarm may raise
@@ -133,11 +132,9 @@ class Triage(AlarmRule):
         :raises TypeError: if gate or router are no detectors of these kinds
         :raises ValueError: if a number is out of range, or there is no model
         """
+        kinds = "a first-layer detector, a SecondLook or a Fused"
         if not isinstance(router, (FirstLayerDetector, SecondLook, Fused)):
-            raise TypeError(
-                f"router must be a first-layer detector, a SecondLook or a Fused, got "
-                f"{type(router).__name__}."
-            )
+            raise TypeError(f"router must be {kinds}, got {type(router).__name__}.")
         gates = _named(EnergyBased(None) if gate is None else gate)
         if confirm is not None and not isinstance(confirm, SecondLook):
             raise TypeError(f"confirm must be a SecondLook, got {type(confirm).__name__}.")
@@ -161,8 +158,7 @@ class Triage(AlarmRule):
         self.intent = find_intent(intent, router, found)
         reading = {} if self.intent is None else {INTENT: self.intent}
         detectors = gates | watching | {self.alarm: alarm, self.router: router} | reading
-        # a Fused has a pipeline of its own
-        own = [name for name, each in detectors.items() if isinstance(each, Fused)]
+        own = [name for name, each in detectors.items() if isinstance(each, Fused)]  # own pipeline
         shared["separate"] = [*shared.get("separate", ()), *own]
         super().__init__(found, detectors, **shared)
         if confirm is not None:
