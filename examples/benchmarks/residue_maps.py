@@ -7,7 +7,8 @@
 PGD of 8/255 that changes a quarter of the image, at a random place, and attacks on all of it, on
 two of the classifiers of ``separation.py`` at 64 px and on EfficientNet-Lite0 at 224 px. Attacks
 are kept in a cache folder: an interrupted run goes on where it stopped. Writes
-``residue_maps.csv``, ``residue_maps.md`` and ``residue_maps.png``.
+``residue_maps.csv``, ``residue_maps.md`` and ``residue_maps.png``; numbers of models that are not
+run stay.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import pandas
 import torch
 from photographs import read_images, split_photographs
 from prepare import load_model
+from pretrained_report import keep
 from pretrained_scores import Trial, craft_all
 from residue_maps_report import draw, report
 from separation_scores import load_setting
@@ -119,7 +120,7 @@ def measure(name: str, case: Case) -> tuple[list[dict[str, object]], ViyogResidu
 
 
 def row(case: str, task: str, what: str, attack: str, value: float) -> dict[str, object]:
-    return {"case": case, "task": task, "what": what, "attack": attack, "value": value}
+    return {"model": case, "task": task, "what": what, "attack": attack, "value": value}
 
 
 def in_batches(reading: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -177,17 +178,13 @@ def main() -> None:
         options.cases, options.n = options.cases[:1], 40
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, object]] = []
     for name in options.cases:
         if name == LARGE:
             case = large_case(name, options.data, options.cache)
         else:
             case = small_case(name, options.data, options.cache, options.n)
-        found, local = measure(name, case)
-        rows += found
-        table = pandas.DataFrame(rows)
-        table.to_csv(options.out / "residue_maps.csv", index=False, float_format="%.4g")
-        text = report(table)
+        rows, local = measure(name, case)
+        text = report(keep(rows, options.out / "residue_maps.csv"))
         (options.out / "residue_maps.md").write_text(text, encoding="utf-8")
         print(text, flush=True)
         draw(local, case.clean, case.adv, options.out / "residue_maps.png")

@@ -35,7 +35,7 @@ def report(table: pandas.DataFrame) -> str:
         "|---|---|---|---|",
     ]
     pixels = table[table.task == "pixels"]
-    for (case, kind), own in pixels.groupby(["case", "what"], sort=False):
+    for (case, kind), own in pixels.groupby(["model", "what"], sort=False):
         values = dict(zip(own.attack, own.value, strict=True))
         lines.append(f"| {case} | {kind} | {values['each']:.3f} | {values['pooled']:.3f} |")
     for against in ("ID", "OOD"):
@@ -43,14 +43,14 @@ def report(table: pandas.DataFrame) -> str:
         lines += _separation(table[table.task == against])
     lines += ["", "## Time, × ViyogResidue.predict (target ≤ 1.5)", "", "| | | |", "|---|---|---|"]
     for one in table[table.task == "time"].itertuples():
-        lines.append(f"| {one.case} | {one.what} | {one.value:.2f} |")
+        lines.append(f"| {one.model} | {one.what} | {one.value:.2f} |")
     return "\n".join(lines) + "\n"
 
 
 def _separation(own: pandas.DataFrame) -> list[str]:
     attacks = list(dict.fromkeys(own.attack))
     lines = [f"| | detector | {' | '.join(attacks)} |", "|---" * (len(attacks) + 2) + "|"]
-    for (case, kind), part in own.groupby(["case", "what"], sort=False):
+    for (case, kind), part in own.groupby(["model", "what"], sort=False):
         values = dict(zip(part.attack, part.value, strict=True))
         cells = " | ".join(f"{values[a]:.3f}" if a in values else "–" for a in attacks)
         lines.append(f"| {case} | {kind} | {cells} |")

@@ -43,10 +43,11 @@ class ViyogResidueLocal(ViyogResidue):
     **Sign.** As :class:`ViyogResidue`, whose score is never larger. Unlike there, ID scores have
     a mean above 0.
 
-    **When to use.** Where attacks may be confined, which :class:`ViyogResidue` calls OOD: a patch
-    looks like neither ID nor ID with a residue everywhere. It costs little more. It needs maps of
-    32 positions or more along an axis; of an image in 8 × 8 patches it sees no more than
-    :class:`ViyogResidue`.
+    **When to use.** Where attacks may be confined, which :class:`ViyogResidue` calls OOD: most of
+    such an image is clean, and all of it looks like neither ID nor ID with a residue. It costs
+    little more, but on small images fewer of the weak attacks on all of the image are found. It
+    needs maps of 32 positions or more along an axis; where patches of 8 × 8 pixels are read, it
+    finds what is far stronger than ``eps``, but no residue in a part.
 
     .. rubric:: Examples
 
@@ -54,7 +55,7 @@ class ViyogResidueLocal(ViyogResidue):
 
         detector = ViyogResidueLocal(model).fit(train_loader)
         scores = detector(images)
-        where = detector.residue_map(images)   # (B, 8, 8), about 5/255 in the attacked part
+        where = detector.residue_map(images)   # (B, 8, 8), about 4/255 in the attacked part
 
     :see: new in this package
     """

@@ -18,7 +18,7 @@ from .fitted import MapsState
 __all__ = ["STATE_VERSION", "differing_settings", "load_state", "saved_state", "settings_of"]
 
 #: changes whenever saved states of older releases would be misread
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 _KEYS = {"class", "version", "settings", "layer", "layout", "tensors"}
 # far more than any state takes, far less than would fill a machine

@@ -76,15 +76,7 @@ class Windows:
         stepped = max(1, len(shape) - 1)
         step = math.ceil((math.prod(inner) / _MOST_WINDOWS) ** (1 / stepped))
         steps = [step if axis < stepped else 1 for axis in range(len(shape))]
-        sizes = [
-            size if by == 1 else (size - 3) // by + 1
-            for size, by in zip(inner, steps, strict=True)
-        ]
-        dense = [by == 1 for by in steps]
-        thinned = dense if any(dense) else [True] * len(steps)
-        most = (math.prod(sizes) / _MOST_POSITIONS) ** (1 / sum(thinned))
-        spread = [max(1, round(most)) if thin else 1 for thin in thinned]
-        return Windows(margins, tuple(steps), tuple(spread))
+        return Windows(margins, tuple(steps), _spread(inner, steps))
 
     def pack(self, maps: Tensor) -> Tensor:
         """
@@ -216,3 +208,13 @@ class Windows:
                 return None
             inputs = inputs.narrow(axis + 2, start, length)
         return inputs
+
+
+def _spread(inner: list[int], steps: list[int]) -> tuple[int, ...]:
+    """So that few positions are read, along the axes without steps unless all have them."""
+    read = zip(inner, steps, strict=True)
+    sizes = [size if step == 1 else (size - 3) // step + 1 for size, step in read]
+    dense = [step == 1 for step in steps]
+    thinned = dense if any(dense) else [True] * len(steps)
+    distance = (math.prod(sizes) / _MOST_POSITIONS) ** (1 / sum(thinned))
+    return tuple(max(1, round(distance)) if thin else 1 for thin in thinned)

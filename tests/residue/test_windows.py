@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from pytorch_ood_viyog.layer.linear.precise_convolution import convolve
+from pytorch_ood_viyog.residue.evidence import reader_of
 from pytorch_ood_viyog.residue.windows import Windows, extended_kernel
 
 STEMS = {
@@ -66,6 +68,32 @@ def test_large_maps_are_read_at_about_a_thousand_windows():
     counts = windows.count(tuple(packed.shape[2:]))
     assert 500 < counts[0] * counts[1] <= 1200
     assert packed.numel() < 150 * 150
+
+
+@stems
+def test_few_positions_are_read_one_by_one(conv, shape):
+    maps = tuple(conv(torch.rand(1, *shape)).shape[2:])
+    windows = Windows.of(Geometry.of(conv), maps)
+    positions = windows.positions(windows.pack(torch.zeros(1, 1, *maps)))
+    read = windows.thinned(positions).numel()
+    assert read <= 512
+    assert read == positions.numel() or read >= 128
+
+
+def test_what_is_read_of_the_input_is_what_is_read_of_the_maps():
+    conv = nn.Conv2d(3, 8, 3, padding=1)
+    x = torch.rand(40, 3, 34, 34)
+    detector = ViyogResidue(nn.Sequential(conv)).fit([x])
+    state, geometry = detector._require_state(), Geometry.of(conv)
+    reader, windows = reader_of(state), Windows.of(geometry, (34, 34))
+    assert windows.spread == (2, 2)
+    field = windows.field(geometry, x[:2])
+    sparse, _ = reader.from_input(geometry, field, windows)
+    every = reader.local_from_input(geometry, field, windows).unflatten(2, (32, 32))
+    torch.testing.assert_close(sparse, windows.thinned(every).flatten(2))
+    packed = windows.pack(conv(x[:2]).detach())
+    from_maps, _ = reader.from_maps(packed, windows)
+    torch.testing.assert_close(from_maps.float(), sparse, rtol=1e-3, atol=1e-4)
 
 
 def test_maps_of_one_position_become_one_window():
