@@ -78,7 +78,8 @@ def _triage(how: str) -> list[Target]:
     ]
 
 
-_RIGHT = "second answer is right"
+_RIGHT, _DIFFERS = "second answer is right", "second answers that differ"
+_STANDS, _CHANGES = "answer that overrules is right", "answers that change"
 _PASSES = "forward passes"
 TARGETS = [
     Target("DeepFool, CW against ID", "SecondLook", "AUROC against ID", MINIMAL, 0.95),
@@ -87,7 +88,10 @@ TARGETS = [
     Target("noisy ID against clean ID", "SecondLook", "AUROC against ID", NOISES, 0.45, 0.6),
     Target("second answer is right, DeepFool, CW", "SecondLook", _RIGHT, MINIMAL, 0.8),
     Target("second answer is right, PGD 2", "SecondLook", _RIGHT, ("pgd2",), 0.6),
-    Target("ID answers that change", "SecondLook", "answers that change", ("id",), high=0.02),
+    Target("ID: second answer differs", "SecondLook", _DIFFERS, ("id",), high=0.02),
+    Target("overrules and is right, DeepFool, CW", "SecondLook", _STANDS, MINIMAL, 0.8),
+    Target("overrules and is right, PGD 2", "SecondLook", _STANDS, ("pgd2",), 0.6),
+    Target("ID: second answer overrules", "SecondLook", _CHANGES, ("id",), high=0.02),
     *_triage("alarm"),
     *_triage("always"),
     Target("forward passes, on alarm", "Triage alarm", _PASSES, ("id",), high=1.1),
