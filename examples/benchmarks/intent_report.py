@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas
 from intent_scores import ALARM, INTENT, JOINED, RESIDUE, Scores
 from pandas import DataFrame
-from second_look_report import area
+from second_look_rows import area
 from separation_report import markdown
 from torch import Tensor, cat
 

@@ -34,6 +34,8 @@ class HeldByContent:
         self.share = share
         self.most = most
         self.seed = seed
+        #: whether somebody went over the batches: what is held out is known after that
+        self.was_read = False
         self._held: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -43,6 +45,7 @@ class HeldByContent:
         if isinstance(self.loader, Tensor):
             raise TypeError("data_loader must yield batches, got a tensor. Use a DataLoader.")
         self._held = None
+        self.was_read = True
         for batch in self.loader:
             x, y = split_batch(batch)
             known = id_mask(y, check_input(x))

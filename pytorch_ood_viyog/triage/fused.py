@@ -140,9 +140,9 @@ class Fused(Detector):  # type: ignore[misc]
         parts = HeldByContent(data_loader, self.held_out, _MOST_HELD_OUT, self.seed)
         if self._names:
             pipeline.fit(parts, names=self._names, progress=progress)
-        else:
+        if not parts.was_read:  # nobody had to be fitted
             with same_random_state(self.model):
-                for _ in parts:  # what is held out is known after a pass
+                for _ in parts:
                     pass
         self._reference = self._compared(in_batches(parts.held()), progress)
         return self

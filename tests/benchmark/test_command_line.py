@@ -66,7 +66,7 @@ def test_a_whole_run(files, capsys, monkeypatch):
     assert list((files / ".cache" / "benchmark").iterdir())
     assert printed.splitlines()[-1] == "out/report.html"
     page = check_self_contained(files / "out" / "report.html")
-    assert page.texts("h2")[-4:-1] == ["ID images", "OOD images", "ADV images"]
+    assert page.texts("h2")[-5:-1] == ["ID images", "OOD images", "ADV images", "NOISY images"]
 
 
 def test_a_page_that_cannot_be_written_is_told_first(files, capsys, monkeypatch):

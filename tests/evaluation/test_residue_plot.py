@@ -12,13 +12,13 @@ from pytorch_ood_viyog.evaluation import plot_residue_map, residue_plot  # noqa:
 def drawn(monkeypatch):
     """The figures as they are when they are written."""
     figures = []
-    write = residue_plot._write
+    write = residue_plot.write_figure
 
     def keep(plt, figure, path):
         figures.append(figure)
         return write(plt, figure, path)
 
-    monkeypatch.setattr(residue_plot, "_write", keep)
+    monkeypatch.setattr(residue_plot, "write_figure", keep)
     return figures
 
 

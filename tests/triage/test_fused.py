@@ -138,6 +138,9 @@ def test_what_is_fitted_already_stays(fused):
         assert torch.equal(both.scores(X)["residue"], before)
     known = Fused(MODEL, {"residue": residue}).fit(id_batches(), id_batches(seed=3))
     assert torch.equal(known.scores(X)["residue"], before)
+    # a partner that needs no fit asks for no pass either
+    partner = Fused(MODEL, {"residue": residue, "energy": EnergyBased(None)}).fit(id_batches())
+    assert torch.equal(partner.scores(X)["residue"], before)
 
 
 def test_scores_that_are_known_are_fused_without_a_pass(fused):
