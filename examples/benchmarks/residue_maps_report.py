@@ -17,7 +17,8 @@ Made by `python examples/benchmarks/residue_maps.py --data DATA_FOLDER`. `quarte
 that changes a square quarter of the image at a random place, `patch` a square of a fifth of the
 side with no bound; the others change all of the image. Attacks are rounded to 8 bit and count
 where they succeed; AUROC keeps its direction; detectors are fitted on ID images that are not
-measured on, by residues of random signs, of which some fill a random box.
+measured on, by residues of random signs, of which some fill a random box. That the score is the
+larger of two log-likelihood ratios was chosen with a look at such attacks, also at some of these.
 """
 
 
