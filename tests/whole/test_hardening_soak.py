@@ -1,4 +1,4 @@
-"""Ten thousand small predicts and a hundred fits in one process leave memory as it was."""
+"""Five thousand small predicts and fifty fits in one process leave memory as it was."""
 
 import gc
 import os
@@ -10,8 +10,8 @@ from manners import count_hooks
 from networks import SmallNet, build
 from our_detectors import DETECTORS
 
-PREDICTS = 10_000
-FITS = 100
+PREDICTS = 5_000
+FITS = 50
 STATM = Path("/proc/self/statm")
 
 
