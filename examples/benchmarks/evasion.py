@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas
 import torch
 from images import fit_images, test_images
+from options import benchmark_parser
 from prepare import CONFIGS, load_model
 from pytorch_ood.api import Detector
 from torch import Tensor, nn
@@ -104,15 +105,7 @@ def attack(name: str, arguments: argparse.Namespace) -> Evasion:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "results",
-        help="folder of the tables and the figure, default: results beside this script",
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=MODELS)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--n", type=int, default=24, help="images each, default: 24")

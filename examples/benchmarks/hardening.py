@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas
 import torch
 from images import Images, fit_images, test_images
+from options import benchmark_parser
 from prepare import CONFIGS, load_attack, load_model
 from pytorch_ood.api import Detector
 from pytorch_ood.detector import EnergyBased
@@ -164,15 +165,7 @@ def attack(name: str, arguments: argparse.Namespace) -> Evasion:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "results",
-        help="folder of the tables, default: results beside this script",
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--part", choices=("blurred", "adaptive", "all"), default="all")
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, help="default: four and one")
     parser.add_argument("--n", type=int, default=20, help="images each, default: 20")

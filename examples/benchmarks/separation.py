@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
+from options import benchmark_parser
 from prepare import ATTACKS, BENCHMARK, CONFIGS, QUICK
 from separation_controls import controls_report, load_control_rows
 from separation_figure import draw
@@ -80,15 +81,7 @@ def run_controls(settings: Iterator[Setting], arguments: argparse.Namespace) -> 
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "results",
-        help="folder of the tables and the figure, default: results beside this script",
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=BENCHMARK)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--fresh", action="store_true", help="use no stored scores")

@@ -25,7 +25,7 @@ from .baselines import BASELINES, baseline_detectors
 from .benchmark import AdversarialBenchmark
 from .data import first_images
 from .evasion_command import evasion_main
-from .model_names import named_model
+from .model_names import add_model_arguments, asked_model
 
 __all__ = ["FIRST_LAYER", "main"]
 
@@ -84,17 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_model_arguments(parser)
     add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help="name of torchvision or timm, or module:function for your own",
-    )
-    add("--checkpoint", type=Path, help="file with the state_dict; default: pretrained weights")
-    add("--classes", type=int, help="number of classes of a named model with a checkpoint")
-    add("--mean", type=float, nargs="+", help="normalisation; default: that of the weights")
-    add("--std", type=float, nargs="+", help="normalisation; default: that of the weights")
     add(
         "--id-test",
         required=True,
@@ -137,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=100, help="default: 100")
     add("--resamples", type=int, default=500, help="bootstrap resamples, default: 500")
     add("--seed", type=int, default=0, help="default: 0")
-    add("--device", default="cpu", help="default: cpu")
     add("--cache", type=Path, default=Path(".cache/benchmark"), help="default: .cache/benchmark")
     add(
         "--out",
@@ -155,23 +145,20 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[st
     _check_names(options.detectors)
     if options.report is not None:
         check_extra()
-    if (options.mean is None) != (options.std is None):
-        raise ValueError("--mean and --std go together.")
     if options.id_train is None and options.id_test.is_dir():
         raise ValueError("--id-train is needed to fit detectors, as --id-test is a folder.")
-    normalize = None if options.mean is None else (options.mean, options.std)
     attacks = {name: named_attack(name) for name in options.attacks}
     benign = [_change(text) for text in options.benign]
     ood = dict(_name_and_path(text) for text in options.ood)
     size, limit = options.size, options.limit
     # one .npz file with a split, or two separate paths
     parts = ("train", "test") if options.id_train is None else ("", "")
+    model = asked_model(options)
     sets = {name: load_images(path, size, limit) for name, path in ood.items()}
     id_test = load_images(options.id_test, size, limit, parts[1])
     id_train = load_images(options.id_train or options.id_test, size, options.fit_limit, parts[0])
-    model = named_model(options.model, options.checkpoint, options.classes, normalize)
     bench = AdversarialBenchmark(
-        model.to(options.device),
+        model,
         id_test,
         sets,
         attacks,

@@ -23,7 +23,7 @@ from .baselines import BASELINES, baseline_detectors
 from .data import EightBit, as_dataset, first_images
 from .evasion import Evasion, evasion
 from .evasion.attacks import FAMILIES
-from .model_names import named_model
+from .model_names import add_model_arguments, asked_model
 
 __all__ = ["evasion_main"]
 
@@ -88,15 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_model_arguments(parser)
     add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help="name of torchvision or timm, or module:function for your own",
-    )
-    add("--checkpoint", type=Path, help="file with the state_dict; default: pretrained weights")
-    add("--classes", type=int, help="number of classes of a named model with a checkpoint")
     add(
         "--images",
         required=True,
@@ -140,7 +133,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--fit-limit", type=int, default=2000, help="ID images of --id-train, default: 2000")
     add("--batch-size", type=int, default=50, help="default: 50")
     add("--seed", type=int, default=0, help="default: 0")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--cache", type=Path, default=Path(".cache/evasion"), help="default: .cache/evasion")
     add(
         "--out",
@@ -163,7 +155,7 @@ def _run(options: argparse.Namespace) -> Evasion:
     source = options.id_train or options.images
     train = load_images(source, options.size, options.fit_limit, parts[0])
     attacked = load_images(options.images, options.size, options.limit, parts[1])
-    model = named_model(options.model, options.checkpoint, options.classes).to(options.device)
+    model = asked_model(options)
     x, y = first_images(EightBit("--images", as_dataset("--images", attacked)), None)
     known_x, known_y = first_images(EightBit("--id-train", as_dataset("--id-train", train)), None)
     fit, held = ((known_x[i::2], known_y[i::2]) for i in (0, 1))

