@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from pytorch_ood_viyog import Triage, ViyogResidue
 from pytorch_ood_viyog.benchmark import Evasion, evasion
 from pytorch_ood_viyog.benchmark.evasion.plot import plot_accepted
-from pytorch_ood_viyog.detectors import ResidueAlarm
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.triage import Fused
 
@@ -63,20 +62,17 @@ def fused(model: nn.Module, fit: Batches, held: Batches) -> Detector:
     return Fused(model, parts).fit(fit)
 
 
-def fused_with_smooth(model: nn.Module, fit: Batches, held: Batches) -> Detector:
-    """:return: also what the first layer shows of smooth residues"""
-    known = ViyogResidue(model).fit(fit)
-    smooth = ResidueAlarm(known, residues="smooth")
-    parts = {"residue": known, "smooth": smooth, "look": SecondLook(None)}
-    return Fused(model, parts).fit(fit)
+def second_look(model: nn.Module, fit: Batches, held: Batches) -> Detector:
+    """:return: how much the model's answer hangs on the residue, alone"""
+    return SecondLook(model).fit(fit)
 
 
 SYSTEMS: dict[str, Callable[[nn.Module, Batches, Batches], Detector | Triage]] = {
     "ViyogResidue": residue,
     "Triage": triage,
     "Triage, SecondLook always": triage_looking_twice,
+    "SecondLook": second_look,
     "Fused (residue, look)": fused,
-    "Fused (residue, smooth, look)": fused_with_smooth,
 }
 
 
