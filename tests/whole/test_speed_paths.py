@@ -202,8 +202,8 @@ def stem():
 
 
 def seen_and_new():
-    fit, new = photos(96), photos(60, seed=1)
-    new[40:] = attacked(new[40:])
+    fit, new = photos(192), photos(90, seed=1)
+    new[60:] = attacked(new[60:])
     return fit, new
 
 
@@ -225,4 +225,4 @@ def test_autocast_ranks_as_float32(kind, dtype):
 def test_half_precision_models_rank_as_float32(kind, dtype):
     fit, new = seen_and_new()
     scores = kind(stem().to(dtype)).fit(fit.to(dtype).split(32))(new.to(dtype))
-    assert spearman(scores, scores_in_float32(kind)) >= 0.98
+    assert spearman(scores, scores_in_float32(kind)) >= 0.99
