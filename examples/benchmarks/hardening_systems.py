@@ -1,4 +1,4 @@
-"""Systems that are attacked by ``hardening.py``: two of the package, and what was tried on them.
+"""Systems that are attacked by ``hardening.py``: the package's, and what was tried on them.
 
 All are fitted on ID images alone; p-values are among ID images that nothing was fitted on.
 """
@@ -10,7 +10,6 @@ from hardening_detectors import (
     DrawnView,
     Floors,
     Loudest,
-    LowOdds,
     MovedFeatures,
     TooQuiet,
     Views,
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.detectors import ResidueAlarm, ResidueOutlier
-from pytorch_ood_viyog.looks import SecondLook
+from pytorch_ood_viyog.looks import SecondLook, ShiftStability
 from pytorch_ood_viyog.triage import Fused
 
 __all__ = ["BEFORE", "SYSTEMS", "Parts", "batches"]
@@ -82,25 +81,22 @@ def too_quiet(parts: Parts) -> Detector:
     return TooQuiet(parts.residue)
 
 
-#: the package's own
+#: what there was
 BEFORE: dict[str, Callable[[Parts], Detector]] = {
     "ViyogResidue": lambda parts: parts.residue,
     "Fused (residue, look)": lambda parts: parts.with_both(),
 }
 
-#: these, and what was tried
+#: these, what was tried, and last what was kept
 SYSTEMS: dict[str, Callable[[Parts], Detector]] = BEFORE | {
-    "residue, both tails": lambda parts: parts.fused(
-        Loudest, residue=parts.residue, quiet=too_quiet(parts)
-    ),
-    "residue, look: both tails": lambda parts: parts.with_both(quiet=too_quiet(parts)),
-    "residue, look: Stouffer": lambda parts: parts.fused(
+    "both tails of the residue, look": lambda parts: parts.with_both(quiet=too_quiet(parts)),
+    "residue, look by Stouffer": lambda parts: parts.fused(
         method="stouffer", residue=parts.residue, look=parts.look
     ),
-    "residue, look: largest": lambda parts: parts.fused(
+    "residue, look, the largest": lambda parts: parts.fused(
         Loudest, residue=parts.residue, look=parts.look
     ),
-    "panel of five, largest": lambda parts: parts.panel(),
+    "panel of five, the largest": lambda parts: parts.panel(),
     "residue, look, energy": lambda parts: parts.with_both(energy=EnergyBased(None)),
     "residue, look, floors of channels and quarters": lambda parts: parts.with_both(
         floors=parts.fitted(Floors(parts.model))
@@ -117,10 +113,7 @@ SYSTEMS: dict[str, Callable[[Parts], Detector]] = BEFORE | {
     "residue, look, features of moved views": lambda parts: parts.with_both(
         features=parts.fitted(MovedFeatures(parts.model, SHIFTS))
     ),
-    "residue, look, moved views": lambda parts: parts.with_both(
-        views=parts.fitted(Views(parts.model, SHIFTS))
-    ),
-    "residue, look, odds in moved views": lambda parts: parts.with_both(
-        odds=parts.fitted(LowOdds(parts.model, SHIFTS))
+    "Fused (residue, look, shifts)": lambda parts: parts.with_both(
+        shifts=ShiftStability(parts.model)
     ),
 }

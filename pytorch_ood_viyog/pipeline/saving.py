@@ -12,11 +12,12 @@ from torch.nn import Module, ParameterDict
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.first_layer import FirstLayer
+from ..looks.logits import Answers
 
 __all__ = ["detector_state", "load_detector_state"]
 
 # what belongs to whoever builds the detector, or is found anew
-_NOT_STATE = (Module, FirstLayer, Detector, torch.device)
+_NOT_STATE = (Module, FirstLayer, Answers, Detector, torch.device)
 
 
 def detector_state(name: str, detector: Detector) -> dict[str, Any]:
