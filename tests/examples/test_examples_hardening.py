@@ -42,7 +42,7 @@ def test_a_line_for_each_system(script, tmp_path):
         checks=0,
         progress=False,
     )
-    rows = script.adaptive_rows("one", found, {"watch": 0.025})
+    rows = import_module("hardening_price").adaptive_rows("one", found, {"watch": 0.025})
     script.write(rows, tmp_path)
     text = (tmp_path / "hardening.md").read_text()
     assert text.startswith("# Hardening\n\nMade by `python ")
