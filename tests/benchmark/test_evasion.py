@@ -210,6 +210,15 @@ def test_other_settings_are_other_runs(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4  # two systems each
 
 
+def test_what_other_attacks_found_is_not_taken_over(tmp_path, monkeypatch):
+    """A family may have other attacks in the next version."""
+    run(count=2, cache=tmp_path)
+    fewer = {"selective": families.FAMILIES["alternating"]["selective"]}
+    monkeypatch.setitem(families.FAMILIES, "alternating", fewer)
+    run(count=2, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4  # two systems each
+
+
 # -- bad input ------------------------------------------------------------------------------
 
 
