@@ -15,11 +15,11 @@ from torch.nn import functional
 from typing_extensions import Self
 
 from pytorch_ood_viyog.detectors import ResidueAlarm
-from pytorch_ood_viyog.looks.answers import lost_odds
+from pytorch_ood_viyog.looks.answers import log_odds, lost_odds
 from pytorch_ood_viyog.looks.second_pass import SecondPass
 from pytorch_ood_viyog.triage import Fused
 
-__all__ = ["DrawnView", "Floors", "Loudest", "MovedFeatures", "TooQuiet", "Views"]
+__all__ = ["DrawnView", "Floors", "Loudest", "LowOdds", "MovedFeatures", "TooQuiet", "Views"]
 
 # ID images that views are chosen and standardised by
 _SAMPLE = 256
@@ -84,6 +84,20 @@ class Views(SecondPass):
         if self.views is None:
             raise RequiresFittingException
         return ((self._read(self.views, x, first) - self.mean) / self.spread).mean(dim=1)
+
+
+class LowOdds(Views):
+    """How improbable its answer is to a model, the mean over the views and the image itself."""
+
+    def _read(self, views: list[View], x: Tensor, first: Tensor) -> Tensor:
+        answer, seconds = first.argmax(dim=1), self._asked(torch.cat([view(x) for view in views]))
+        odds = [log_odds(logits, answer) for logits in (first, *seconds.split(len(x)))]
+        return -functional.logsigmoid(torch.stack(odds, dim=1))
+
+    def _score(self, x: Tensor, first: Tensor) -> Tensor:
+        if self.views is None:
+            raise RequiresFittingException
+        return self._read(self.views, x, first).mean(dim=1)
 
 
 class DrawnView(Views):

@@ -25,7 +25,6 @@ from pytorch_ood_viyog.triage.conformal import alarm_thresholds
 __all__ = ["MODELS", "adaptive_report", "adaptive_rows", "price_of"]
 
 MODELS = ("cifar10-3x3", "photo15-3x3", "gtsrb-3x3")
-_BUDGETS = tuple(step / 255 for step in (2, 3, 4, 6, 8, 12, 16))
 # slow, and hardly ever the first to get through
 _SKIPPED = ("penalty", "square")
 # how often a system with random parts is asked
@@ -60,7 +59,6 @@ def price_of(name: str, arguments: argparse.Namespace) -> tuple[Evasion, dict[st
         model=model,
         calibration=held,
         alarms=_FALSE_ALARMS,
-        budgets=_BUDGETS,
         attacks=[family for family in FAMILIES if family not in _SKIPPED],
         steps=arguments.steps,
         draws=_DRAWS,
@@ -96,7 +94,9 @@ def adaptive_rows(name: str, found: Evasion, alarms: dict[str, float]) -> list[R
 
 
 def _price(found: Evasion, system: str) -> str:
-    most = found.budgets[-1] / found.half(ALONE)
+    if math.isinf(alone := found.half(ALONE)):
+        return "–"
+    most = found.budgets[-1] / alone
     price, low, high = (
         f"{value:.2f}" if math.isfinite(value) else f"> {most:.2f}"
         for value in found.price(system)
@@ -132,8 +132,8 @@ def adaptive_report(rows: pandas.DataFrame, options: str = "") -> str:
             "the change that half of them need over the one for the classifier alone, with its "
             "95 % bootstrap interval. Each system as a whole has its threshold at 5 % alarms on "
             "ID images; *ID alarms* are those on other ones. "
-            f"{' and '.join(BEFORE)} are what there was, all others what was tried; the shifts "
-            "were kept. Views and shifts were chosen by a look at attacks of fewer steps on the "
+            f"{' and '.join(BEFORE)} are what there was, all others what was tried. "
+            "Views and shifts were chosen by a look at attacks of fewer steps on the "
             "same images of cifar10-3x3 and photo15-3x3; gtsrb-3x3 had no say.",
             markdown(lines) + "\n",
         ]

@@ -10,6 +10,7 @@ from hardening_detectors import (
     DrawnView,
     Floors,
     Loudest,
+    LowOdds,
     MovedFeatures,
     TooQuiet,
     Views,
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.detectors import ResidueAlarm, ResidueOutlier
-from pytorch_ood_viyog.looks import SecondLook, ShiftStability
+from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.triage import Fused
 
 __all__ = ["BEFORE", "SYSTEMS", "Parts", "batches"]
@@ -87,7 +88,7 @@ BEFORE: dict[str, Callable[[Parts], Detector]] = {
     "Fused (residue, look)": lambda parts: parts.with_both(),
 }
 
-#: these, what was tried, and last what was kept
+#: these, and what was tried
 SYSTEMS: dict[str, Callable[[Parts], Detector]] = BEFORE | {
     "both tails of the residue, look": lambda parts: parts.with_both(quiet=too_quiet(parts)),
     "residue, look by Stouffer": lambda parts: parts.fused(
@@ -113,7 +114,7 @@ SYSTEMS: dict[str, Callable[[Parts], Detector]] = BEFORE | {
     "residue, look, features of moved views": lambda parts: parts.with_both(
         features=parts.fitted(MovedFeatures(parts.model, SHIFTS))
     ),
-    "Fused (residue, look, shifts)": lambda parts: parts.with_both(
-        shifts=ShiftStability(parts.model)
+    "residue, look, odds in moved views": lambda parts: parts.with_both(
+        odds=parts.fitted(LowOdds(parts.model, SHIFTS))
     ),
 }

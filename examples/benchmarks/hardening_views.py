@@ -16,8 +16,6 @@ from torch.nn import functional
 from pytorch_ood_viyog.benchmark.attacks.gradient import gaussian_blur
 from pytorch_ood_viyog.images.purifiers import purified_images
 from pytorch_ood_viyog.looks.answers import softmax_distance
-from pytorch_ood_viyog.looks.stability import shift_stability
-from pytorch_ood_viyog.looks.stability.shift_stability import moved
 
 __all__ = ["CHANGES", "PURIFIERS", "SHIFTS", "View", "as_strong_as_survived"]
 
@@ -32,6 +30,15 @@ _CLEARLY = 1.0
 def purified(x: Tensor, name: str, level: float) -> Tensor:
     """:return: images without what is weaker than ``level`` of 255"""
     return purified_images(name, x, torch.full((len(x),), level / 255))
+
+
+def moved(x: Tensor, right: int, down: int) -> Tensor:
+    """:return: images moved by whole pixels, borders mirrored"""
+    height, width = x.shape[2:]
+    edge = max(abs(right), abs(down))
+    padded = functional.pad(x, (edge,) * 4, mode="reflect")
+    top, left = edge - down, edge - right
+    return padded[..., top : top + height, left : left + width]
 
 
 def turned(x: Tensor, zoom: float = 1.0, degrees: float = 0.0) -> Tensor:
@@ -65,10 +72,10 @@ PURIFIERS: dict[str, list[View]] = {
     for name in ("nlm", "jpeg", "bilateral")
 } | {"median": [partial(purified, name="median", level=2)]}
 
-#: as for ``ShiftStability``
+#: whole pixels: layers with a stride see another part of a perturbation
 SHIFTS: dict[str, list[View]] = {
     f"moved {right} {down}": [partial(moved, right=right, down=down)]
-    for right, down in shift_stability.SHIFTS
+    for right, down in ((1, 0), (0, 1), (1, 1), (-1, -1), (2, 1), (-1, 2), (2, -3), (3, 2))
 }
 
 #: changes of geometry, sharpness and light

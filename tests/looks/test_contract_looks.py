@@ -8,7 +8,7 @@ from contract_models import class_batches, classifier
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability, SecondLook, ShiftStability
+from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability, SecondLook
 from pytorch_ood_viyog.testing import DetectorContract
 
 
@@ -58,11 +58,3 @@ class TestNoiseStability(Looks):
     @pytest.fixture
     def detector(self):
         return NoiseStability(classifier())
-
-
-class TestShiftStability(Looks):
-    search_space: ClassVar = {"shifts": [((1, 0), (0, 1)), ((2, -3),)]}
-
-    @pytest.fixture
-    def detector(self):
-        return ShiftStability(classifier())

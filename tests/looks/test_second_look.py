@@ -15,6 +15,7 @@ from torch import nn
 from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.looks import PURIFIERS, FeatureSqueezing, NoiseStability, PurifierError
 from pytorch_ood_viyog.looks import choice as choice_module
+from pytorch_ood_viyog.pipeline.saving import detector_state, load_detector_state
 from pytorch_ood_viyog.testing.data import pairwise_auroc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
@@ -315,6 +316,13 @@ def test_a_pipeline_gives_model_first_answer_and_noise_floor():
     assert torch.equal(found["squeezing"], FeatureSqueezing(MODEL)(ADV))
     assert torch.equal(found["stability"], NoiseStability(MODEL)(ADV))
     assert detectors["look"].residue is detectors["residue"]
+
+
+def test_what_a_pipeline_stores_of_a_detector_without_a_fit():
+    state = detector_state("stability", NoiseStability(MODEL, strength=3 / 255))
+    other = NoiseStability(MODEL)
+    load_detector_state(other, state)
+    assert torch.equal(other(ADV), NoiseStability(MODEL, strength=3 / 255)(ADV))
 
 
 def test_in_a_pipeline_the_first_answer_costs_nothing_more():
