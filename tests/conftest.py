@@ -1,4 +1,5 @@
 import functools
+import gc
 
 import pytest
 import torch
@@ -12,6 +13,15 @@ pytest.register_assert_rewrite("manners")
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _imports_are_no_garbage():
+    """A collection of garbage would look at half a million objects of libraries and tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
