@@ -1,0 +1,70 @@
+"""What tests of all rooms are given."""
+
+import functools
+import gc
+
+import pytest
+import torch
+from networks import SmallNet, build
+from our_detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
+from torch.utils.data import DataLoader, TensorDataset
+
+pytest.register_assert_rewrite("manners")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _imports_are_no_garbage():
+    """A collection of garbage would look at half a million objects of libraries and tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=DETECTORS)
+def detector_name(request):
+    return request.param
+
+
+@pytest.fixture
+def make(detector_name):
+    """Constructor of each detector in turn, called as ``make(model, layer=...)``."""
+    return DETECTORS[detector_name]
+
+
+@pytest.fixture
+def close(detector_name):
+    """Asserts that scores are equal but for rounding: ``close(scores, expected)``."""
+    rtol, atol = TOLERANCES.get(detector_name, DEFAULT_TOLERANCE)
+    return functools.partial(torch.testing.assert_close, rtol=rtol, atol=atol)
+
+
+@pytest.fixture
+def model():
+    return build(SmallNet)
+
+
+@pytest.fixture
+def images():
+    """64 inputs with a different mean, contrast and spatial frequency each."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.rand(64, 3, 10, 10, generator=generator)
+    coarse = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
+    share, gain = torch.rand(2, 64, 1, 1, 1, generator=generator)
+    return (0.5 + gain) * (share * noise + (1 - share) * coarse)
+
+
+@pytest.fixture
+def loader(images):
+    labels = torch.arange(len(images)) % 5
+    return DataLoader(TensorDataset(images, labels), batch_size=16)
