@@ -1,5 +1,6 @@
 """What tests of all rooms are given."""
 
+import copy
 import functools
 import gc
 
@@ -68,3 +69,18 @@ def images():
 def loader(images):
     labels = torch.arange(len(images)) % 5
     return DataLoader(TensorDataset(images, labels), batch_size=16)
+
+
+@pytest.fixture(scope="session")
+def fitted_before():
+    """Detectors by name, as :func:`fitted` fitted them for the first test that asked."""
+    return {}
+
+
+@pytest.fixture
+def fitted(detector_name, make, model, loader, fitted_before):
+    """Each detector in turn, fitted to ``loader``: a copy, as fits take most of the time."""
+    if detector_name not in fitted_before:
+        fitted_before[detector_name] = make(build(SmallNet)).fit(loader)
+    detector = fitted_before[detector_name]
+    return copy.deepcopy(detector, {id(detector.model): model})
