@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..fitting.fitted import Statistics
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import EffectiveConvolution
 from ..layer.linear.plain_convolution import exact_maps
 from ..residue.evidence import hypotheses

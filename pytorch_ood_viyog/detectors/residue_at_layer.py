@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from ..layer.checks import check_layout, check_maps
 from ..layer.convolution import CONVOLUTIONS
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.plain_convolution import describes, exact_maps
 from ..layer.precision import precise, without_autocast

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..layer.checks import check_count, check_finite, check_maps, check_number
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.linear.known_layer import KnownLayer
 from ..residue.evidence import Settings, noise_floor, reader_of
 from ..residue.local import floor_map

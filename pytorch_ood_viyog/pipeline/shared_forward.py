@@ -15,7 +15,7 @@ from ..detectors.base import FirstLayerDetector
 from ..detectors.residue import ViyogResidue
 from ..layer.batches import batches, id_mask
 from ..layer.checks import check_finite, check_input
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state, unwrap
 from ..looks.logits import PickLogits
 from .feeding import naming, trial_copy

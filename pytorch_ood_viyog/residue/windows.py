@@ -4,8 +4,9 @@ Where in a first layer's maps no border is, and what of its input is seen there.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -142,14 +143,14 @@ class Windows:
         """
         steps = zip(self.steps, self.packed_steps, strict=True)
         read = [slice(1, -1, apart) if step > 1 else slice(None) for step, apart in steps]
-        return packed[(..., *read)]
+        return _cut(packed, read)
 
     def thinned(self, positions: Tensor) -> Tensor:
         """
         :param positions: values at what :meth:`positions` gives, with their spatial axes
         :return: those of them that features are read at
         """
-        return positions[(..., *(slice(None, None, by) for by in self.spread))]
+        return _cut(positions, [slice(None, None, by) for by in self.spread])
 
     def neighbours(self, packed: Tensor) -> Iterator[Tensor]:
         """
@@ -161,7 +162,7 @@ class Windows:
         for place in itertools.product(range(3), repeat=len(counts)):
             grid = zip(place, counts, self.packed_steps, strict=True)
             read = [slice(first, first + (n - 1) * step + 1, step) for first, n, step in grid]
-            yield packed[(..., *read)]
+            yield _cut(packed, read)
 
     def positions_field(self, geometry: Geometry, field: Tensor) -> Tensor:
         """
@@ -201,6 +202,12 @@ class Windows:
                 return None
             inputs = inputs.narrow(axis + 2, start, length)
         return inputs
+
+
+def _cut(values: Tensor, read: Sequence[slice]) -> Tensor:
+    """What is read along each spatial axis, the last ones."""
+    index: tuple[EllipsisType | slice, ...] = (..., *read)
+    return values[index]
 
 
 def _spread(inner: list[int], steps: list[int]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer.checks import check_finite
-from pytorch_ood_viyog.layer.first_layer import LayerCall
+from pytorch_ood_viyog.layer.layer_call import LayerCall
 from pytorch_ood_viyog.layer.linear.plain_convolution import maps_shape, plain_convolution
 from pytorch_ood_viyog.layer.manners import modules_of
 
