@@ -24,7 +24,7 @@ from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading
 from ..residue.statistics import measure, merge
 from .base import PAPER
-from .intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
+from .readings.intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
 
 __all__ = ["ViyogResidue"]
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue, viyog_metrics
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent, intent_readings
+from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors.readings import intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
 from pytorch_ood_viyog.residue.intent.shapes import filter_shaped, residue

@@ -11,7 +11,8 @@ from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.deploy import maps_to_scores
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent, intent_readings
+from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors.readings import intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.residue.intent.evidence import joined
 from pytorch_ood_viyog.residue.intent.layer_gradient import LayerGradient
