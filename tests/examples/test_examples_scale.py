@@ -10,7 +10,7 @@ import pytest
 import torch
 from scripts import run_script
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "detectors"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "deployment"
 
 
 def run(*command):
