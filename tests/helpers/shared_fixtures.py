@@ -10,6 +10,8 @@ from networks import SmallNet, build
 from our_detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
 from torch.utils.data import DataLoader, TensorDataset
 
+from pytorch_ood_viyog.evaluation import plotting, residue_plot
+
 pytest.register_assert_rewrite("manners")
 
 
@@ -55,6 +57,12 @@ def model():
     return build(SmallNet)
 
 
+@pytest.fixture(scope="module")
+def network():
+    """The same model for all tests of a module, which leave it as it is."""
+    return build(SmallNet)
+
+
 @pytest.fixture
 def images():
     """64 inputs with a different mean, contrast and spatial frequency each."""
@@ -84,3 +92,18 @@ def fitted(detector_name, make, model, loader, fitted_before):
         fitted_before[detector_name] = make(build(SmallNet)).fit(loader)
     detector = fitted_before[detector_name]
     return copy.deepcopy(detector, {id(detector.model): model})
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures as they are when they are written."""
+    figures = []
+    write = plotting.write_figure
+
+    def keep(plt, figure, path):
+        figures.append(figure)
+        return write(plt, figure, path)
+
+    for module in (plotting, residue_plot):
+        monkeypatch.setattr(module, "write_figure", keep)
+    return figures
