@@ -1,39 +1,52 @@
-"""What a detector costs an attacker who knows everything, on the benchmark's small classifiers.
+"""What a detector costs an attacker who knows everything: small classifiers, one at 224 pixels.
 
 .. code-block:: bash
 
     python examples/benchmarks/evasion.py --data DATA_FOLDER
 
-Writes ``evasion.md`` (tables), ``evasion.csv`` (every share) and ``evasion.png`` (the curves).
-Classifiers are trained where the cache folder does not hold them. Finished batches of attacks are
-kept there too: an interrupted run goes on where it stopped.
+Writes ``evasion_CONFIG.md`` (all tables of a configuration), ``evasion.md`` (an overview of all
+configurations), ``evasion.csv`` (every share) and ``evasion.png`` (the curves). Small classifiers
+are trained where the cache folder does not hold them; EfficientNet-Lite0 comes with its weights.
+Finished batches of attacks are kept in the cache folder too: an interrupted run goes on where it
+stopped. Rows of configurations that are not run now stay in the tables.
 """
 
 import argparse
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas
 import torch
+from evasion_report import write
 from images import fit_images, test_images
 from options import benchmark_parser
+from photographs import read_images, split_photographs
 from prepare import CONFIGS, load_model
 from pytorch_ood.api import Detector
 from torch import Tensor, nn
 
 from pytorch_ood_viyog import Triage, ViyogResidue
 from pytorch_ood_viyog.benchmark import Evasion, evasion
-from pytorch_ood_viyog.benchmark.evasion.plot import plot_accepted
+from pytorch_ood_viyog.benchmark.evasion.attacks import FAMILIES
+from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.triage import Fused
 
 MODELS = ("gtsrb-3x3", "cifar10-3x3", "photo15-3x3")
+#: at 224 pixels, with weights from pip
+LARGE = "efficientnet-lite0"
+#: numbers on the command line, and what they are of
+NUMBERS = {
+    "n": (24, "images each"),
+    "steps": (20, "steps of an attack"),
+    "checks": (6, "images of the sanity checks"),
+    "batch": (8, "images attacked together; what is finished is kept"),
+}
+_SIZE = 224
+_FITTED, _ATTACKED = 150, 100
 _CALIBRATED = 500
-_CHECKED = 6
-# small: what is finished is kept
-_BATCH = 8
 
 #: ID samples
 Batches = list[tuple[Tensor, Tensor]]
@@ -81,20 +94,55 @@ def batches(x: Tensor) -> Batches:
     return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in torch.split(x, 100)]
 
 
+@dataclass(frozen=True)
+class Material:
+    """
+    :param model: classifier of images in [0, 1]
+    :param fit: ID images that detectors are fitted to
+    :param held: further ones, which thresholds are set on
+    :param attacked: further ones, which are attacked
+    :param labels: of these; ``None`` where the classifier's own answers count as right
+    """
+
+    model: nn.Module
+    fit: Tensor
+    held: Tensor
+    attacked: Tensor
+    labels: Tensor | None
+
+
+def material(name: str, n: int, data: Path, cache: Path) -> Material:
+    """
+    :param name: a key of ``prepare.CONFIGS``, or :data:`LARGE`
+    :param n: number of images to attack
+    :param data: data folder
+    :param cache: cache folder
+    :return: classifier and images
+    """
+    if name == LARGE:
+        images = read_images(f"{data / 'photos224'}.npz:imagenet", _SIZE)
+        parts = split_photographs(images, _FITTED, _ATTACKED)
+        return Material(named_model(name), parts.fit, parts.test, parts.attacked[:n], None)
+    images = CONFIGS[name].images
+    fit, test = fit_images(images, data), test_images(images, data)
+    model, held = load_model(name, data, cache), test.x[n:][:_CALIBRATED]
+    return Material(model, fit.x, held, test.x[:n], test.y[:n])
+
+
 def attack(name: str, arguments: argparse.Namespace) -> Evasion:
     """:return: what evading the systems on a configuration's classifier costs"""
-    images = CONFIGS[name].images
-    model = load_model(name, arguments.data, arguments.cache)
-    fit, test = fit_images(images, arguments.data), test_images(images, arguments.data)
-    held = test.x[arguments.n :][:_CALIBRATED]
+    of = material(name, arguments.n, arguments.data, arguments.cache)
+    known = batches(of.fit), batches(of.held)
     return evasion(
-        {s: SYSTEMS[s](model, batches(fit.x), batches(held)) for s in arguments.systems},
-        test.x[: arguments.n],
-        test.y[: arguments.n],
-        calibration=held,
+        {system: SYSTEMS[system](of.model, *known) for system in arguments.systems},
+        of.attacked,
+        of.labels,
+        model=of.model,
+        calibration=of.held,
+        attacks=arguments.attacks,
         steps=arguments.steps,
-        checks=_CHECKED,
-        batch_size=_BATCH,
+        checks=arguments.checks,
+        batch_size=arguments.batch,
         cache=arguments.cache / "evasion" / name,
     )
 
@@ -102,38 +150,26 @@ def attack(name: str, arguments: argparse.Namespace) -> Evasion:
 def main() -> None:
     """Runs the command line."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=MODELS)
+    parser.add_argument("--configs", nargs="+", choices=(*CONFIGS, LARGE), default=MODELS)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--n", type=int, default=24, help="images each, default: 24")
-    parser.add_argument("--steps", type=int, default=20, help="steps of an attack, default: 20")
+    parser.add_argument("--attacks", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    for option, (default, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{option}", type=int, default=default, help=meaning)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Evasion] = {}
     for name in arguments.configs:
         start = time.perf_counter()
-        found[name] = attack(name, arguments)
-        print(f"{found[name].table(name)}\n{time.perf_counter() - start:.0f} s", flush=True)
-        write(found, arguments.out)
+        found = attack(name, arguments)
+        print(f"{found.table(name)}\n{time.perf_counter() - start:.0f} s", flush=True)
+        write(name, found, command(name, arguments), arguments.out)
 
 
-def write(found: dict[str, Evasion], out: Path) -> None:
-    """
-    :param found: configuration -> what was found
-    :param out: folder for tables and figure
-    """
-    rows = [{"config": name, **row} for name, each in found.items() for row in each.rows()]
-    pandas.DataFrame(rows).to_csv(out / "evasion.csv", index=False, float_format="%.4g")
-    watching = list(next(iter(found.values())).systems)[1:]
-    options = f"--configs {' '.join(found)} --systems {shlex.join(watching)}"
-    command = f"Made by `python examples/benchmarks/evasion.py --data DATA_FOLDER {options}`."
-    tables = [each.table(name).replace("# ", "## ", 1) for name, each in found.items()]
-    text = "\n".join([f"# The price of evasion\n\n{command}\n", *tables])
-    (out / "evasion.md").write_text(text, encoding="utf-8")
-    curves = {
-        name: (each.budgets, {s: list(each.accepted(s).values()) for s in each.systems})
-        for name, each in found.items()
-    }
-    plot_accepted(curves, out / "evasion.png")
+def command(name: str, arguments: argparse.Namespace) -> str:
+    """:return: the command that makes a configuration's tables"""
+    options = f"--configs {name} --systems {shlex.join(arguments.systems)}"
+    if arguments.attacks != list(FAMILIES):
+        options += f" --attacks {' '.join(arguments.attacks)}"
+    numbers = " ".join(f"--{each} {getattr(arguments, each)}" for each in NUMBERS)
+    return f"python examples/benchmarks/evasion.py --data DATA_FOLDER {options} {numbers}"
 
 
 if __name__ == "__main__":

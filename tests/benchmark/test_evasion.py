@@ -72,7 +72,7 @@ def test_what_gets_through_is_within_its_budget_and_8_bit():
 
 def test_half_budgets_by_hand():
     shares = torch.tensor([[0.25, 0.75, 1.0], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0], [0.0, 0.1, 0.4]])
-    expected = torch.tensor([1.5, 1.0, 0.5, math.inf]).double()
+    expected = torch.tensor([1.5, 1.0, 1.0, math.inf]).double()  # nothing below the first
     assert torch.equal(half_budgets((1.0, 2.0, 4.0), shares), expected)
 
 
@@ -143,6 +143,22 @@ def test_checks_of_an_honest_system():
     assert not checks.masked
 
 
+def test_without_a_budget_counts_what_needs_little():
+    class FlatFarAway(LeftWatch):
+        """Nothing leads back from where large steps go."""
+
+        def _deviation(self, x):
+            return super()._deviation(x).clamp(max=6 / 255)
+
+    found = run(FlatFarAway, checks=6, steps=20)
+    assert levels(found, "FlatFarAway") == WATCHED
+    assert found.systems["FlatFarAway"].checks.unbounded == 1.0
+    # what needs more than the largest budget is looked for step by step
+    found = run(FlatFarAway, checks=6, steps=20, budgets=(1 / 255,))
+    assert levels(found, "FlatFarAway") == [0, 0, 0, 1, 1, 1]
+    assert found.systems["FlatFarAway"].checks.unbounded == 1.0
+
+
 # -- manners --------------------------------------------------------------------------------
 
 
@@ -191,6 +207,15 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 def test_other_settings_are_other_runs(tmp_path):
     run(count=2, cache=tmp_path)
     run(count=2, cache=tmp_path, steps=11)
+    assert len(list(tmp_path.iterdir())) == 4  # two systems each
+
+
+def test_what_other_attacks_found_is_not_taken_over(tmp_path, monkeypatch):
+    """A family may have other attacks in the next version."""
+    run(count=2, cache=tmp_path)
+    fewer = {"selective": families.FAMILIES["alternating"]["selective"]}
+    monkeypatch.setitem(families.FAMILIES, "alternating", fewer)
+    run(count=2, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 4  # two systems each
 
 

@@ -16,7 +16,6 @@ sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 
 def test_tables_of_all_classifiers_and_a_figure(tmp_path):
     pytest.importorskip("matplotlib")
-    script = import_module("evasion")
     found = evasion(
         LeftWatch(Halves()),
         halves_images(3),
@@ -27,11 +26,35 @@ def test_tables_of_all_classifiers_and_a_figure(tmp_path):
         checks=0,
         progress=False,
     )
-    script.write({"one": found, "two": found}, tmp_path)
-    text = (tmp_path / "evasion.md").read_text()
-    assert text.startswith("# The price of evasion\n\nMade by `python examples/benchmarks/")
-    assert text.count("\n## ") == 2
+    report = import_module("evasion_report")
+    report.write("two", found, "python evasion.py --n 3", tmp_path)
+    report.write("one", found, "python evasion.py --n 3", tmp_path)
+    report.write("two", found, "python evasion.py --n 4", tmp_path)  # takes its own place
+    details = (tmp_path / "evasion_two.md").read_text()
+    assert details.startswith("# The price of evasion: two\n")
+    assert details.endswith("Made by `python evasion.py --n 4`.\n")
     table = pandas.read_csv(tmp_path / "evasion.csv")
     assert len(table) == 2 * 2 * 2  # classifiers, systems, budgets
-    assert list(table["config"].unique()) == ["one", "two"]
+    assert list(table["model"].unique()) == ["one", "two"]
+    lines = (tmp_path / "evasion.md").read_text().splitlines()
+    assert sum("LeftWatch" in line for line in lines) == 2
     assert (tmp_path / "evasion.png").stat().st_size > 1000
+
+
+def test_the_command_that_is_written_makes_the_same(monkeypatch):
+    script = import_module("evasion")
+    given = "evasion.py --data D --configs photo15-3x3 --systems SecondLook --n 5 --attacks pgd"
+    monkeypatch.setattr(sys, "argv", given.split())
+    made = []
+    monkeypatch.setattr(script, "attack", lambda name, arguments: _Nothing())
+    monkeypatch.setattr(script, "write", lambda *args: made.append(args[2]))
+    script.main()
+    first = made[0]
+    monkeypatch.setattr(sys, "argv", first.replace("DATA_FOLDER", "D").split()[1:])
+    script.main()
+    assert made == [first, first]
+
+
+class _Nothing:
+    def table(self, _):
+        return ""

@@ -32,7 +32,7 @@ class Checks:
     budget: float
     #: number of steps -> by itself with so many: should grow
     by_steps: dict[int, float]
-    #: without a budget, all attacks: should be near 1
+    #: without a budget, all attacks with gradients: should be near 1
     unbounded: float
     #: random changes as large as the largest budget: should be near 0
     noise: float
@@ -83,23 +83,39 @@ def checked(
     by_steps = {steps: alone(budgets[at], steps) for steps in fewer}
     tell("check: search without gradients")
     black = _share(judged(target(budgets[at]), BlackBox(), effort.steps)[0])
-    with_gradients = {name: effort.attacks[name] for name in names}
-    tell("check: without a budget")
-    free, _ = strongest(target(1.0), replace(effort, attacks=with_gradients))
     largest = target(budgets[-1])
     noise = round_to_8_bit(x + (2 * torch.rand(x.shape).to(x) - 1) * largest.epsilon)
-    by_white = ((found.level <= at) & (found.attack < len(names)))[: len(x)]
+    white = (found.attack < len(names))[: len(x)]
+    by_white = white & (found.level <= at)[: len(x)]
+    through = white & (found.level < len(budgets))[: len(x)]
+    with_gradients = replace(effort, attacks={name: effort.attacks[name] for name in names})
+    tell("check: without a budget")
+    for epsilon in _doubled(budgets[-1]):
+        rest = (~through).nonzero().squeeze(1)
+        through[rest] = strongest(target(epsilon)[rest], with_gradients)[0] >= 0
     return Checks(
         images=len(x),
         attack=best,
         by_budget=by_budget,
         budget=budgets[at],
         by_steps=by_steps | {effort.steps: by_budget[at]},
-        unbounded=_share(free >= 0),
+        unbounded=_share(through),
         noise=_share(largest.through(noise, torch.arange(len(x), device=x.device))),
         black_box=black,
         white_box=_share(by_white),
     )
+
+
+def _doubled(budget: float) -> list[float]:
+    """
+    Budgets beyond the largest, up to all that a pixel can change: what needs 20/255 is not found
+    by steps that fit 255/255.
+    """
+    larger = []
+    while budget < 1:
+        budget = min(1.0, 2 * budget)
+        larger.append(budget)
+    return larger
 
 
 def _strongest(effort: Effort, found: Found) -> str:

@@ -109,14 +109,15 @@ def evasion(
     for name, count in (("steps", steps), ("restarts", restarts), ("draws", draws)):
         check_count(name, count, low=1)
     check_count("batch_size", batch_size, low=1)
+    chosen = attacks_of(families)
     plan = Plan(
         budgets=check_budgets(budgets),
-        effort=Effort(attacks_of(families), steps, restarts, draws),
+        effort=Effort(chosen, steps, restarts, draws),
         batch_size=batch_size,
         checks=checks,
         seed=seed,
         cache=None if cache is None else Path(cache),
-        how=f"{budgets} {families} {steps} {restarts} {draws} {batch_size} {checks} {seed}",
+        how=f"{budgets} {list(chosen)} {steps} {restarts} {draws} {batch_size} {checks} {seed}",
     )
     x = x.to(next((p.device for p in classifier.parameters()), x.device))
     with as_found_with_gradients(unwrap(classifier)):

@@ -78,7 +78,8 @@ class Outcome:
         """
         :param system: name of a system
         :return: :math:`\\epsilon_{50}`, the smallest budget at which half of the images get
-            through, by straight lines between the budgets; infinite if the largest is not enough
+            through, by straight lines between the budgets; the smallest of them if that is enough
+            already, infinite if the largest is not
         """
         return float(half_budgets(self.budgets, self._counts(system, self._once()))[0])
 
@@ -129,11 +130,11 @@ def half_budgets(budgets: Sequence[float], shares: Tensor) -> Tensor:
     """
     :param budgets: ascending
     :param shares: accepted shares at each budget, ascending, shape :math:`R \\times K`
-    :return: where straight lines through the shares, from none at a budget of 0, reach one half;
-        infinite where they do not, shape :math:`R`
+    :return: where straight lines through the shares reach one half; the smallest budget where
+        they begin above it, as changes below 1/255 cannot be stored; infinite where they do not
+        reach it, shape :math:`R`
     """
-    at = torch.cat([torch.zeros(1), torch.tensor(budgets)]).double()
-    values = torch.cat([torch.zeros(len(shares), 1).double(), shares.double()], dim=1)
+    at, values = torch.tensor(budgets).double(), shares.double()
     reached = values >= 0.5 - 1e-9
     last = reached.int().argmax(dim=1)
     first = (last - 1).clamp_min(0)

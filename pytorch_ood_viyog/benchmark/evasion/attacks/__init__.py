@@ -10,6 +10,7 @@ from .orthogonal import Alternating
 from .penalty import Penalty
 from .quiet import OutOfQuiet
 from .smooth import Blurred, Coarse
+from .steps import proportional, signed
 from .target import Attempt, Target
 
 __all__ = [
@@ -28,4 +29,6 @@ __all__ = [
     "Shape",
     "Target",
     "attacks_of",
+    "proportional",
+    "signed",
 ]

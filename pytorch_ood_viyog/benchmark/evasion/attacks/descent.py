@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...attacks.craft import round_to_8_bit
 from ..systems.system import ClassifierAlone, System
+from .steps import Step, signed
 from .target import Attempt, Target
 
 __all__ = ["Attack", "Descent", "Plain", "Rule", "Shape"]
@@ -92,16 +93,18 @@ class Plain(Shape):
 @dataclass(frozen=True)
 class Descent(Attack):
     """
-    Signed steps in the :math:`L_\\infty` ball, shrinking to zero, with what an 8-bit file holds
-    in the loop (gradients pass through the rounding). An image is done at the first step at which
-    it gets through.
+    Steps in the :math:`L_\\infty` ball, shrinking to zero, with what an 8-bit file holds in the
+    loop (gradients pass through the rounding). An image is done at the first step at which it
+    gets through.
 
     :param rule: where to step
     :param shape: what perturbations may look like
+    :param step: how far each pixel goes
     """
 
     rule: Rule
     shape: Shape
+    step: Step = signed
 
     @property
     def needs_gradients(self) -> bool:  # type: ignore[override]
@@ -133,7 +136,7 @@ class Descent(Attack):
             direction = self._direction(moved, attempt)
             size = first_step * part.epsilon * (1 - number / (steps + 1))
             limit = self.shape.reach * part.epsilon
-            moved = moved.detach() - size * direction.sign()
+            moved = moved.detach() - size * self.step(direction)
             free[index] = torch.minimum(torch.maximum(moved, -limit), limit)
         return found, done
 

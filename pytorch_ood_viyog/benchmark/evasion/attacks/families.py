@@ -10,6 +10,7 @@ from .orthogonal import Alternating
 from .penalty import Penalty
 from .quiet import OutOfQuiet
 from .smooth import Blurred, Coarse
+from .steps import proportional
 
 __all__ = ["FAMILIES", "attacks_of"]
 
@@ -18,10 +19,14 @@ _BLIND = Penalty(0.0)
 #: families of attacks by name, those first that are cheap; ``transfer`` has none of its own: it
 #: tries on each system what got through another
 FAMILIES: dict[str, dict[str, Attack]] = {
-    "pgd": {"PGD": Descent(_BLIND, Plain())},
+    "pgd": {
+        "PGD": Descent(_BLIND, Plain()),
+        "PGD, soft steps": Descent(_BLIND, Plain(), proportional),
+    },
     "quiet": {
         "out of quiet": Descent(_BLIND, OutOfQuiet()),
         "out of quiet, selective": Descent(Alternating(), OutOfQuiet()),
+        "out of quiet, selective, soft steps": Descent(Alternating(), OutOfQuiet(), proportional),
     },
     "smooth": {
         "blurred 0.7": Descent(_BLIND, Blurred(0.7)),
@@ -31,7 +36,9 @@ FAMILIES: dict[str, dict[str, Attack]] = {
     },
     "alternating": {
         "selective": Descent(Alternating(), Plain()),
+        "selective, soft steps": Descent(Alternating(), Plain(), proportional),
         "orthogonal": Descent(Alternating(orthogonal=True), Plain()),
+        "orthogonal, soft steps": Descent(Alternating(orthogonal=True), Plain(), proportional),
     },
     "penalty": {f"penalty {w:g}": Descent(Penalty(w), Plain()) for w in (2.0, 10.0)},
     "transfer": {},
