@@ -21,11 +21,17 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _imports_are_no_garbage():
-    """A collection of garbage would look at half a million objects of libraries and tests."""
+def _little_time_for_garbage():
+    """
+    A collection would look at half a million objects of libraries and tests, and exports and
+    documentation make so many that are no garbage that a tenth of their time went into looking.
+    """
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
     yield
+    gc.set_threshold(*thresholds)
     gc.unfreeze()
 
 
