@@ -1,58 +1,9 @@
-import functools
+"""Loads the fixtures of helpers/shared_fixtures.py, but not where no test runs."""
 
-import pytest
-import torch
-from networks import SmallNet, build
-from our_detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
-from torch.utils.data import DataLoader, TensorDataset
-
-pytest.register_assert_rewrite("manners")
+import importlib
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(params=DETECTORS)
-def detector_name(request):
-    return request.param
-
-
-@pytest.fixture
-def make(detector_name):
-    """Constructor of each detector in turn, called as ``make(model, layer=...)``."""
-    return DETECTORS[detector_name]
-
-
-@pytest.fixture
-def close(detector_name):
-    """Asserts that scores are equal but for rounding: ``close(scores, expected)``."""
-    rtol, atol = TOLERANCES.get(detector_name, DEFAULT_TOLERANCE)
-    return functools.partial(torch.testing.assert_close, rtol=rtol, atol=atol)
-
-
-@pytest.fixture
-def model():
-    return build(SmallNet)
-
-
-@pytest.fixture
-def images():
-    """64 inputs with a different mean, contrast and spatial frequency each."""
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.rand(64, 3, 10, 10, generator=generator)
-    coarse = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
-    share, gain = torch.rand(2, 64, 1, 1, 1, generator=generator)
-    return (0.5 + gain) * (share * noise + (1 - share) * coarse)
-
-
-@pytest.fixture
-def loader(images):
-    labels = torch.arange(len(images)) % 5
-    return DataLoader(TensorDataset(images, labels), batch_size=16)
+def pytest_configure(config):
+    """The process that only hands out tests to others starts without waiting for PyTorch."""
+    if hasattr(config, "workerinput") or not config.getoption("tx", None):
+        config.pluginmanager.register(importlib.import_module("shared_fixtures"))

@@ -132,6 +132,7 @@ def material(name: str, n: int, data: Path, cache: Path) -> Material:
 def attack(name: str, arguments: argparse.Namespace) -> Evasion:
     """:return: what evading the systems on a configuration's classifier costs"""
     of = material(name, arguments.n, arguments.data, arguments.cache)
+    of.model.to("cuda" if torch.cuda.is_available() else "cpu")
     known = batches(of.fit), batches(of.held)
     return evasion(
         {system: SYSTEMS[system](of.model, *known) for system in arguments.systems},

@@ -21,7 +21,7 @@ import torchvision
 from judges import JUDGES, build_model
 from torch.nn.functional import avg_pool2d
 
-FOLDER_SCRIPT = Path(__file__).parents[1] / "detectors" / "score_folder.py"
+FOLDER_SCRIPT = Path(__file__).parents[1] / "deployment" / "score_folder.py"
 RAY_SCRIPT = Path(__file__).with_name("score_ray.py")
 
 

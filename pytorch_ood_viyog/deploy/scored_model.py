@@ -12,9 +12,9 @@ from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..fitting.fitted import MapsState
-from ..layer.branches import runs_first
 from ..layer.convolution import CONVOLUTIONS
 from ..layer.finding import find_layer, layer_named
+from ..layer.finding.branches import runs_first
 from ..layer.manners import unwrap
 from .scorers import checked_detector
 from .stand_ins import ScoredLayer, put_in_place

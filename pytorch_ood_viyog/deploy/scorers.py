@@ -10,7 +10,7 @@ from torch.nn import Module, ModuleList
 from ..detectors.base import FirstLayerDetector
 from ..detectors.residue_view import ResidueView
 from ..layer.checks import check_maps
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 
 __all__ = ["FittedState", "MapsToScores", "Scorers", "checked_detector", "maps_to_scores"]
 

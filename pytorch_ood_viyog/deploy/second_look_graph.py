@@ -8,7 +8,7 @@ from pytorch_ood.api import RequiresFittingException
 from torch import Tensor
 from torch.nn import Module
 
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.manners import unwrap
 from ..looks.comparison import Reference
 from ..looks.second_look import SecondLook

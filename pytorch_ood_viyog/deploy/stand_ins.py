@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from .scorers import Scorers
 
 __all__ = ["PurifiedLayer", "ScoredLayer", "Slot", "WatchedLayer", "put_in_place"]

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from ..fitting.saving import differing_settings, load_state, saved_state
 from ..fitting.streaming import FittedOnMaps
 from ..layer.checks import check_finite, check_input, check_maps
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 
 __all__ = ["PAPER", "FirstLayerDetector"]
 

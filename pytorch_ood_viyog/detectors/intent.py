@@ -10,7 +10,7 @@ from torch.nn import Module
 
 from ..residue.intent.evidence import intent_score
 from ..residue.reader import Reading
-from .intent_readings import Shaping, checked_shaping
+from .readings.intent_readings import Shaping, checked_shaping
 from .residue import ViyogResidue
 
 __all__ = ["ViyogIntent"]

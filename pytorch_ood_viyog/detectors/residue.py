@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_count, check_range, check_strengths
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
@@ -24,7 +24,7 @@ from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading
 from ..residue.statistics import measure, merge
 from .base import PAPER
-from .intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
+from .readings.intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
 
 __all__ = ["ViyogResidue"]
 

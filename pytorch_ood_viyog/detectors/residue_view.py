@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_maps
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from .base import PAPER, FirstLayerDetector
 from .residue import ViyogResidue
 

@@ -11,7 +11,7 @@ from torch.nn import Module
 
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_layout, check_number
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_of_channels, maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype, full_precision
 from .base import PAPER, FirstLayerDetector

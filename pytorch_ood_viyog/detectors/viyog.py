@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_layout, check_number
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype
 from .base import PAPER, FirstLayerDetector

@@ -136,7 +136,7 @@ def _densities(axis: Any, own: Mapping[str, Any], kinds: Mapping[str, Sequence[s
         if values.size:
             style = {"color": _COLOURS[kind], "density": True, "bins": edges}
             clipped = np.clip(values, edges[0], edges[-1])
-            axis.hist(clipped, alpha=0.35, **style)
+            axis.hist(clipped, histtype="stepfilled", alpha=0.35, **style)
             axis.hist(clipped, histtype="step", linewidth=1.1, **style)
 
 

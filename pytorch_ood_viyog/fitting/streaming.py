@@ -12,7 +12,8 @@ from typing_extensions import Self
 
 from ..layer.batches import batches, id_mask
 from ..layer.checks import check_finite, check_maps
-from ..layer.first_layer import FirstLayer, LayerCall
+from ..layer.first_layer import FirstLayer
+from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state
 from .distributed import merged_over_ranks
 from .fitted import MapsState, Statistics

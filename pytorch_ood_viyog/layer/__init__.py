@@ -4,8 +4,9 @@ leaves mode, hooks and random state as found; what a convolution is and in what 
 computed; which arguments, batches and maps are accepted. Imports no other room.
 """
 
-from .first_layer import FirstLayer, LayerCall
+from .first_layer import FirstLayer
 from .hooks import PassHooks
+from .layer_call import LayerCall
 from .manners import as_found, same_random_state, unwrap
 from .outputs import LayerOutputs
 

@@ -2,52 +2,23 @@
 Find the first convolution that executes, run the model only that far, and read it there.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-from .branches import names_in, runs_first
-from .convolution import CONVOLUTIONS
-from .finding import convolutions, find_layer, known_convolutions, layer_named
-from .first_to_run import LayerReached, first_to_run
-from .hooks import PassHooks
+from .finding import convolutions, find_layer, first_to_run, known_convolutions, layer_named
+from .finding.branches import runs_first
+from .layer_call import LayerCall
+from .layer_reader import LayerReader
 from .manners import as_found, modules_of, unwrap
 
-__all__ = ["FirstLayer", "LayerCall"]
+__all__ = ["FirstLayer"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LayerCall:
-    """
-    The moment that a layer runs: the layer, the tensor that it takes and, where it has run
-    already, its output. Valid inside the reader only, before the model goes on.
-    """
-
-    #: the layer, usually a convolution
-    layer: Module
-    #: its input, shape :math:`B \\times C_{in} \\times *S_{in}`
-    input: Tensor
-    #: its raw output; ``None`` if the layer has not run yet
-    output: Tensor | None = None
-    #: what a detector read of it for others to read too, by what tells that they would read the
-    #: same
-    readings: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def maps(self) -> Tensor:
-        """
-        :return: raw feature maps of shape :math:`B \\times C \\times *S`, before batch norm,
-            activation and the user's hooks; computed now if the layer has not run yet
-        """
-        maps: Tensor = self.layer.forward(self.input) if self.output is None else self.output
-        return maps
 
 
 class FirstLayer:
@@ -93,7 +64,7 @@ class FirstLayer:
         """
         model = unwrap(self.model)
         self.find(x)
-        reader = _LayerReader(self, self._candidates(model), read, stop=True)
+        reader = LayerReader(self._found, self._candidates(model), read, stop=True)
         with as_found(model), reader:
             model(x)
         result: T = self._outcome(model, reader)
@@ -132,7 +103,7 @@ class FirstLayer:
             were never initialised
         """
         model = unwrap(self.model)
-        reader = _LayerReader(self, self._candidates(model), read, stop=False)
+        reader = LayerReader(self._found, self._candidates(model), read, stop=False)
         with reader:
             yield
         self._outcome(model, reader)
@@ -149,12 +120,18 @@ class FirstLayer:
             were never initialised
         """
         model = unwrap(self.model)
-        reader = _LayerReader(self, self._candidates(model), change, stop=False, replace=True)
+        reader = LayerReader(
+            self._found, self._candidates(model), change, stop=False, replace=True
+        )
         with reader:
             yield
         self._outcome(model, reader)
 
-    def _outcome(self, model: Module, reader: "_LayerReader") -> Any:
+    def _found(self, name: str) -> Module:
+        self.name = name
+        return self.layer()
+
+    def _outcome(self, model: Module, reader: LayerReader) -> Any:
         if not reader.outcome:
             raise RuntimeError(self._never_ran(model))
         value, error = reader.outcome[0]
@@ -180,78 +157,5 @@ class FirstLayer:
         )
 
 
-class _LayerReader:
-    """Hooks on all candidates, for one forward pass of one thread; the first to run is read."""
-
-    def __init__(
-        self,
-        owner: FirstLayer,
-        candidates: dict[str, Module],
-        read: Callable[[LayerCall], Any],
-        stop: bool,
-        replace: bool = False,
-    ):
-        #: told the name of the layer before it is read
-        self.owner = owner
-        self.candidates = candidates
-        self.read = read
-        #: whether the forward pass ends at the layer, before the layer itself runs
-        self.stop = stop
-        #: whether what is read takes the place of the layer's output
-        self.replace = replace
-        self.hooks = PassHooks()
-        #: what the reader returned or raised
-        self.outcome: list[tuple[Any, Exception | None]] = []
-
-    def __enter__(self) -> None:
-        register = self.hooks.before if self.stop else self.hooks.after
-        for name, module in self.candidates.items():
-            register(module, self._hook(name))
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self.hooks.__exit__()
-        return kind is not None and issubclass(kind, LayerReached)
-
-    def _hook(self, name: str) -> Callable[..., Any]:
-        def hook(
-            layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
-        ) -> Any:
-            if self.outcome:
-                return None
-            self.owner.name = name
-            try:
-                call = _call(name, layer, args, kwargs, output)
-                if len(names_in(name)) > 1:
-                    call = LayerCall(self.owner.layer(), call.input)
-                with torch.no_grad():  # the model may have switched gradients on
-                    self.outcome.append((self.read(call), None))
-            except Exception as error:  # kept: the model's own handlers must not swallow it
-                self.outcome.append((None, error))
-                raise LayerReached from None
-            if self.stop:
-                raise LayerReached
-            return self.outcome[0][0] if self.replace else None
-
-        return hook
-
-
 def _is_lazy(module: Module) -> bool:
     return any(p is not None and is_lazy(p) for p in module._parameters.values())
-
-
-def _call(
-    name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-) -> LayerCall:
-    inputs = (*args, *kwargs.values())
-    if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
-        raise TypeError(
-            f"Layer {name!r} must take one tensor, got {[type(i).__name__ for i in inputs]}. "
-            f"Name a convolution by layer='...'."
-        )
-    if isinstance(layer, CONVOLUTIONS) and inputs[0].dim() != layer.weight.dim():
-        # torch would take an unbatched input and the channels would pass for samples
-        raise ValueError(
-            f"Layer {name!r} must be given a batch of {layer.weight.dim()} dimensions, got shape "
-            f"{tuple(inputs[0].shape)}. Add the batch dimension by x.unsqueeze(0)."
-        )
-    return LayerCall(layer, inputs[0], output)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..layer.first_layer import FirstLayer, LayerCall
+from ..layer.first_layer import FirstLayer
+from ..layer.layer_call import LayerCall
 from ..layer.manners import as_found, unwrap
 
 __all__ = ["Answers", "PickLogits", "picked_logits"]

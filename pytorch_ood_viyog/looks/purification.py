@@ -10,9 +10,9 @@ from torch import Tensor
 from ..detectors.residue import ViyogResidue
 from ..images.pixel_range import PixelRange
 from ..images.purifiers import IMAGE_PURIFIERS, purified_images
-from ..layer.branches import Branches
 from ..layer.checks import check_finite
-from ..layer.first_layer import LayerCall
+from ..layer.finding.branches import Branches
+from ..layer.layer_call import LayerCall
 from .logits import Answers
 
 __all__ = [

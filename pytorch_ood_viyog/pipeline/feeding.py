@@ -23,7 +23,7 @@ from torch.nn import Module
 
 from ..fitting.fitted import MapsState
 from ..layer.finding import find_layer
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.manners import as_found, unwrap
 from ..looks.second_pass import SecondPass
 from .shared_pass import Representations, SharedPass

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..detectors.base import FirstLayerDetector
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_finite, check_maps
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from .feeding import give_layer
 from .shared_pass import ReadFirstLayer, Representations
 

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.finding import find_layer
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.manners import as_found_with_gradients, unwrap
 from .feeding import Intake, check_own_representation, give_layer, intake, naming
 from .shared_pass import Representations, SharedPass

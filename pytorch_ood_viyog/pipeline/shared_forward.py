@@ -11,16 +11,14 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from ..detectors.base import FirstLayerDetector
 from ..detectors.residue import ViyogResidue
-from ..layer.batches import batches, id_mask
+from ..layer.batches import batches
 from ..layer.checks import check_finite, check_input
-from ..layer.first_layer import LayerCall
+from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state, unwrap
 from ..looks.logits import PickLogits
-from .feeding import naming, trial_copy
-from .id_samples import IdSamples
 from .panel import Panel, common_layer
+from .shared_fit import SharedFit
 from .shared_pass import Representations, SharedPass
 
 __all__ = ["SharedForward"]
@@ -126,59 +124,8 @@ class SharedForward:
         After an error, all detectors are as they were.
         """
         chosen = self.detectors if names is None else {name: self[name] for name in names}
-        panel = self._panel
-        fitted = self._to_fit(chosen)
-        trials = {name: trial_copy(detector) for name, detector in fitted.items()}
-        with same_random_state(self.model):
-            samples = self._gather(data_loader, trials, progress)
-        collected = samples.representations()
-        for name, trial in trials.items():
-            if name in panel.first_layer:
-                trial._fit_to(samples.statistics[name], progress)
-                continue
-            with naming(name, trial, "could not be fitted"):
-                panel.fed[name].fit(trial, collected, self._pass.device)
-        before = {name: dict(vars(detector)) for name, detector in fitted.items()}
-        for name, trial in trials.items():
-            vars(fitted[name]).update(vars(trial))
-        try:  # these may read what was just fitted
-            for name in (*panel.separate, *panel.looks):
-                if name in chosen and self[name].requires_fit:
-                    panel.fit_separately(name, data_loader)
-        except Exception:
-            for name, state in before.items():
-                vars(fitted[name]).update(state)
-            raise
+        SharedFit(self._panel, self._pass).fit(chosen, data_loader, progress)
         return self
-
-    def _to_fit(self, chosen: Mapping[str, Detector]) -> dict[str, Detector]:
-        """What is fitted in the shared pass: once, if several detectors read the same fit."""
-        found: dict[str, Detector] = {}
-        for name, detector in chosen.items():
-            alone = name in self._panel.separate or name in self._panel.looks
-            if detector.requires_fit and not alone:
-                own = detector.fits if isinstance(detector, FirstLayerDetector) else detector
-                if not any(own is other for other in found.values()):
-                    found[name] = own
-        return found
-
-    def _gather(self, loader: Iterable[Any], trials: dict[str, Any], progress: bool) -> IdSamples:
-        panel = self._panel
-        fed = [name for name in trials if name in panel.fed]
-        wanted = panel.wanted(fed)
-        samples = IdSamples(wanted, {n: d for n, d in trials.items() if n in panel.first_layer})
-        if not trials:
-            return samples
-        for x, y in batches(loader, "fit", progress):
-            known = id_mask(y, x)
-            x, y = (x, y) if known is None else (x[known], torch.as_tensor(y)[known.cpu()])
-            if x.shape[0] == 0:
-                continue
-            x = self._pass.to_device(x)
-            seen = self._pass.run(x, wanted, samples.reader(x))
-            panel.check_own(fed, self._pass, x, seen)
-            samples.add(seen, y)
-        return samples
 
     # -- predict ----------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import Conv2d, Linear, Module
 
 from ..layer.finding import find_layer
-from ..layer.first_layer import FirstLayer, LayerCall
+from ..layer.first_layer import FirstLayer
 from ..layer.hooks import PassHooks
+from ..layer.layer_call import LayerCall
 from ..layer.manners import as_found, unwrap
 from ..looks.logits import PickLogits, picked_logits
 

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..fitting.fitted import Statistics
 from ..layer.linear.effective_convolution import Geometry
+from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import fisher_contrast, shrunk_whitening
 from .random_residues import random_residue
-from .reader import Reader, fit_reader
+from .reader import Reader
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 

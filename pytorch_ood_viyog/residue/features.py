@@ -47,7 +47,7 @@ def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
         )
     ]
     # ONNX exporters drop the addition of so small a number as _FLAT
-    return (torch.cat(columns, dim=1) / _FLAT + 1).log() + math.log(_FLAT)
+    return (torch.cat(columns, dim=1).double() / _FLAT + 1).log() + math.log(_FLAT)
 
 
 def quantile(values: Tensor, fraction: float) -> Tensor:
@@ -88,13 +88,12 @@ def _medians_of_three(values: Tensor) -> Tensor:
 
 
 def _single(energies: Tensor) -> list[Tensor]:
-    tenth, median = (quantile(energies, fraction) for fraction in (0.1, 0.5))
-    return [tenth.double(), median.double(), energies.mean(dim=2).double()]
+    return [quantile(energies, 0.1), quantile(energies, 0.5), energies.mean(dim=2)]
 
 
 def _banded(energies: Tensor) -> list[Tensor]:
     bands = _bands(energies)
-    return [quantile(bands, fraction).double() for fraction in (0.05, 0.25, 0.5)]
+    return [quantile(bands, fraction) for fraction in (0.05, 0.25, 0.5)]
 
 
 def _bands(energies: Tensor) -> Tensor:

@@ -2,30 +2,19 @@
 How ViyogResidue reads a perturbation: quiet directions at a position and in its neighbourhood.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
-from .directions import quiet_directions
 from .features import features
-from .windows import Windows, extended_kernel
+from .windows import Windows
 
-__all__ = ["Reader", "Reading", "Responses", "fit_reader"]
-
-# rows of the covariance of a neighbourhood: more would take long to solve and bring nothing
-_NEIGHBOURHOOD = 576
-# vectors a covariance is estimated from, and fewest for each of its rows: with fewer, the quietest
-# directions would be quiet by chance
-_VECTORS, _FEWEST = 65536, 8
-# samples at once
-_CHUNK = 8
-
+__all__ = ["Reader", "Reading", "Responses"]
 
 #: responses of the local directions, thinned out, and of those in a window,
 #: :math:`B \\times R \\times P` each
@@ -178,82 +167,3 @@ class Reader:
             :math:`B \\times F`
         """
         return features(*responses, one_by_one=len(self.window))
-
-
-def fit_reader(
-    conv: EffectiveConvolution, maps: Tensor, windows: Windows, scale: Tensor, count: int
-) -> Reader:
-    """
-    Find the directions that ID images leave quiet, twice: among the channels at a position, and
-    among the quietest of these directions in the position's neighbourhood. Neighbours matter for
-    strided stems, whose filters see the finest detail only together.
-
-    :param conv: what the layer does
-    :param maps: packed maps of ID samples, :math:`K \\times C \\times *S`
-    :param windows: where they are read
-    :param scale: dynamic range of each input channel, shape :math:`C_{in}`
-    :param count: number of directions of each kind
-    :return: the reader
-    """
-    kernel = conv.kernel
-    scale = scale.view(1, -1, *[1] * (kernel.dim() - 2))
-    vectors = _rows(maps.movedim(1, -1).reshape(-1, maps.shape[1]))
-    mean = vectors.mean(dim=0)
-    gain = _gram(kernel * scale)
-    most = max(count, _NEIGHBOURHOOD // 3 ** (maps.dim() - 2))
-    local, energies = quiet_directions(_covariance(vectors - mean), gain, most)
-
-    local_kernel = torch.einsum("mc,c...->m...", local, kernel)
-    quiet = local[: _window_directions(maps, windows)]
-    extended = extended_kernel(conv.geometry, local_kernel[: len(quiet)])
-    around = _neighbourhood_covariance(maps, mean, quiet, windows)
-    window, more_energies = quiet_directions(around, _gram(extended * scale), count)
-    offset = local @ (conv.bias - mean)
-    return Reader(
-        mean=mean,
-        local=local,
-        window=window.reshape(-1, len(quiet), *[3] * (maps.dim() - 2)),
-        local_kernel=local_kernel,
-        window_kernel=torch.einsum("re,e...->r...", window, extended),
-        local_offset=offset,
-        window_offset=window.reshape(len(window), len(quiet), -1).sum(dim=2)
-        @ offset[: len(quiet)],
-        energies=torch.cat([energies, more_energies]),
-    )
-
-
-def _window_directions(maps: Tensor, windows: Windows) -> int:
-    """How many local directions take part in the search among neighbourhoods."""
-    vectors = len(maps) * math.prod(windows.count(tuple(maps.shape[2:])))
-    return max(1, vectors // (_FEWEST * int(3 ** (maps.dim() - 2))))
-
-
-def _neighbourhood_covariance(
-    maps: Tensor, mean: Tensor, local: Tensor, windows: Windows
-) -> Tensor:
-    """Of the local responses in a window, :math:`M 3^d` of them; few samples at a time."""
-    axes = maps.dim() - 2
-    windows_in_all = math.prod(windows.count(tuple(maps.shape[2:]))) * len(maps)
-    step, taken = max(1, windows_in_all // _VECTORS), 0
-    total = local.new_zeros(len(local) * 3**axes, len(local) * 3**axes)
-    for chunk in torch.split(maps, _CHUNK):
-        centred = chunk.double() - mean.view(-1, *[1] * axes)
-        responses = torch.einsum("mc,bc...->bm...", local, centred)
-        values = torch.stack([v.flatten(2) for v in windows.neighbours(responses)], dim=2)
-        rows = values.movedim(3, 1).reshape(-1, len(total))[::step]
-        total += rows.T @ rows
-        taken += len(rows)
-    return total / taken
-
-
-def _rows(vectors: Tensor) -> Tensor:
-    return vectors[:: max(1, len(vectors) // _VECTORS)].double()
-
-
-def _covariance(centred: Tensor) -> Tensor:
-    return centred.T @ centred / len(centred)
-
-
-def _gram(kernel: Tensor) -> Tensor:
-    flat = kernel.flatten(1)
-    return flat @ flat.T

@@ -4,8 +4,9 @@ Where in a first layer's maps no border is, and what of its input is seen there.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -140,21 +141,16 @@ class Windows:
         :param packed: packed maps, or what was computed from them position by position
         :return: those positions of them
         """
-        for axis, (step, packed_step) in enumerate(
-            zip(self.steps, self.packed_steps, strict=True), 2
-        ):
-            if step > 1:
-                packed = packed.movedim(axis, 0)[1:-1:packed_step].movedim(0, axis)
-        return packed
+        steps = zip(self.steps, self.packed_steps, strict=True)
+        read = [slice(1, -1, apart) if step > 1 else slice(None) for step, apart in steps]
+        return _cut(packed, read)
 
     def thinned(self, positions: Tensor) -> Tensor:
         """
         :param positions: values at what :meth:`positions` gives, with their spatial axes
         :return: those of them that features are read at
         """
-        for axis, by in enumerate(self.spread, 2):
-            positions = positions.movedim(axis, 0)[::by].movedim(0, axis)
-        return positions
+        return _cut(positions, [slice(None, None, by) for by in self.spread])
 
     def neighbours(self, packed: Tensor) -> Iterator[Tensor]:
         """
@@ -164,11 +160,9 @@ class Windows:
         """
         counts = self.count(tuple(packed.shape[2:]))
         for place in itertools.product(range(3), repeat=len(counts)):
-            values = packed
-            for axis, (step, count) in enumerate(zip(self.packed_steps, counts, strict=True), 2):
-                values = values.narrow(axis, place[axis - 2], (count - 1) * step + 1)
-                values = values.movedim(axis, 0)[::step].movedim(0, axis)
-            yield values
+            grid = zip(place, counts, self.packed_steps, strict=True)
+            read = [slice(first, first + (n - 1) * step + 1, step) for first, n, step in grid]
+            yield _cut(packed, read)
 
     def positions_field(self, geometry: Geometry, field: Tensor) -> Tensor:
         """
@@ -208,6 +202,12 @@ class Windows:
                 return None
             inputs = inputs.narrow(axis + 2, start, length)
         return inputs
+
+
+def _cut(values: Tensor, read: Sequence[slice]) -> Tensor:
+    """What is read along each spatial axis, the last ones."""
+    index: tuple[EllipsisType | slice, ...] = (..., *read)
+    return values[index]
 
 
 def _spread(inner: list[int], steps: list[int]) -> tuple[int, ...]:

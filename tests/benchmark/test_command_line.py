@@ -1,7 +1,5 @@
 """The command line, its images, models and attacks by name."""
 
-import os
-import subprocess
 import sys
 
 import digits
@@ -110,19 +108,6 @@ def test_mistakes_are_told(files, capsys, monkeypatch, changed, message):
         main([part for pair in given.items() for part in pair])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_help_of_the_module():
-    process = subprocess.run(
-        [sys.executable, "-m", "pytorch_ood_viyog.benchmark", "--help"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0
-    assert process.stderr == ""
-    for name in ("--model", "ViyogResidue", "LayerAdaptive", "pgdN"):
-        assert name in process.stdout
 
 
 class TestImages:

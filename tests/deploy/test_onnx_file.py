@@ -1,6 +1,7 @@
 """ONNX files of models with detectors and with a Triage, answered by ONNX Runtime."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -14,7 +15,7 @@ from pytorch_ood.detector import EnergyBased, ReAct, fDBD
 from torch import nn
 
 from pytorch_ood_viyog import Triage, Verdict, Viyog, ViyogResidue, ViyogTV, export_onnx
-from pytorch_ood_viyog.deploy import onnx_check
+from pytorch_ood_viyog.deploy import onnx_check, onnx_file
 from pytorch_ood_viyog.deploy.verdict_rule import VerdictRule
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.triage.calibration import Calibration
@@ -90,9 +91,15 @@ def test_several_detectors(model, images, tmp_path):
     assert metadata["thresholds"] == {"score_mean": 2.0, "score_tv": 3.5}
 
 
-def test_a_triage_in_one_graph(triage, stream, tmp_path):
-    path = export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:8])
-    found, metadata = answer(path, stream)
+@pytest.fixture(scope="module")
+def exported(triage, stream, tmp_path_factory):
+    """The triage in a file."""
+    path = tmp_path_factory.mktemp("exported") / "t.onnx"
+    return export_onnx(triage.pipeline.model, triage, path, stream[:8])
+
+
+def test_a_triage_in_one_graph(triage, stream, exported):
+    found, metadata = answer(exported, stream)
     expected = triage.explain(stream)
     assert len(set(expected.verdicts.tolist())) > 2, "several are to be compared"
     assert torch.equal(found["verdict"], expected.verdicts)
@@ -109,11 +116,10 @@ def test_a_triage_in_one_graph(triage, stream, tmp_path):
     assert metadata["thresholds"]["score_gates"] == triage.calibration.thresholds["gates"]
 
 
-def test_what_is_not_finite_is_no_answer(triage, stream, tmp_path):
-    path = export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:8])
+def test_what_is_not_finite_is_no_answer(stream, exported):
     broken = stream[:2].clone()
     broken[1, 0, 3, 3] = float("nan")
-    assert answer(path, broken)[0]["verdict"].tolist()[1] == 1
+    assert answer(exported, broken)[0]["verdict"].tolist()[1] == 1
 
 
 @pytest.mark.parametrize("fused", [[], ["a"], ["a", "b", "c"]])
@@ -157,10 +163,14 @@ def test_a_file_that_differs_is_not_written(model, images, tmp_path, monkeypatch
     assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
 
 
-def test_verdicts_are_compared_too(triage, stream, tmp_path, monkeypatch):
+def test_verdicts_are_compared_too(triage, stream, exported, tmp_path, monkeypatch):
     def other(self, outputs):
         return {"verdict": 1 - outputs["verdict"]}
 
+    def written(graph, path, *_):  # the graph is the same
+        shutil.copy(exported, path)
+
+    monkeypatch.setattr(onnx_file, "_write", written)
     monkeypatch.setattr("pytorch_ood_viyog.deploy.graphs.TriageGraph.concluded", other)
     with pytest.raises(RuntimeError, match="'verdict'"):
         export_onnx(triage.pipeline.model, triage, tmp_path / "t.onnx", stream[:4])

@@ -41,11 +41,6 @@ def first_maps(model, images):
 
 
 @pytest.fixture
-def fitted(make, model, loader):
-    return make(model).fit(loader)
-
-
-@pytest.fixture
 def scores(fitted, images):
     return fitted(images)
 

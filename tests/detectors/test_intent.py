@@ -4,11 +4,12 @@ import pytest
 import torch
 from networks import InPlaceStem, SmallNet, build
 from pytorch_ood.api import ModelNotSetException, RequiresFittingException
+from smooth_images import images
 from torch import nn
-from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue, viyog_metrics
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent, intent_readings
+from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors.readings import intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
 from pytorch_ood_viyog.residue.intent.shapes import filter_shaped, residue
@@ -29,14 +30,6 @@ class Classifier(nn.Module):
         return self.head(self.rest(self.conv(self.pad(x))).flatten(1))
 
 
-def images(count, seed, size=20):
-    x = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
-    for _ in range(3):  # as smooth as natural images are
-        x = avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-    x = ((x - 0.5) * 3 + 0.5).clamp(0, 1)
-    return (x * 255).round() / 255
-
-
 def attacked(conv, x, eps=8 / 255):
     conv = EffectiveConvolution.of(conv)
     direction = filter_shaped(conv, 0.05, torch.Generator().manual_seed(77))
@@ -53,7 +46,6 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def model():
-    torch.set_num_threads(1)
     return build(SmallNet)
 
 

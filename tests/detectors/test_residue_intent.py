@@ -6,28 +6,20 @@ import pytest
 import torch
 from networks import SmallNet, build
 from PIL import features
+from smooth_images import images
 from torch import nn
-from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.deploy import maps_to_scores
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent, intent_readings
+from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors.readings import intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.residue.intent.evidence import joined
 from pytorch_ood_viyog.residue.intent.layer_gradient import LayerGradient
 
 
-def images(count, seed, size=20):
-    x = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
-    for _ in range(3):  # as smooth as natural images are
-        x = avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-    x = ((x - 0.5) * 3 + 0.5).clamp(0, 1)
-    return (x * 255).round() / 255
-
-
 @pytest.fixture(scope="module")
 def model():
-    torch.set_num_threads(1)
     return build(SmallNet)
 
 

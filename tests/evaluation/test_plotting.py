@@ -8,7 +8,6 @@ import torch
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
-from pytorch_ood_viyog.evaluation import plotting  # noqa: E402
 from pytorch_ood_viyog.evaluation.plotting import (  # noqa: E402
     plot_auroc,
     plot_layer_scan,
@@ -33,20 +32,6 @@ ROWS = [
     row("two", "T3", "aerial", "pgd8", math.nan, "failed"),
     row("two", "T3", "mri", "pgd8", 0.3),
 ]
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures as they are when they are written."""
-    figures = []
-    write = plotting.write_figure
-
-    def keep(plt, figure, path):
-        figures.append(figure)
-        return write(plt, figure, path)
-
-    monkeypatch.setattr(plotting, "write_figure", keep)
-    return figures
 
 
 def texts(axis):

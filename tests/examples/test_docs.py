@@ -65,6 +65,15 @@ def built(tmp_path_factory):
     return app, warnings.getvalue()
 
 
+def test_every_module_has_its_line_in_the_reference():
+    """Also where Sphinx is not installed."""
+    modules = {m.name for m in pkgutil.walk_packages(pytorch_ood_viyog.__path__, f"{FACE}.")}
+    pages = (ROOT / "examples" / "docs" / "reference").glob("*.rst")
+    lines = [line for page in pages for line in page.read_text("utf-8").splitlines()]
+    told = [line.split()[-1] for line in lines if line.startswith(".. automodule::")]
+    assert sorted(told) == sorted(modules - {f"{FACE}.benchmark.__main__"})
+
+
 def test_documentation_builds_without_a_warning(built):
     _, warnings = built
     assert warnings == ""

@@ -1,28 +1,13 @@
 """The examples of distributed fitting and of scoring a folder."""
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from scripts import run_script
+from scripts import run_process, run_script
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "detectors"
-
-
-def run(*command):
-    process = subprocess.run(
-        [sys.executable, *map(str, command)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+EXAMPLES = Path(__file__).parents[2] / "examples" / "deployment"
 
 
 def table(path):
@@ -34,7 +19,7 @@ def test_torchrun_ends_with_the_state_of_one_process(tmp_path):
     script, alone, together = EXAMPLES / "fit_torchrun.py", tmp_path / "1.pt", tmp_path / "2.pt"
     run_script(script, "--quick", "--out", alone)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    printed = run(*launcher, script, "--quick", "--out", together)
+    printed = run_process(*launcher, script, "--quick", "--out", together)
     assert "fitted by 2 process(es) on 96 images" in printed
     one, two = (torch.load(path, weights_only=True) for path in (alone, together))
     assert one["class"] == two["class"] == "ViyogResidue"

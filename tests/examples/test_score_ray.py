@@ -1,12 +1,10 @@
 """Scoring by Ray Data with two workers: folders, Parquet, going on, broken images."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import run_process
 from torch import nn
 
 pytest.importorskip("ray.data")
@@ -18,15 +16,7 @@ COUNT, SIZE = 240, 32
 
 
 def run(script, *arguments):
-    process = subprocess.run(
-        [sys.executable, SCALE / script, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return run_process(SCALE / script, *arguments)
 
 
 @pytest.fixture(scope="module")

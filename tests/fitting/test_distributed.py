@@ -1,14 +1,10 @@
 """Fits by two processes of a gloo group against one fit to all of the data."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
 
-import distributed_worker
 import pytest
 import torch
-from distributed_worker import DETECTORS, SHARES, batches, fitted
+from distributed_worker import DETECTORS, SHARES, batches, fitted, main
 
 from pytorch_ood_viyog.fitting.distributed import merged_over_ranks
 
@@ -17,19 +13,14 @@ from pytorch_ood_viyog.fitting.distributed import merged_over_ranks
 def results(tmp_path_factory):
     """What each of two processes ended with, by (case, rank)."""
     folder = tmp_path_factory.mktemp("ranks")
-    worker = Path(distributed_worker.__file__)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, worker, str(rank), "2", folder],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["distributed_worker"])  # one import for both
+    processes = [context.Process(target=main, args=(rank, 2, folder)) for rank in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        assert process.exitcode == 0, "its error is among what was printed"
     return {
         (case, rank): torch.load(folder / f"{case} {rank}.pt", weights_only=True)
         for case in [*SHARES, "errors"]

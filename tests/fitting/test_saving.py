@@ -22,11 +22,6 @@ def saved_and_loaded(state):
 
 
 @pytest.fixture
-def fitted(make, model, loader):
-    return make(model).fit(loader)
-
-
-@pytest.fixture
 def state(fitted):
     return fitted.state_dict()
 

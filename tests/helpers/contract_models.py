@@ -69,12 +69,13 @@ class Segmenter(nn.Module):
         return self.head(self.layers(x))
 
 
-def classifier() -> Classifier:
-    """The classifier in evaluation mode, right on all of ``class_images``."""
+def classifier(images: Tensor | None = None, labels: Tensor | None = None) -> Classifier:
+    """The classifier in evaluation mode, right on these images; default: ``class_images``."""
+    if images is None or labels is None:
+        images, labels = class_images()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Classifier().eval()
-    images, labels = class_images()
     with torch.no_grad():
         features = model.features(images)
         means = torch.stack([features[labels == k].mean(dim=0) for k in range(CLASSES)])

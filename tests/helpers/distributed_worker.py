@@ -1,6 +1,5 @@
-"""One process of the distributed tests: python distributed_worker.py RANK WORLD FOLDER CASE."""
+"""One process of the distributed tests."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -43,8 +42,8 @@ def broken():
     raise ArithmeticError("raised by the user's loader")
 
 
-def main():
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+def main(rank: int, world: int, folder: Path) -> None:
+    """Fits to the process's share of each case and saves the states."""
     torch.set_num_threads(1)
     store = distributed.FileStore(str(folder / "store"), world)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
@@ -59,7 +58,3 @@ def main():
             messages.append(f"{type(error).__name__}: {error}")
     torch.save(messages, folder / f"errors {rank}.pt")
     distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

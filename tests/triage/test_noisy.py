@@ -4,8 +4,7 @@ import re
 
 import pytest
 import torch
-from networks import SmallNet, build
-from torch.nn.functional import avg_pool2d
+from smooth_images import images
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
@@ -14,14 +13,6 @@ from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.triage.noisy import INTENT
 from pytorch_ood_viyog.triage.triage import Triage
 from pytorch_ood_viyog.triage.verdict import Verdict
-
-
-def images(count, seed, size=20):
-    x = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
-    for _ in range(3):  # as smooth as natural images are
-        x = avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-    x = (x - 0.5) * 3 + 0.5
-    return (x.clamp(0, 1) * 255).round() / 255
 
 
 def batches(count, seed, labels=None):
@@ -38,12 +29,6 @@ def attacked(model, x, eps=8 / 255):
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad((model.stem(leaf) * some).sum(), leaf)
     return ((x + eps * gradient.sign()).clamp(0, 1) * 255).round() / 255
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.set_num_threads(1)
-    return build(SmallNet)
 
 
 @pytest.fixture(scope="module")

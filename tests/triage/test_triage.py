@@ -32,12 +32,6 @@ def batches(count, seed, size=50):
 
 
 @pytest.fixture(scope="module")
-def network():
-    torch.set_num_threads(1)
-    return build(SmallNet)
-
-
-@pytest.fixture(scope="module")
 def triage(network):
     gates = {"energy": EnergyBased(None), "maha": Mahalanobis(None)}
     return Triage(gates, ViyogTV(network), id_fpr=0.1).fit(batches(200, 1), batches(300, 2))

@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -110,16 +108,3 @@ def test_a_room_says_what_lives_in_it(folder):
     assert len((ast.get_docstring(tree) or "").split()) > 10
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
     assert "__all__" in [name.id for node in assigned for name in node.targets]
-
-
-def test_the_face_needs_no_extra():
-    """Measured in a new process: what this one imported does not count."""
-    extras = ["matplotlib", "pandas", "foolbox", "onnx", "transformers", "timm", "skimage"]
-    extras += ["jinja2"]
-    program = (
-        "import sys\n"
-        "from pytorch_ood_viyog import SharedForward, Triage, ViyogResidue\n"
-        f"print([extra for extra in {extras} if extra in sys.modules])"
-    )
-    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert process.stdout.strip() == "[]", process.stderr

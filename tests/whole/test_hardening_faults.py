@@ -18,11 +18,6 @@ GOOD = (torch.rand(8, 3, 10, 10, generator=torch.Generator().manual_seed(5)), to
 
 
 @pytest.fixture
-def fitted(make, model, loader):
-    return make(model).fit(loader)
-
-
-@pytest.fixture
 def unchanged(fitted, images):
     """Call it to see that model, scores and the ability to fit are as before."""
     before = fitted(images)

@@ -16,11 +16,6 @@ UNREADABLE = (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSErro
 
 
 @pytest.fixture
-def fitted(make, model, loader):
-    return make(model).fit(loader)
-
-
-@pytest.fixture
 def saved(fitted):
     stream = io.BytesIO()
     torch.save(fitted.state_dict(), stream)

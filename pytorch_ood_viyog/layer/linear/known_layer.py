@@ -5,8 +5,8 @@ What a detector knows of the layer that it reads: asked once, and again when its
 from torch import Tensor
 from torch.nn import Module
 
-from ..branches import Branches
 from ..convolution import CONVOLUTIONS
+from ..finding.branches import Branches
 from ..manners import as_found
 from .effective_convolution import EffectiveConvolution, is_plain
 from .impulse_response import impulse_response

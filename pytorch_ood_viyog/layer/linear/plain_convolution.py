@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..convolution import Convolution
-from ..first_layer import LayerCall
+from ..layer_call import LayerCall
 from ..precision import autocast_enabled, full_precision, precise, without_autocast
 from .effective_convolution import EffectiveConvolution, Geometry, is_plain
 

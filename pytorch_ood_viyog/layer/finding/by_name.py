@@ -4,9 +4,9 @@ Find a layer in a model by name or by what it is.
 
 from torch.nn import Module
 
+from ..convolution import CONVOLUTIONS, Convolution
+from ..manners import unwrap
 from .branches import SEPARATOR, Branches, names_in
-from .convolution import CONVOLUTIONS, Convolution
-from .manners import unwrap
 
 __all__ = ["convolutions", "find_layer", "known_convolutions", "layer_named"]
 

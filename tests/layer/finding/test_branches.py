@@ -11,8 +11,7 @@ from torch import nn
 
 from pytorch_ood_viyog import SharedForward, Viyog, ViyogResidue, ViyogTV, with_score
 from pytorch_ood_viyog.deploy import maps_to_scores
-from pytorch_ood_viyog.layer.branches import Branches
-from pytorch_ood_viyog.layer.finding import find_layer
+from pytorch_ood_viyog.layer.finding import Branches, find_layer
 from pytorch_ood_viyog.layer.first_layer import FirstLayer
 
 BOTH = "narrow + wide"

@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from ..layer.checks import check_layout, check_maps
-from ..layer.convolution import CONVOLUTIONS
-from ..layer.first_layer import LayerCall
-from ..layer.linear.effective_convolution import Geometry
-from ..layer.linear.plain_convolution import describes, exact_maps
-from ..layer.precision import precise, without_autocast
-from ..residue.evidence import reader_of
-from ..residue.reader import Reading
-from ..residue.windows import Windows
-from .base import FirstLayerDetector
+from ...layer.checks import check_layout, check_maps
+from ...layer.convolution import CONVOLUTIONS
+from ...layer.layer_call import LayerCall
+from ...layer.linear.effective_convolution import Geometry
+from ...layer.linear.plain_convolution import describes, exact_maps
+from ...layer.precision import precise, without_autocast
+from ...residue.evidence import reader_of
+from ...residue.reader import Reading
+from ...residue.windows import Windows
+from ..base import FirstLayerDetector
 
 __all__ = ["ResidueAtLayer"]
 

@@ -1,8 +1,8 @@
 """
 Fit a detector with several processes, each on its share of an image folder, and save its state.
 
-    torchrun --nproc-per-node 2 examples/detectors/fit_torchrun.py --images FOLDER --out fitted.pt
-    torchrun --nproc-per-node 2 examples/detectors/fit_torchrun.py --quick --out fitted.pt
+    torchrun --nproc-per-node 2 examples/deployment/fit_torchrun.py --images FOLDER --out fitted.pt
+    torchrun --nproc-per-node 2 examples/deployment/fit_torchrun.py --quick --out fitted.pt
 
 All processes end with the state of a single fit to all images; the first one saves it. Without
 torchrun the script fits in one process.

@@ -1,8 +1,8 @@
 """
 Score all images of a folder, of any number, and go on where an earlier run was stopped.
 
-    python examples/detectors/score_folder.py --state fitted.pt --images FOLDER --out scores.csv
-    python examples/detectors/score_folder.py --quick --out scores.csv
+    python examples/deployment/score_folder.py --state fitted.pt --images FOLDER --out scores.csv
+    python examples/deployment/score_folder.py --quick --out scores.csv
 
 The state is what fit_torchrun.py saves. Memory holds one batch and the list of files; every batch
 is on disk before the next one is read. Higher scores are more adversarial. Images that cannot be

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..fitting.fitted import Statistics
-from ..layer.first_layer import LayerCall
-from ..layer.linear.effective_convolution import EffectiveConvolution
-from ..layer.linear.plain_convolution import exact_maps
-from ..residue.evidence import hypotheses
-from ..residue.intent.evidence import four_ways, intent_features, intent_score, units_of
-from ..residue.intent.layer_gradient import LayerGradient
-from ..residue.intent.random_changes import randomly_changed
-from ..residue.intent.ratio import fit_ratio
-from ..residue.intent.sample import layer_inputs, least_values
-from ..residue.intent.shapes import Direction, filter_shaped
-from ..residue.intent.simulation import simulate
-from ..residue.reader import Reading
-from ..residue.statistics import convolution_of
+from ...fitting.fitted import Statistics
+from ...layer.layer_call import LayerCall
+from ...layer.linear.effective_convolution import EffectiveConvolution
+from ...layer.linear.plain_convolution import exact_maps
+from ...residue.evidence import hypotheses
+from ...residue.intent.evidence import four_ways, intent_features, intent_score, units_of
+from ...residue.intent.layer_gradient import LayerGradient
+from ...residue.intent.random_changes import randomly_changed
+from ...residue.intent.ratio import fit_ratio
+from ...residue.intent.sample import layer_inputs, least_values
+from ...residue.intent.shapes import Direction, filter_shaped
+from ...residue.intent.simulation import simulate
+from ...residue.reader import Reading
+from ...residue.statistics import convolution_of
 from .residue_readings import ResidueReadings
 
 __all__ = ["INTENT_SHAPES", "IntentReadings", "Shaping", "checked_shaping"]

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
+from ..convolution import Convolution
+from ..hooks import PassHooks
+from ..manners import as_found
 from .branches import SEPARATOR
-from .convolution import Convolution
-from .finding import convolutions
-from .hooks import PassHooks
-from .manners import as_found
+from .by_name import convolutions
 
 __all__ = ["LayerReached", "first_to_run"]
 
