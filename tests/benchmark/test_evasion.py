@@ -120,6 +120,17 @@ def test_a_random_system_is_asked_several_times():
     assert levels(found, "WatchWithNoise")[0] < len(BUDGETS)
 
 
+def test_a_system_with_few_draws_may_draw_the_same_one_twice():
+    class Seldom(LeftWatch):
+        calls = 0
+
+        def _deviation(self, x):
+            self.calls += 1
+            return super()._deviation(x) + 1e-4 * (self.calls % 7 == 0)
+
+    assert run(Seldom, draws=3, count=2).systems["Seldom"].draws == 3
+
+
 def test_masked_gradients_are_found_out():
     class Masked(Halves):
         def forward(self, x):

@@ -27,6 +27,8 @@ Given: TypeAlias = "Detector | Triage | Mapping[str, Detector | Triage]"
 # images that gradients and randomness are tried on
 _TRIED = 4
 _CHANGE = 4 / 255
+# a system that draws one of a few may draw the same one twice
+_ASKED_AGAIN = 8
 
 
 def named_systems(given: Given) -> dict[str, Detector | Triage]:
@@ -135,9 +137,13 @@ def _try(system: System, x: Tensor, draws: int) -> None:
     system.differentiable = system.differentiable and _has_gradient(system, x)
     with torch.no_grad():
         first = system.watch(x).pressure
-        torch.rand(1)  # the state of the generator would be the same
-        again = system.watch(x).pressure
-    system.draws = 1 if torch.equal(first, again) else draws
+        same = all(torch.equal(first, _next_pressure(system, x)) for _ in range(_ASKED_AGAIN))
+    system.draws = 1 if same else draws
+
+
+def _next_pressure(system: System, x: Tensor) -> Tensor:
+    torch.rand(1)  # the state of the generator would be the same
+    return system.watch(x).pressure
 
 
 def _has_gradient(system: System, x: Tensor) -> bool:
