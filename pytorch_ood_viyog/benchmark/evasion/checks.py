@@ -2,7 +2,7 @@
 Sanity checks of an evaluation, after Carlini et al., *On Evaluating Adversarial Robustness*, 2019.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,8 +23,8 @@ class Checks:
 
     #: number of images
     images: int
-    #: name of the attack that gets most images through, of those that know the system where some
-    #: do; run by itself for these checks
+    #: name of the attack that by itself gets most of them through, at the budget at which half get
+    #: through by any; of those that know the system, where some do
     attack: str
     #: by itself at each budget, each from scratch: should grow
     by_budget: list[float]
@@ -67,20 +67,21 @@ def checked(
     :return: the checks
     """
     names = [name for name, each in effort.attacks.items() if not isinstance(each, BlackBox)]
-    best = _strongest(effort, found)
 
     def target(epsilon: float) -> Target:
         strengths = torch.full((len(x), 1, 1, 1), epsilon).to(x)
         return Target(system, x, y, strengths, effort.draws)
 
-    def alone(epsilon: float, steps: int) -> float:
-        tell(f"check: {best}, {steps} steps at {epsilon * 255:g}/255")
-        return _share(judged(target(epsilon), effort.attacks[best], steps)[0])
+    def alone(name: str, epsilon: float, steps: int) -> float:
+        tell(f"check: {name}, {steps} steps at {epsilon * 255:g}/255")
+        return _share(judged(target(epsilon), effort.attacks[name], steps)[0])
 
-    by_budget = [alone(epsilon, effort.steps) for epsilon in budgets]
+    middle = budgets[_half(found.level[: len(x)], len(budgets))]
+    best = max(_knowing(effort), key=lambda name: alone(name, middle, effort.steps))
+    by_budget = [alone(best, epsilon, effort.steps) for epsilon in budgets]
     at = min(range(len(budgets)), key=lambda i: abs(by_budget[i] - 0.5))
     fewer = sorted({max(1, effort.steps // 8), max(1, effort.steps // 3)} - {effort.steps})
-    by_steps = {steps: alone(budgets[at], steps) for steps in fewer}
+    by_steps = {steps: alone(best, budgets[at], steps) for steps in fewer}
     tell("check: search without gradients")
     black = _share(judged(target(budgets[at]), BlackBox(), effort.steps)[0])
     largest = target(budgets[-1])
@@ -90,20 +91,27 @@ def checked(
     through = white & (found.level < len(budgets))[: len(x)]
     with_gradients = replace(effort, attacks={name: effort.attacks[name] for name in names})
     tell("check: without a budget")
-    for epsilon in _doubled(budgets[-1]):
-        rest = (~through).nonzero().squeeze(1)
-        through[rest] = strongest(target(epsilon)[rest], with_gradients)[0] >= 0
+    unbounded = _without_budget(through, map(target, _doubled(budgets[-1])), with_gradients)
     return Checks(
         images=len(x),
         attack=best,
         by_budget=by_budget,
         budget=budgets[at],
         by_steps=by_steps | {effort.steps: by_budget[at]},
-        unbounded=_share(through),
+        unbounded=unbounded,
         noise=_share(largest.through(noise, torch.arange(len(x), device=x.device))),
         black_box=black,
         white_box=_share(by_white),
     )
+
+
+def _without_budget(through: Tensor, targets: Iterable[Target], effort: Effort) -> float:
+    """What gets through with ever larger budgets, beside what does already."""
+    through = through.clone()
+    for target in targets:
+        rest = (~through).nonzero().squeeze(1)
+        through[rest] = strongest(target[rest], effort)[0] >= 0
+    return _share(through)
 
 
 def _doubled(budget: float) -> list[float]:
@@ -118,12 +126,16 @@ def _doubled(budget: float) -> list[float]:
     return larger
 
 
-def _strongest(effort: Effort, found: Found) -> str:
-    """What gets most images through; of attacks that know the system, as only these must grow."""
-    order = list(effort.attacks)
-    own = [name for name in order if not isinstance(effort.attacks[name], BlackBox)]
-    knowing = [name for name in own if effort.attacks[name].needs_gradients]
-    return max(knowing or own, key=lambda name: int((found.attack == order.index(name)).sum()))
+def _half(level: Tensor, budgets: int) -> int:
+    """Index of the smallest budget at which half of the images get through; or the largest."""
+    reached = [i for i in range(budgets) if _share(level <= i) >= 0.5]
+    return min([*reached, budgets - 1])
+
+
+def _knowing(effort: Effort) -> list[str]:
+    """Attacks with gradients; those that know the system, where there are some."""
+    own = {n: each for n, each in effort.attacks.items() if not isinstance(each, BlackBox)}
+    return [name for name, each in own.items() if each.needs_gradients] or list(own)
 
 
 def _share(hits: Tensor) -> float:

@@ -28,8 +28,8 @@ _TRANSFER = (
     "too, though made without it."
 )
 _CHECKS = (
-    "Sanity checks on a few images. *By budget* and *by steps*: the attack that gets most images "
-    "through, by itself, from scratch at each budget, and with fewer steps at the one in "
+    "Sanity checks on a few images. *By budget* and *by steps*: the attack that by itself gets "
+    "most of them through, from scratch at each budget, and with fewer steps at the one in "
     "brackets; both should grow. *Unbounded*: all attacks without a budget, should be near 1. "
     "*Noise*: random changes of the largest budget, should be near 0. *Square*: search without "
     "gradients, against *gradients*: if it is the stronger one (in bold), gradients are masked "
