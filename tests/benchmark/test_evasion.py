@@ -154,6 +154,17 @@ def test_checks_of_an_honest_system():
     assert not checks.masked
 
 
+def test_the_checks_run_the_attack_that_is_strongest_by_itself(monkeypatch):
+    """One that changes all pixels alike is tried first, and gets only easy images through."""
+    selective = families.FAMILIES["alternating"]["selective"]
+    alike = families.Descent(families.Alternating(), families.Coarse(4))
+    monkeypatch.setitem(families.FAMILIES, "alternating", {"alike": alike, "each": selective})
+    found = run(count=10, checks=10, steps=20)
+    result = found.systems["LeftWatch"]
+    assert result.checks.attack == "each"
+    assert result.checks.by_budget == pytest.approx(list(found.accepted("LeftWatch").values()))
+
+
 def test_without_a_budget_counts_what_needs_little():
     class FlatFarAway(LeftWatch):
         """Nothing leads back from where large steps go."""
