@@ -134,7 +134,7 @@ def adaptive_report(rows: pandas.DataFrame, options: str = "") -> str:
             "ID images; *ID alarms* are those on other ones. "
             f"{' and '.join(BEFORE)} are what there was, all others what was tried. "
             "Views and shifts were chosen by a look at attacks of fewer steps on the "
-            "same images of cifar10-3x3 and photo15-3x3; gtsrb-3x3 had no say.",
+            "same images of cifar10-3x3 and photo15-3x3.",
             markdown(lines) + "\n",
         ]
     )
