@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attacks.craft import round_to_8_bit
-from .attacks import BlackBox
+from .attacks import Attack, BlackBox
 from .attacks.target import Target
 from .search import Effort, Found, judged, strongest
 from .systems.system import System
@@ -66,7 +66,7 @@ def checked(
     :param tell: told what goes on
     :return: the checks
     """
-    names = [name for name, each in effort.attacks.items() if not isinstance(each, BlackBox)]
+    gradient = _with_gradients(effort)
 
     def target(epsilon: float) -> Target:
         strengths = torch.full((len(x), 1, 1, 1), epsilon).to(x)
@@ -77,7 +77,8 @@ def checked(
         return _share(judged(target(epsilon), effort.attacks[name], steps)[0])
 
     middle = budgets[_half(found.level[: len(x)], len(budgets))]
-    best = max(_knowing(effort), key=lambda name: alone(name, middle, effort.steps))
+    knowing = [name for name, each in gradient.items() if each.needs_gradients]
+    best = max(knowing or gradient, key=lambda name: alone(name, middle, effort.steps))
     by_budget = [alone(best, epsilon, effort.steps) for epsilon in budgets]
     at = min(range(len(budgets)), key=lambda i: abs(by_budget[i] - 0.5))
     fewer = sorted({max(1, effort.steps // 8), max(1, effort.steps // 3)} - {effort.steps})
@@ -86,12 +87,12 @@ def checked(
     black = _share(judged(target(budgets[at]), BlackBox(), effort.steps)[0])
     largest = target(budgets[-1])
     noise = round_to_8_bit(x + (2 * torch.rand(x.shape).to(x) - 1) * largest.epsilon)
-    white = (found.attack < len(names))[: len(x)]
+    white = (found.attack < len(gradient))[: len(x)]
     by_white = white & (found.level <= at)[: len(x)]
     through = white & (found.level < len(budgets))[: len(x)]
-    with_gradients = replace(effort, attacks={name: effort.attacks[name] for name in names})
     tell("check: without a budget")
-    unbounded = _without_budget(through, map(target, _doubled(budgets[-1])), with_gradients)
+    larger = map(target, _doubled(budgets[-1]))
+    unbounded = _without_budget(through, larger, replace(effort, attacks=gradient))
     return Checks(
         images=len(x),
         attack=best,
@@ -128,14 +129,12 @@ def _doubled(budget: float) -> list[float]:
 
 def _half(level: Tensor, budgets: int) -> int:
     """Index of the smallest budget at which half of the images get through; or the largest."""
-    reached = [i for i in range(budgets) if _share(level <= i) >= 0.5]
-    return min([*reached, budgets - 1])
+    reached = (i for i in range(budgets) if _share(level <= i) >= 0.5)
+    return next(reached, budgets - 1)
 
 
-def _knowing(effort: Effort) -> list[str]:
-    """Attacks with gradients; those that know the system, where there are some."""
-    own = {n: each for n, each in effort.attacks.items() if not isinstance(each, BlackBox)}
-    return [name for name, each in own.items() if each.needs_gradients] or list(own)
+def _with_gradients(effort: Effort) -> dict[str, Attack]:
+    return {n: each for n, each in effort.attacks.items() if not isinstance(each, BlackBox)}
 
 
 def _share(hits: Tensor) -> float:
