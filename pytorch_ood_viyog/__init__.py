@@ -3,7 +3,8 @@ Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (
 raw output of a model's first convolutional layer. Scores are larger for ADV.
 
 The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import no other; then
-``fitting``, ``residue``, ``detectors``, ``looks``, ``pipeline``, ``triage`` and ``deploy``, and
+``fitting``, ``residue``, ``detectors``, ``populations``, ``looks``, ``pipeline``, ``triage`` and
+``deploy``, and
 ``benchmark``. ``testing``, a contract for anybody's detectors, stands by itself.
 """
 
@@ -12,10 +13,10 @@ from .detectors import Viyog, ViyogIntent, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
 from .looks import SecondLook
 from .pipeline import SharedForward
-from .triage import Fused, Triage, Verdict
+from .triage import AdversarialOdds, Triage, Verdict
 
 __all__ = [
-    "Fused",
+    "AdversarialOdds",
     "SecondLook",
     "SharedForward",
     "Triage",

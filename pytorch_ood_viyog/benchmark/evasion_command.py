@@ -17,7 +17,6 @@ from ..detectors.tv import ViyogTV
 from ..detectors.viyog import Viyog
 from ..images.files import load_images
 from ..looks.second_look import SecondLook
-from ..triage.fused import Fused
 from ..triage.triage import Triage
 from .baselines import BASELINES, baseline_detectors
 from .data import EightBit, as_dataset, first_images
@@ -42,28 +41,17 @@ def _look(model: Module) -> SecondLook:
     return SecondLook(model)
 
 
-def _fused(model: Module) -> Fused:
-    return Fused(model, {"residue": ViyogResidue(None), "look": _look(model)})
-
-
 #: detectors with a threshold of the share of alarms that is asked for
 DETECTORS: dict[str, Callable[[Module], Detector]] = {
     "ViyogResidue": ViyogResidue,
     "ViyogTV": ViyogTV,
     "Viyog": lambda model: Viyog(model, bounded=False),
     "SecondLook": _look,
-    "Fused": _fused,
 }
 #: what sets thresholds by itself, with the same share of alarms
 TRIAGES: dict[str, Callable[[Module, float], Triage]] = {
-    "Triage": lambda model, share: Triage(None, ViyogResidue(model), id_fpr=share),
-    "TriageLook": lambda model, share: Triage(
-        None,
-        ViyogResidue(model),
-        id_fpr=share,
-        confirm=_look(model),
-        confirm_when="always",
-    ),
+    "Triage": lambda model, share: Triage(model, id_fpr=share),
+    "TriageAlways": lambda model, share: Triage(model, id_fpr=share, look="always"),
 }
 
 

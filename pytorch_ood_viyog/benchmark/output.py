@@ -19,7 +19,7 @@ from ..evaluation.page import Page, Section, origin, write_page
 from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
 from ..triage.report import JudgedSample, TriageReport, residue_at
-from ..triage.verdict_giver import VerdictGiver
+from ..triage.triage import Triage
 from .attacks.craft import AttackSize
 from .page import result_sections, summary
 from .results import save_tables
@@ -88,7 +88,7 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
         ]
 
     def report(
-        self, path: str | Path, *, triage: VerdictGiver | None = None, title: str = "Benchmark"
+        self, path: str | Path, *, triage: Triage | None = None, title: str = "Benchmark"
     ) -> Path:
         """
         Write the results of the last :meth:`evaluate` as one HTML file that needs no other:
@@ -138,7 +138,7 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
         )
         return shown.sections(self._kinds)
 
-    def _judged(self, triage: VerdictGiver, images: Mapping[str, Dataset[Any]]) -> TriageReport:
+    def _judged(self, triage: Triage, images: Mapping[str, Dataset[Any]]) -> TriageReport:
         """What a triage makes of all images, under the names of their sets."""
         kinds = self._kinds
         if missing := [kind for kind in ("OOD", "ADV") if kind not in kinds]:

@@ -11,10 +11,13 @@ from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.manners import unwrap
-from ..pipeline.feeding import trial_copy
 from ..pipeline.shared_pass import Representations
+from ..populations.verdict import Verdict
+from ..triage.evidence import answer_numbers, second_look
+from ..triage.learning import ORDER
+from ..triage.thresholds import ALARMS
 from ..triage.triage import Triage
-from ..triage.verdict import Verdict
+from .exportable import ShapeReading, exportable
 from .scored_model import ScoredModel, with_score
 from .stand_ins import Slot, WatchedLayer, put_in_place
 from .verdict_rule import VerdictRule
@@ -22,6 +25,9 @@ from .verdict_rule import VerdictRule
 __all__ = ["Graph", "ScoresGraph", "TriageGraph"]
 
 PickLogits = Callable[[Any], Tensor]
+
+# name of the residue's features among what the first layer gives
+_SHAPE = "shape of the residue"
 
 
 class Graph(Module):
@@ -99,8 +105,9 @@ class ScoresGraph(Graph):
 
 class TriageGraph(Graph):
     """
-    Outputs ``logits``, ``verdict``, and for each detector and signal ``score_NAME`` and
-    ``p_NAME``. Where the input is not finite, the verdict is OOD.
+    Outputs ``logits``, ``verdict``, ``log_odds`` of ID, OOD, ADV and NOISY, and ``p_OOD``,
+    ``p_ADV`` and ``p_NOISY``. Where the input is not finite, the verdict is OOD. A graph has no
+    branches: the model runs again on every input, unless the triage has ``look="never"``.
     """
 
     def __init__(self, triage: Triage):
@@ -110,31 +117,25 @@ class TriageGraph(Graph):
         :raises TypeError: if one of its detectors does not go into a graph
         """
         super().__init__()
-        calibration = triage.calibration
+        self.rule = VerdictRule(triage.fitted)
+        self.pixels = triage.fitted.pixels
         pipeline, panel = triage.pipeline, triage.pipeline._panel
         _check_intakes(triage)
-        first = panel.first_layer
         layer = pipeline._pass.layer_name or pipeline._pass._require_first_layer().name
         assert layer is not None, "a fitted triage has run its first layer"
-        self.scored = ScoredModel(unwrap(pipeline.model), first, layer)
+        read = panel.first_layer | {_SHAPE: ShapeReading(triage.residue)}
+        self.scored = ScoredModel(unwrap(pipeline.model), read, layer)
         self.pick = pipeline._pass.logits
-        self.detectors = {name: trial_copy(pipeline[name]) for name in panel.fed}
+        self.detectors = {name: exportable(pipeline[name]) for name in panel.fed}
         self.fed = dict(panel.fed)
-        self.rule = VerdictRule(calibration, *triage.rule)
-        self._features = self._watch_head(pipeline._pass.head_name) if self._reads_head else None
-        self.scoring, self.signals = list(pipeline.detectors), list(calibration.scores)
-        self.names = ["logits", "verdict"] + [f"score_{n}" for n in self.signals]
-        self.names += [f"p_{name}" for name in self.signals]
+        self._features = self._watch_head(pipeline._pass.head_name)
+        self.names = ["logits", "verdict", "log_odds"] + [f"p_{v.name}" for v in ALARMS]
         self.metadata = {
-            "detectors": {f"score_{n}": type(d).__name__ for n, d in pipeline.detectors.items()},
-            "thresholds": {f"score_{n}": v for n, v in calibration.thresholds.items()},
-            "required": {f"score_{n}": limit for n, limit in triage._required.items()},
+            "evidence": {name: type(d).__name__ for name, d in pipeline.detectors.items()},
+            "thresholds": {},
+            "log_odds": [verdict.name for verdict in ORDER],
             "verdicts": {verdict.name: int(verdict) for verdict in Verdict},
         }
-
-    @property
-    def _reads_head(self) -> bool:
-        return any(entry.representation == "features" for entry in self.fed.values())
 
     def _watch_head(self, name: str | None) -> Slot[Tensor]:
         assert name is not None, "a fitted triage has run its head"
@@ -146,36 +147,41 @@ class TriageGraph(Graph):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """
         :param x: batch of model inputs
-        :return: logits, verdicts, scores and p-values
+        :return: logits, verdicts, log-odds and p-values
         """
         output, scores = self.scored(x)
-        logits = output if self.pick is None else self.pick(output)
-        features = None if self._features is None else self._features.take()
-        seen = Representations(logits, None if features is None else features.flatten(1))
-        fed = {n: entry.predict(self.detectors[n], x, seen) for n, entry in self.fed.items()}
-        verdict, known, p_values = self.rule(fed | scores)
-        return (
-            logits,
-            verdict,
-            *(known[name] for name in self.signals),
-            *(p_values[name] for name in self.signals),
-        )
+        logits, features = self._picked(output), self._features.take()
+        assert features is not None, "the head runs in every pass"
+        features = features.flatten(1)
+        seen = Representations(logits, features)
+        numbers = self.rule.read(scores.pop(_SHAPE)) | answer_numbers(logits, features)
+        numbers |= scores
+        numbers |= {n: entry.predict(self.detectors[n], x, seen) for n, entry in self.fed.items()}
+        if self.rule.look != "never":
+            numbers |= second_look(self._again, self.pixels, x, logits)[0]
+        verdict, z, p_values = self.rule({name: v.double() for name, v in numbers.items()})
+        return logits, verdict, z, *p_values.values()
+
+    def _again(self, x: Tensor) -> Tensor:
+        logits = self._picked(self.scored.unscored(x))
+        self._features.take()
+        return logits
+
+    def _picked(self, output: Any) -> Tensor:
+        picked: Tensor = output if self.pick is None else self.pick(output)
+        return picked
 
     def concluded(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """
         :param outputs: name -> what somebody else found for these inputs
-        :return: verdicts, fused scores and p-values that follow from its scores
+        :return: verdicts and p-values that follow from its log-odds
         """
-        raw = {name: outputs[f"score_{name}"] for name in self.scoring}
-        verdict, known, p_values = self.rule(raw)
-        fused = {f"score_{n}": known[n] for n in self.signals if n not in self.scoring}
-        return {"verdict": verdict} | fused | {f"p_{n}": p_values[n] for n in self.signals}
+        verdict, p_values = self.rule.conclude(outputs["log_odds"])
+        return {"verdict": verdict} | {f"p_{name}": p for name, p in p_values.items()}
 
 
 def _check_intakes(triage: Triage) -> None:
     panel = triage.pipeline._panel
-    if triage.confirm is not None:
-        raise TypeError("A Triage with confirm= asks the model again, which no graph does.")
     for name in panel.looks:
         raise TypeError(f"Detector {name!r} asks the model again, which no graph does here.")
     for name in panel.separate:

@@ -72,6 +72,17 @@ class ScoredModel(Module):
             raise RuntimeError("The layer that the detector reads did not run.")
         return output, scores if self.several else scores[_ONE]
 
+    def unscored(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Takes what the model takes.
+
+        :return: the model's output alone
+        """
+        self._slot.put({})  # what is there is not scored again
+        output = self.model(*args, **kwargs)
+        self._slot.take()
+        return output
+
     def _mirror_signature(self) -> None:
         """Exporters bind arguments by the signature of ``forward``, not by what it takes."""
 

@@ -5,6 +5,7 @@ Imports ``residue``, ``fitting`` and ``layer``.
 
 from .base import FirstLayerDetector
 from .intent import ViyogIntent
+from .noise_floor import NoiseFloor
 from .residue import ViyogResidue
 from .residue_alarm import ResidueAlarm
 from .residue_local import ViyogResidueLocal
@@ -14,6 +15,7 @@ from .viyog import Viyog
 
 __all__ = [
     "FirstLayerDetector",
+    "NoiseFloor",
     "ResidueAlarm",
     "ResidueOutlier",
     "Viyog",

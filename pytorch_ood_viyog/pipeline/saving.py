@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from pytorch_ood.api import Detector
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import Module, ParameterDict
 
@@ -37,6 +38,9 @@ def detector_state(name: str, detector: Detector) -> dict[str, Any]:
         fitted_module = isinstance(value, ParameterDict)  # KLMatching's
         if not fitted_module and (isinstance(value, _NOT_STATE) or callable(value)):
             continue
+        if isinstance(value, NearestNeighbors):  # KNN's: its training features are all of it
+            state[attribute] = torch.from_numpy(value._fit_X.copy())
+            continue
         if not _is_plain(value):
             raise TypeError(
                 f"Detector {name!r} ({type(detector).__name__}) keeps its state in "
@@ -60,7 +64,12 @@ def load_detector_state(detector: Detector, state: Mapping[str, Any]) -> None:
         raise ValueError(
             f"The state does not belong to a {type(detector).__name__}: unknown {sorted(unknown)}."
         )
-    vars(detector).update(state)
+    for attribute, value in state.items():
+        held = getattr(detector, attribute)
+        if isinstance(held, NearestNeighbors):
+            held.fit(value.numpy())
+        else:
+            setattr(detector, attribute, value)
 
 
 @runtime_checkable

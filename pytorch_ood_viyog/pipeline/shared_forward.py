@@ -19,7 +19,7 @@ from ..layer.manners import same_random_state, unwrap
 from ..looks.logits import PickLogits
 from .panel import Panel, common_layer
 from .shared_fit import SharedFit
-from .shared_pass import Representations, SharedPass
+from .shared_pass import ReadFirstLayer, Representations, SharedPass
 
 __all__ = ["SharedForward"]
 
@@ -139,16 +139,34 @@ class SharedForward:
         :raises RequiresFittingException: if a detector is not fitted
         :raises ValueError: if ``x`` is not finite, or scores do not have the shape :math:`B`
         """
+        scores, seen = self.run(x, {"logits"} if logits else ())
+        return scores | {"logits": seen.logits} if seen.logits is not None and logits else scores
+
+    def run(
+        self, x: Tensor, wanted: Collection[str] = (), read: ReadFirstLayer | None = None
+    ) -> tuple[dict[str, Tensor], Representations]:
+        """
+        One pass that also gives what others than the detectors want to see of it.
+
+        :param x: batch of model inputs, first dimension :math:`B`
+        :param wanted: names of fields of :class:`Representations`
+        :param read: called inside the pass with the first layer, after the detectors
+        :return: as :meth:`predict`, and the representations that were asked for
+        :raises RequiresFittingException: if a detector is not fitted
+        :raises ValueError: if ``x`` is not finite, or scores do not have the shape :math:`B`
+        """
         x = self._pass.to_device(check_input(x))
         panel = self._panel
         scores: dict[str, Tensor] = {}
         states = panel.states()
 
-        def read(call: LayerCall) -> None:
+        def read_layer(call: LayerCall) -> None:
             scores.update(panel.score_first_layer(call, states))
+            if read is not None:
+                read(call)
 
-        wanted = panel.wanted(panel.fed) | ({"logits"} if logits else set())
-        seen = self._pass.run(x, wanted, read if states else None)
+        asked = panel.wanted(panel.fed) | set(wanted)
+        seen = self._pass.run(x, asked, read_layer if states or read is not None else None)
         check_finite("Input", x, *scores.values())
         panel.check_own(panel.fed, self._pass, x, seen)
         for name in self.detectors:
@@ -159,8 +177,7 @@ class SharedForward:
                     f"Detector {name!r} must give one score per sample, got shape "
                     f"{tuple(scores[name].shape)} for inputs of shape {tuple(x.shape)}."
                 )
-        ordered = {name: scores[name] for name in self.detectors}
-        return ordered | {"logits": seen.logits} if seen.logits is not None and logits else ordered
+        return {name: scores[name] for name in self.detectors}, seen
 
     def score(self, data_loader: Iterable[Any], *, progress: bool = True) -> dict[str, Tensor]:
         """

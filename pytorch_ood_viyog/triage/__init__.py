@@ -1,15 +1,14 @@
 """
-Verdicts: detectors in one pass, thresholds calibrated on ID data, what is behind a verdict and how
-often it is right. ``lda``, the supervised variant, is imported by its own name, as scikit-learn
-takes long. Imports ``pipeline``, ``looks``, ``detectors``, ``evaluation``, ``fitting``,
-``images`` and ``layer``.
+Verdicts: ``evidence`` reads a forward pass and a second look, ``learning`` learns a ``rule`` from
+simulated populations, ``thresholds`` bound its false alarms, ``triage`` does it all; ``odds`` is
+its score for ADV as a detector, ``report`` says what verdicts are worth. Imports ``pipeline``,
+``populations`` and the rooms below.
 """
 
-from .calibration import Calibration
+from ..populations.verdict import Verdict
 from .explanation import Explanation
-from .fused import Fused
+from .odds import AdversarialOdds
 from .report import TriageReport
 from .triage import Triage
-from .verdict import Verdict
 
-__all__ = ["Calibration", "Explanation", "Fused", "Triage", "TriageReport", "Verdict"]
+__all__ = ["AdversarialOdds", "Explanation", "Triage", "TriageReport", "Verdict"]

@@ -2,14 +2,20 @@
 What is behind verdicts, for people to read.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .verdict import Verdict
+from ..populations.verdict import Verdict
+from .learning import ORDER, Learnt
+from .reading import Reading
+from .thresholds import Thresholds
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "explanation"]
+
+# pieces of evidence that are named for a sample
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -18,33 +24,29 @@ class Explanation:
 
     #: values of :class:`Verdict`, shape :math:`B`
     verdicts: Tensor
-    #: detector or signal -> scores of shape :math:`B`
+    #: probabilities of ID, OOD, ADV and NOISY, :math:`B \\times 4`
+    posterior: Tensor
+    #: evidence -> number of shape :math:`B`; NaN where the model was not asked again
     scores: dict[str, Tensor]
-    #: detector or signal -> conformal p-values of shape :math:`B`: the share of ID calibration
-    #: samples that score as high
+    #: evidence -> log-odds of ID, OOD, ADV and NOISY that it adds beyond the ID median,
+    #: :math:`B \\times 4`; NaN where the model was not asked again
+    log_odds: dict[str, Tensor]
+    #: OOD, ADV and NOISY -> share of ID calibration images for which as much speaks, :math:`B`
     p_values: dict[str, Tensor]
-    #: signal -> score above which it raises an alarm
-    thresholds: dict[str, float]
-    #: router -> score that an alarm needs to mean a residue, detector of intent -> score that it
-    #: needs to mean ADV; empty where the router's own alarm decides
-    required: dict[str, float] = field(default_factory=dict)
-    #: whether the second look confirms the verdict ADV, shape :math:`B`; ``None`` without one
-    confirmed: Tensor | None = None
-    #: class that the model answers without the residue, -1 where it was not asked, shape :math:`B`
-    second: Tensor | None = None
-    #: class that the model answers, shape :math:`B`; ``None`` without a second look
-    first: Tensor | None = None
+    #: class that the model answers, shape :math:`B`
+    first: Tensor
+    #: class that it answers without fine detail, -1 where it was not asked, shape :math:`B`
+    second: Tensor
+
+    @property
+    def asked(self) -> Tensor:
+        """Whether the model was asked again, shape :math:`B`."""
+        return self.second >= 0
 
     @property
     def least_p(self) -> Tensor:
-        """
-        The smallest p-value of the signals that raise alarms, shape :math:`B`; 1 where no signal
-        has any.
-        """
-        found = [self.p_values[name] for name in self.thresholds if name in self.p_values]
-        if not found:
-            return torch.ones(len(self.verdicts), dtype=torch.float64)
-        return torch.stack(found).amin(dim=0)
+        """The smallest of the p-values, shape :math:`B`."""
+        return torch.stack([*self.p_values.values()]).amin(dim=0)
 
     def sample(self, i: int) -> "Explanation":
         """
@@ -55,51 +57,86 @@ class Explanation:
         def own(values: Tensor) -> Tensor:
             return values[i : i + 1].cpu().clone()
 
-        def maybe(values: Tensor | None) -> Tensor | None:
-            return None if values is None else own(values)
+        def each(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: own(column) for name, column in values.items()}
 
-        return Explanation(
-            own(self.verdicts),
-            {name: own(values) for name, values in self.scores.items()},
-            {name: own(values) for name, values in self.p_values.items()},
-            self.thresholds,
-            self.required,
-            maybe(self.confirmed),
-            maybe(self.second),
-            maybe(self.first),
+        return replace(
+            self,
+            verdicts=own(self.verdicts),
+            posterior=own(self.posterior),
+            scores=each(self.scores),
+            log_odds=each(self.log_odds),
+            p_values=each(self.p_values),
+            first=own(self.first),
+            second=own(self.second),
         )
 
-    @property
-    def alarms(self) -> dict[str, Tensor]:
-        """Signal -> whether it raised an alarm, shape :math:`B`."""
-        return {name: self.scores[name] > limit for name, limit in self.thresholds.items()}
+    def strongest(self, i: int) -> list[tuple[str, float]]:
+        """
+        :param i: index of a sample in the batch
+        :return: evidence and the log-odds by which it speaks for the verdict, against ID (or,
+            where the verdict is ID, against what is most likely otherwise); largest first
+        """
+        verdict = Verdict(int(self.verdicts[i]))
+        against = Verdict.ID if verdict != Verdict.ID else self._likeliest_alarm(i)
+        one, other = ORDER.index(verdict), ORDER.index(against)
+        found = {
+            name: float(odds[i, one] - odds[i, other]) for name, odds in self.log_odds.items()
+        }
+        known = [(name, value) for name, value in found.items() if value == value]
+        return sorted(known, key=lambda pair: -abs(pair[1]))
 
-    def __str__(self) -> str:
-        lines = []
-        for i, verdict in enumerate(self.verdicts.tolist()):
-            cells = "; ".join(self._cell(name, i) for name in self.scores)
-            asked = self.second_answer(i)
-            lines.append(f"{i:4d}  {Verdict(verdict).name:<5} {cells}{asked and f'; {asked}'}")
-        return "\n".join(lines)
+    def _likeliest_alarm(self, i: int) -> Verdict:
+        return ORDER[1 + int(self.posterior[i, 1:].argmax())]
 
     def second_answer(self, i: int) -> str:
         """
         :param i: index of a sample in the batch
         :return: what the model answered when it was asked again, empty where it was not
         """
-        if self.confirmed is None or self.second is None or int(self.second[i]) < 0:
+        if int(self.second[i]) < 0:
             return ""
-        confirmed = "confirmed" if bool(self.confirmed[i]) else "not confirmed"
-        first = "" if self.first is None else f", at first {int(self.first[i])}"
-        return f"{confirmed}, second answer {int(self.second[i])}{first}"
+        return f"asked again: class {int(self.second[i])}, at first {int(self.first[i])}"
 
-    def _cell(self, name: str, sample: int) -> str:
-        score = float(self.scores[name][sample])
-        text = f"{name} {score:.4g}"
-        limits = self.thresholds | self.required
-        if name in limits:
-            limit = limits[name]
-            text += f" {'>' if score > limit else '<='} {limit:.4g}"
-        if name in self.p_values:
-            text += f" (p={float(self.p_values[name][sample]):.3f})"
-        return text
+    def __str__(self) -> str:
+        return "\n".join(self._line(i) for i in range(len(self.verdicts)))
+
+    def _line(self, i: int) -> str:
+        verdict = Verdict(int(self.verdicts[i]))
+        shares = zip(ORDER, self.posterior[i].tolist(), strict=True)
+        odds = ", ".join(f"{each.name} {share:.2f}" for each, share in shares)
+        ranks = ", ".join(f"{name} {float(p[i]):.3f}" for name, p in self.p_values.items())
+        said = ", ".join(f"{name} {value:+.1f}" for name, value in self.strongest(i)[:_NAMED])
+        asked = self.second_answer(i)
+        parts = [odds, f"p-values {ranks}", said, *([asked] if asked else [])]
+        return f"{i:4d}  {verdict.name:<5} {'; '.join(parts)}"
+
+
+def explanation(reading: Reading, rule: Learnt, thresholds: Thresholds) -> Explanation:
+    """
+    :param reading: what a batch tells
+    :param rule: what evidence says
+    :param thresholds: when that means an alarm
+    :return: verdicts and what is behind them
+    """
+    z, asked = reading.z, reading.asked
+    rules = [(rule.first, ~asked)]
+    rules += [] if rule.full is None else [(rule.full, asked)]
+    names = rules[-1][0].names
+    odds = {name: torch.full((len(z), len(ORDER)), torch.nan).to(z) for name in names}
+    for each, chosen in rules:
+        if not bool(chosen.any()):
+            continue
+        known = {name: reading.numbers[name][chosen] for name in each.names}
+        for name, added in zip(each.names, each.contributions(known).unbind(1), strict=True):
+            odds[name][chosen] = added
+    unknown = torch.full_like(z[:, 0], torch.nan)
+    return Explanation(
+        verdicts=thresholds.verdicts(z),
+        posterior=z.softmax(dim=1),
+        scores={name: reading.numbers.get(name, unknown) for name in names},
+        log_odds=odds,
+        p_values=thresholds.p_values(z),
+        first=reading.logits.argmax(dim=1),
+        second=reading.second,
+    )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...populations.verdict import Verdict
 from ..explanation import Explanation
-from ..verdict import Verdict
+from ..learning import ORDER
 
 __all__ = ["JudgedClass", "JudgedSample"]
 
@@ -77,7 +78,12 @@ class JudgedClass:
         before = sum(map(len, self._verdicts))
         verdicts = explanation.verdicts.cpu()
         self._verdicts.append(verdicts)
-        self._scores.append({name: s.cpu() for name, s in explanation.scores.items()})
+        self._scores.append(
+            {
+                f"{v.name} odds": (p.double().clamp(1e-12, 1 - 1e-12)).logit().cpu()
+                for v, p in zip(ORDER, explanation.posterior.unbind(dim=1), strict=True)
+            }
+        )
         right = verdicts == int(self.truth)
         wrong = (~right).nonzero().flatten().tolist()
         places = right.nonzero().flatten().tolist()[: _KEPT - len(self._right)]

@@ -18,7 +18,9 @@ from ...evaluation.page import (
 from ...evaluation.plotting import plot_scores
 from ...evaluation.rows import Scores
 from ...images.pixel_range import PixelRange
-from ..verdict import Verdict
+from ...populations.verdict import Verdict
+from ..explanation import Explanation
+from ..learning import ORDER
 from .confusion import Confusion
 from .judged import JudgedSample
 
@@ -121,18 +123,25 @@ _WORST = {
 }
 
 
+# pieces of evidence that are shown
+_SHOWN = 5
+_NAMES = tuple(verdict.name for verdict in ORDER)
+
+
+def explained_p(explained: Explanation, name: str) -> float | None:
+    """:return: the p-value for a verdict; ``None`` for ID, which has none"""
+    return float(explained.p_values[name][0]) if name in explained.p_values else None
+
+
 def _card(sample: JudgedSample, pixels: PixelRange) -> Card:
     explained = sample.explanation
-    limits = explained.thresholds | explained.required
     readings = [
-        Reading(
-            name,
-            float(scores[0]),
-            limits.get(name),
-            float(explained.p_values[name][0]) if name in explained.p_values else None,
-            name in explained.thresholds,
-        )
-        for name, scores in explained.scores.items()
+        Reading(f"{name} speaks by", value, None, None, False)
+        for name, value in explained.strongest(0)[:_SHOWN]
+    ]
+    readings += [
+        Reading(f"{name} odds", float(posterior), None, explained_p(explained, name), True)
+        for name, posterior in zip(_NAMES, explained.posterior[0], strict=True)
     ]
     title = f"{sample.source or sample.truth.name} sample {sample.number}"
     return Card(

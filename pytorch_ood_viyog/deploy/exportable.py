@@ -1,0 +1,63 @@
+"""
+Stand-ins for what does not go into a graph as it is.
+"""
+
+import torch
+from pytorch_ood.api import Detector
+from pytorch_ood.detector import KNN
+from torch import Tensor
+
+from ..detectors.residue import ViyogResidue
+from ..detectors.residue_view import ResidueView
+from ..layer.layer_call import LayerCall
+from ..pipeline.feeding import trial_copy
+from ..residue.intent.evidence import intent_features
+
+__all__ = ["NearestFeatures", "ShapeReading", "exportable"]
+
+
+class ShapeReading(ResidueView):
+    """All features of the residue, :math:`B \\times F`, in place of a score."""
+
+    def __init__(self, residue: ViyogResidue):
+        """:param residue: the detector whose features are read"""
+        super().__init__(residue)
+
+    def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
+        raise NotImplementedError("The shape of a residue is read at the layer.")
+
+    def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return intent_features(self.residue._read_call(call, state), state)
+
+
+class NearestFeatures:
+    """
+    The distance to the :math:`k`-th nearest feature vector of the fit, as :class:`KNN` gives it by
+    scikit-learn.
+    """
+
+    def __init__(self, detector: KNN):
+        """:param detector: fitted detector"""
+        self.k, self.normalize = detector.k, detector.normalize
+        self.known = torch.from_numpy(detector.knn._fit_X).double()
+
+    def predict_features(self, z: Tensor) -> Tensor:
+        """
+        :param z: features, :math:`B \\times D`
+        :return: scores of shape :math:`B`
+        """
+        z = z.double()
+        if self.normalize:
+            z = z / z.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+        known = self.known.to(z.device)
+        squares = z.square().sum(dim=1)[:, None] + known.square().sum(dim=1)
+        nearest = (squares - 2 * z @ known.T).topk(self.k, dim=1, largest=False).values
+        return nearest[:, -1].clamp_min(0).sqrt()
+
+
+def exportable(detector: Detector) -> Detector | NearestFeatures:
+    """
+    :param detector: fitted detector that is fed from a pass
+    :return: what gives its scores in a graph
+    """
+    return NearestFeatures(detector) if isinstance(detector, KNN) else trial_copy(detector)

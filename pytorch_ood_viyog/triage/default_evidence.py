@@ -1,0 +1,70 @@
+"""
+The detectors that a Triage asks, unless it is told otherwise.
+"""
+
+from collections.abc import Mapping
+
+from pytorch_ood.api import Detector
+from pytorch_ood.detector import KNN, EnergyBased
+
+from ..detectors.noise_floor import NoiseFloor
+from ..detectors.residue import ViyogResidue
+from ..detectors.residue_alarm import ResidueAlarm
+from ..pipeline.shared_forward import SharedForward
+from .evidence import ANSWER, LOOKS
+from .learning import SHAPES
+
+__all__ = ["chosen_evidence", "default_evidence", "residue_of"]
+
+_NEIGHBOURS = 5
+
+
+def default_evidence() -> dict[str, Detector]:
+    """
+    :return: detectors by name: the residue as a whole, and contrasted with ID images that have a
+        white and a smooth one, and its strength; the energy of the logits; the nearest ID
+        features
+    """
+    residue = ViyogResidue(None)
+    return {
+        "ViyogResidue": residue,
+        "ResidueAlarm": ResidueAlarm(residue),
+        "smooth residue": ResidueAlarm(residue, residues="smooth"),
+        "noise floor": NoiseFloor(residue),
+        "EnergyBased": EnergyBased(None),
+        "KNN": KNN(None, k=_NEIGHBOURS),
+    }
+
+
+def chosen_evidence(given: Mapping[str, Detector | None]) -> dict[str, Detector]:
+    """
+    :param given: detectors by name that are added or replace others; ``None`` leaves one out
+    :return: all detectors by name
+    :raises TypeError: if one is no detector
+    :raises ValueError: if a name is taken or unknown, or there is no :class:`ViyogResidue`
+    """
+    chosen: dict[str, Detector] = default_evidence()
+    taken = {*ANSWER, *SHAPES, *(f"{look} distance" for look in LOOKS)}
+    for name, detector in given.items():
+        if name in taken:
+            raise ValueError(f"evidence must not have the name {name!r}: a Triage reads that.")
+        if detector is None and name not in chosen:
+            raise ValueError(f"evidence has no {name!r} to leave out, but {list(chosen)}.")
+        if detector is not None and not isinstance(detector, Detector):
+            kind = type(detector).__name__
+            raise TypeError(f"evidence {name!r} must be a pytorch-ood detector, got {kind}.")
+        if detector is None:
+            del chosen[name]
+        else:
+            chosen[name] = detector
+    if not any(isinstance(detector, ViyogResidue) for detector in chosen.values()):
+        raise ValueError(
+            "evidence must keep a ViyogResidue, whose features are read: replace it by another "
+            "one, or leave it."
+        )
+    return chosen
+
+
+def residue_of(pipeline: SharedForward) -> ViyogResidue:
+    """:return: the first :class:`ViyogResidue` of a pipeline"""
+    return next(d for d in pipeline.detectors.values() if isinstance(d, ViyogResidue))

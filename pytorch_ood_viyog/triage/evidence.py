@@ -1,0 +1,95 @@
+"""
+The evidence behind a verdict: numbers that one forward pass gives, and those of a second look.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..detectors.residue import ViyogResidue
+from ..images.denoising import bilateral, median
+from ..images.pixel_range import PixelRange
+from ..layer.layer_call import LayerCall
+from ..looks.answers import lost_odds, softmax_distance
+from ..pipeline.shared_forward import SharedForward
+from ..residue.intent.evidence import intent_features
+
+__all__ = ["ANSWER", "LOOKS", "FirstPass", "answer_numbers", "read_first", "second_look"]
+
+#: what is read of the answer itself
+ANSWER = ("margin", "entropy", "feature norm")
+
+#: filters that images are seen through when the model is asked again
+LOOKS = {"bilateral": bilateral, "median": median}
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """What one forward pass of :math:`B` samples tells."""
+
+    #: name -> number of shape :math:`B`, float64
+    numbers: dict[str, Tensor]
+    #: features of the residue and of its whiteness, :math:`B \\times F`
+    shape: Tensor
+    #: the answers, :math:`B \\times C`
+    logits: Tensor
+
+
+def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> FirstPass:
+    """
+    :param pipeline: fitted detectors
+    :param residue: the one among them whose features are read
+    :param x: batch of model inputs
+    :return: the detectors' scores, :data:`ANSWER`, and features of the residue
+    """
+    shapes: list[Tensor] = []
+
+    def read(call: LayerCall) -> None:
+        state = residue._require_state()
+        shapes.append(intent_features(residue._read_call(call, state), state))
+
+    scores, seen = pipeline.run(x, ("logits", "features"), read)
+    assert seen.logits is not None, "logits were asked for"
+    assert seen.features is not None, "features were asked for"
+    numbers = scores | answer_numbers(seen.logits, seen.features)
+    return FirstPass({name: v.double() for name, v in numbers.items()}, shapes[0], seen.logits)
+
+
+def answer_numbers(logits: Tensor, features: Tensor) -> dict[str, Tensor]:
+    """
+    :param logits: :math:`B \\times C`
+    :param features: input of the classification head, :math:`B \\times D`
+    :return: distance of the two largest logits, entropy of the softmax, norm of the features
+    """
+    exact = logits.double()
+    largest = exact.topk(2, dim=1).values
+    logs = exact.log_softmax(dim=1)
+    values = (
+        largest[:, 0] - largest[:, 1],
+        -(logs.exp() * logs).sum(dim=1),
+        features.double().square().sum(dim=1).sqrt(),
+    )
+    return dict(zip(ANSWER, values, strict=True))
+
+
+def second_look(
+    ask: Callable[[Tensor], Tensor], pixels: PixelRange, x: Tensor, logits: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """
+    :param ask: gives the model's logits
+    :param pixels: black and white of its inputs
+    :param x: batch of model inputs
+    :param logits: the first answers
+    :return: for each of :data:`LOOKS` the distance of both answers, the log-odds and the
+        log-sum-exp that the first lost; and the second answers of the first look
+    """
+    images = pixels.images(x).clamp(0, 1)
+    numbers, first, second = {}, logits.double(), []
+    for name, look in LOOKS.items():
+        again = ask(pixels.inputs(look(images), x)).double()
+        numbers[f"{name} distance"] = softmax_distance(first, again)
+        numbers[f"{name} lost odds"] = lost_odds(first, again)
+        numbers[f"{name} lost energy"] = first.logsumexp(dim=1) - again.logsumexp(dim=1)
+        second.append(again)
+    return numbers, second[0]

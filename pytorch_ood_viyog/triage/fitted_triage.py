@@ -1,0 +1,39 @@
+"""
+What a Triage holds once it is fitted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..images.pixel_range import PixelRange
+from .learning import Learnt
+from .thresholds import ALARMS, Thresholds
+
+__all__ = ["FittedTriage"]
+
+
+@dataclass(frozen=True)
+class FittedTriage:
+    """Rule, thresholds, and what they came from."""
+
+    rule: Learnt
+    thresholds: Thresholds
+    #: black and white of the inputs
+    pixels: PixelRange
+    #: when the model is asked again: ``"open"``, ``"always"`` or ``"never"``
+    look: str
+    #: number of images of each population that the rule was learnt from
+    populations: Mapping[str, int]
+    #: what shaped the attacks: the model's ``"gradients"`` or its first layer's ``"filters"``
+    shaped_by: str
+
+    def summary(self) -> list[str]:
+        """:return: lines for people"""
+        alarms = zip(ALARMS, self.thresholds.alarms.tolist(), strict=True)
+        limits = ", ".join(f"{verdict.name} {limit:.3g}" for verdict, limit in alarms)
+        counts = ", ".join(f"{name} {count}" for name, count in self.populations.items())
+        return [
+            f"learnt from {counts} (attacks by {self.shaped_by})",
+            f"alarm above log-odds {limits} on {self.thresholds.known.shape[1]} ID images, ADV "
+            f"above {float(self.thresholds.least_adv):.3g} against OOD and NOISY",
+        ]

@@ -1,0 +1,167 @@
+"""
+Learns the rule of a Triage from evidence of simulated populations, by scikit-learn.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from ..populations.verdict import Verdict
+from .rule import Rule, Shape, expanded, stacked, standardised
+
+__all__ = ["ORDER", "SHAPES", "Learnt", "Table", "learn"]
+
+#: order of the verdicts in log-odds
+ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY)
+#: names of what the residue's features say together
+SHAPES = tuple(f"residue like {verdict.name}" for verdict in ORDER)
+
+# inverse strength of the penalty, chosen by a look at one small net
+_PENALTY = 0.003
+# parts of the ID images: what was made of one is judged by what was learnt from the others
+_PARTS = 5
+_TEMPERATURES = np.geomspace(0.2, 5, 50)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Evidence of simulated images, :math:`N` in all."""
+
+    #: place of the verdict in :data:`ORDER`, shape :math:`N`
+    verdict: Tensor
+    #: number of the population, shape :math:`N`
+    family: Tensor
+    #: number of the ID image that each was made from, shape :math:`N`
+    source: Tensor
+    #: name -> evidence of the first pass, shape :math:`N`
+    first: Mapping[str, Tensor]
+    #: name -> evidence of the second look, shape :math:`N`; empty without one
+    look: Mapping[str, Tensor]
+    #: features of the residue, :math:`N \\times F`
+    shape: Tensor
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What evidence says, and where the first pass leaves the verdict open."""
+
+    #: reads the residue's features
+    shape: Shape
+    #: the rule on the first pass alone
+    first: Rule
+    #: the rule on all evidence; ``None`` without a second look
+    full: Rule | None
+    #: log-odds of ADV and ID in the first pass above which the model is asked again
+    open_above: float
+
+    def asked(self, z: Tensor, look: str) -> Tensor:
+        """
+        :param z: log-odds after the first pass, :math:`B \times 4`
+        :param look: ``"open"``, ``"always"`` or ``"never"``
+        :return: whether the model is asked again, shape :math:`B`
+        """
+        adv = z[:, ORDER.index(Verdict.ADV)] - z[:, ORDER.index(Verdict.ID)]
+        return (adv > self.open_above) & (look == "open") | torch.tensor(look == "always")
+
+
+def learn(table: Table, ask_share: float) -> Learnt:
+    """
+    Readings of the residue's features first, by a linear discriminant with a shrunk covariance;
+    they become evidence as they are for *other* images. Then logistic regressions, with the
+    verdicts and the populations of each counted alike; a temperature, chosen on other images
+    too, makes their probabilities those that come true.
+
+    :param table: evidence of simulated images
+    :param ask_share: share of ID images that the model may be asked about again
+    :return: what follows from it
+    """
+    verdict, source = table.verdict.numpy(), table.source.numpy()
+    weights = _weights(verdict, table.family.numpy())
+    shape, readings = _shape(table.shape.double(), verdict, source)
+    first = dict(table.first) | dict(zip(SHAPES, readings.unbind(dim=1), strict=True))
+    rule, unseen = _rule(first, verdict, source, weights)
+    odds = unseen[verdict == 0]
+    is_open = float(np.quantile(odds[:, ORDER.index(Verdict.ADV)] - odds[:, 0], 1 - ask_share))
+    full = _rule(first | dict(table.look), verdict, source, weights)[0] if table.look else None
+    return Learnt(shape, rule, full, is_open)
+
+
+def _weights(verdict: NDArray[Any], family: NDArray[Any]) -> Array:
+    """Each verdict counts alike, and so do the populations of a verdict."""
+    weights = np.zeros(len(verdict))
+    for kind in np.unique(verdict):
+        families = np.unique(family[verdict == kind])
+        for each in families:
+            weights[family == each] = 1 / len(families) / (family == each).sum()
+    scaled: Array = weights * len(weights) / weights.sum()
+    return scaled
+
+
+def _folds(source: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
+    for part in range(_PARTS):
+        yield source % _PARTS == part
+
+
+def _shape(features: Tensor, verdict: NDArray[Any], source: NDArray[Any]) -> tuple[Shape, Tensor]:
+    """The readings for new images, and those of these images as if they were new."""
+    known = features[torch.from_numpy(verdict == 0)]
+    # a constant feature says nothing, but must not divide by zero
+    mean, scale = known.mean(dim=0), known.std(dim=0) + 1e-3
+    scaled = ((features - mean) / scale).asinh().numpy()
+    unseen = np.zeros((len(verdict), len(ORDER)))
+    for out in _folds(source):
+        unseen[out] = _discriminant(scaled[~out], verdict[~out]).decision_function(scaled[out])
+    final = _discriminant(scaled, verdict)
+    weights, bias = torch.from_numpy(final.coef_), torch.from_numpy(final.intercept_)
+    return Shape(mean, scale, weights, bias), torch.from_numpy(unseen)
+
+
+def _discriminant(x: Array, y: NDArray[Any]) -> Any:
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y)
+
+
+def _rule(
+    numbers: Mapping[str, Tensor], verdict: NDArray[Any], source: NDArray[Any], weights: Array
+) -> tuple[Rule, Array]:
+    """The rule, and the log-odds of these images as if they were new."""
+    names = tuple(numbers)
+    evidence = stacked(numbers, names).double()
+    known = evidence[torch.from_numpy(verdict == 0)]
+    quartiles = known.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), dim=0)
+    centre, width = quartiles[1], quartiles[2] - quartiles[0]
+    # where half of ID is the same, as for a noise floor of zero, the whole spread counts
+    width = torch.where(width > 1e-9 * centre.abs(), width, known.std(dim=0) + 1e-9)
+    terms = expanded(standardised(evidence, centre, width)).numpy()
+    unit = terms.std(axis=0) + 1e-9
+    unseen = np.zeros((len(verdict), len(ORDER)))
+    for out in _folds(source):
+        part = _regression(terms[~out] / unit, verdict[~out], weights[~out])
+        unseen[out] = part.decision_function(terms[out] / unit)
+    temperature = _temperature(unseen, verdict, weights)
+    final = _regression(terms / unit, verdict, weights)
+    matrix = torch.from_numpy(final.coef_ / unit / temperature)
+    bias = torch.from_numpy(final.intercept_ / temperature)
+    return Rule(names, centre, width, matrix, bias), unseen / temperature
+
+
+def _regression(x: Array, y: NDArray[Any], weights: Array) -> Any:
+    return LogisticRegression(C=_PENALTY, max_iter=500).fit(x, y, sample_weight=weights)
+
+
+def _temperature(odds: Array, verdict: NDArray[Any], weights: Array) -> float:
+    """That which makes the probabilities of the right verdicts largest."""
+
+    def loss(temperature: float) -> float:
+        scaled = torch.from_numpy(odds / temperature).log_softmax(dim=1).numpy()
+        return float(-(weights * scaled[np.arange(len(verdict)), verdict]).sum())
+
+    return float(min(_TEMPERATURES, key=loss))
