@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
+from pytorch_ood_viyog.triage.calibration import Calibration, budget_shares
+from pytorch_ood_viyog.triage.verdict import Verdict
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
-from pytorch_ood_viyog.triage.calibration import Calibration, budget_shares
 from pytorch_ood_viyog.triage.conformal import alarm_thresholds
-from pytorch_ood_viyog.triage.verdict import Verdict
 
 Scores = dict[str, Tensor]
 # scores of many samples -> verdicts
