@@ -4,8 +4,7 @@ Common attacks by name, ``pgd8`` for PGD with a budget of 8/255. Most need foolb
 
 import re
 
-from .adapters import FoolboxAttack
-from .craft import Attack
+from .foreign import Attack, FoolboxAttack
 from .gradient import TargetedPGD
 from .square import Square
 

@@ -1,0 +1,179 @@
+"""
+What stored work belongs to: settings of any object as text, data and behaviour as digests.
+"""
+
+import functools
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["behaviour", "data_digest", "described"]
+
+_PLAIN = (str, bytes, bool, int, float, complex, type(None), torch.device, torch.dtype, range)
+_SAMPLED = 1000
+_PROBED = 8
+
+
+def described(thing: Any) -> str:
+    """
+    The settings of an object as text that is the same in another process: attributes, also
+    private ones, of whatever it holds; functions by code, defaults and what they close over;
+    arrays and weights by their digests.
+
+    :param thing: an attack, a detector or a part of one
+    :return: the text
+    :raises ValueError: if it holds something whose settings cannot be told
+    """
+    return _Describing().text(thing)
+
+
+class _Describing:
+    """One walk through an object. What was met before is named by its number."""
+
+    def __init__(self) -> None:
+        self._met: dict[int, int] = {}
+        self._alive: list[Any] = []  # an id is another object's once its own is gone
+
+    def text(self, thing: Any) -> str:
+        if isinstance(thing, _PLAIN):
+            return repr(thing)
+        if id(thing) in self._met:
+            return f"#{self._met[id(thing)]}"
+        self._met[id(thing)] = len(self._met)
+        self._alive.append(thing)
+        return self._new(thing)
+
+    def _new(self, thing: Any) -> str:
+        if isinstance(thing, (Tensor, np.ndarray, np.generic)):
+            return f"{type(thing).__name__}({_digest_of(thing)})"
+        if isinstance(thing, Mapping):
+            return f"{{{self._all(part for pair in thing.items() for part in pair)}}}"
+        if isinstance(thing, (set, frozenset)):
+            return f"{{{', '.join(sorted(map(self.text, thing)))}}}"
+        if isinstance(thing, (list, tuple)):
+            return f"{type(thing).__name__}[{self._all(thing)}]"
+        if isinstance(thing, functools.partial):
+            return f"partial({self._all([thing.func, thing.args, thing.keywords])})"
+        if isinstance(thing, MethodType):
+            return f"method({self._all([thing.__func__, thing.__self__])})"
+        if isinstance(thing, FunctionType):
+            return self._function(thing)
+        if isinstance(thing, CodeType):
+            return self._code(thing)
+        if isinstance(thing, ModuleType):
+            return thing.__name__
+        if isinstance(thing, type) or inspect.isbuiltin(thing):
+            return f"{thing.__module__}.{thing.__qualname__}"
+        return self._object(thing)
+
+    def _all(self, things: Iterable[Any]) -> str:
+        return ", ".join(self.text(thing) for thing in things)
+
+    def _function(self, function: FunctionType) -> str:
+        code = function.__code__
+        held = [cell.cell_contents for cell in function.__closure__ or ()]
+        # constants and helpers of the same module that the code names
+        used = {n: function.__globals__[n] for n in code.co_names if n in function.__globals__}
+        own = {n: v for n, v in used.items() if _belongs(v, function.__module__)}
+        parts = [function.__defaults__, function.__kwdefaults__, code, held, own]
+        return f"{_named(function)}({self._all(parts)})"
+
+    def _code(self, code: CodeType) -> str:
+        return f"{code.co_code.hex()} {code.co_names} {self._all(code.co_consts)}"
+
+    def _object(self, thing: Any) -> str:
+        if isinstance(thing, nn.Module):
+            state = [*thing.named_parameters(), *thing.named_buffers()]
+            own = [_public(module) for module in thing.modules()]
+            shown = re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+            return f"{_named(type(thing))} {shown}({self._all([own, state])})"
+        if isinstance(thing, torch.Generator):
+            return f"Generator({thing.initial_seed()})"
+        repr_ = type(thing).__repr__
+        own = repr_ is not object.__repr__ and " at 0x" not in (text := repr(thing))
+        if own and type(thing).__module__.split(".")[0] not in _MODEST:
+            return f"{_named(type(thing))} {text}"
+        held = dict(getattr(thing, "__dict__", {}))
+        slots = (n for kind in type(thing).__mro__ for n in getattr(kind, "__slots__", ()))
+        held |= {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
+        if not held and not own and not callable(thing):
+            raise ValueError(
+                f"The settings of a {_named(type(thing))} cannot be told, so nothing can be "
+                f"stored under it: give key= with a text that does."
+            )
+        code = type(thing).__call__ if callable(thing) else None
+        return f"{_named(type(thing))}({self._all([held, code])})"
+
+
+#: libraries whose objects tell less by their repr than what they are set to
+_MODEST = ("torchattacks", "foolbox", "art", "secmlt", "pytorch_ood", "sklearn")
+
+
+def _public(module: nn.Module) -> dict[str, Any]:
+    found = vars(module).items()
+    return {name: value for name, value in found if name[0] != "_" and name != "training"}
+
+
+def _belongs(value: Any, module: str) -> bool:
+    if isinstance(value, FunctionType):
+        return value.__module__ == module
+    return isinstance(value, (*_PLAIN, tuple, list, Tensor, np.ndarray))
+
+
+def _named(thing: Any) -> str:
+    package = str(thing.__module__).split(".")[0]
+    return f"{thing.__module__}.{thing.__qualname__}{_version(package)}"
+
+
+@functools.cache
+def _version(package: str) -> str:
+    if package in ("__main__", "builtins") or package in sys.stdlib_module_names:
+        return ""
+    try:
+        return f"@{metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"@{getattr(sys.modules.get(package), '__version__', '')}"
+
+
+def _digest_of(array: Any) -> str:
+    found = array.detach().cpu() if isinstance(array, Tensor) else array
+    held = found if isinstance(found, Tensor) else np.asarray(found)
+    result = hashlib.sha256(f"{held.dtype}{tuple(held.shape)}".encode())
+    if isinstance(held, Tensor):
+        held = held.contiguous().reshape(-1).view(torch.uint8).numpy() if held.numel() else b""
+    result.update(bytes(held) if isinstance(held, bytes) else held.tobytes())
+    return result.hexdigest()[:16]
+
+
+def data_digest(data: Any) -> str:
+    """
+    :param data: a data set of images and labels
+    :return: digest of its length and of its samples, of more than 1,000 of so many evenly spread
+    """
+    count = len(data)
+    result = hashlib.sha256(str(count).encode())
+    for index in range(count) if count <= _SAMPLED else np.linspace(0, count - 1, _SAMPLED):
+        image, label = data[int(index)]
+        result.update(f"{_digest_of(image)} {int(label)}".encode())
+    return result.hexdigest()[:16]
+
+
+@torch.no_grad()
+def behaviour(logits: Tensor) -> str:
+    """
+    :param logits: of a few images (B, C)
+    :return: classes and sizes of the logits, in digits that do not depend on the number of threads
+    """
+    first = logits[:_PROBED].detach().double().cpu()
+    classes = " ".join(map(str, first.argmax(1).tolist()))
+    sizes = torch.cat([first.amax(1), first.mean(1), first.std(1)])
+    return f"{classes} {' '.join(f'{size:.2g}' for size in sizes.tolist())}"
