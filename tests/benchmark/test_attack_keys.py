@@ -103,6 +103,14 @@ DIFFERENT = {
         torchattacks_like(_target=lambda x, y: y + 1),
         torchattacks_like(_target=lambda x, y: y + 5),
     ),
+    "private settings, adapted": (
+        as_attack(torchattacks_like(_target=lambda x, y: y + 1)),
+        as_attack(torchattacks_like(_target=lambda x, y: y + 5)),
+    ),
+    "targets, adapted": (
+        as_attack(torchattacks_like(), targets=1),
+        as_attack(torchattacks_like(), targets="random"),
+    ),
     "code": (lambda model, x, y: x, lambda model, x, y: x + 1),
     "closure": (make(1), make(2)),
     "default": (lambda m, x, y, by=1: x + by, lambda m, x, y, by=2: x + by),
@@ -176,4 +184,5 @@ def test_a_key_of_ones_own_takes_the_place_of_the_settings(tmp_path):
 def test_settings_that_cannot_be_told_ask_for_a_key(tmp_path):
     with pytest.raises(ValueError, match=r"give key="):
         run(Net(0.5), make(iter([])), tmp_path)
-    assert run(Net(0.5), lambda m, x, y, held=iter([]): x, None).size.attacked == 12  # no cache
+    held = iter([])
+    assert run(Net(0.5), lambda m, x, y: (x, held)[0], None).size.attacked == 12  # no cache

@@ -98,14 +98,12 @@ class _Describing:
             return f"{_named(type(thing))} {shown}({self._all([own, state])})"
         if isinstance(thing, torch.Generator):
             return f"Generator({thing.initial_seed()})"
-        repr_ = type(thing).__repr__
-        own = repr_ is not object.__repr__ and " at 0x" not in (text := repr(thing))
-        if own and type(thing).__module__.split(".")[0] not in _MODEST:
-            return f"{_named(type(thing))} {text}"
+        if (told := _told(thing)) is not None:
+            return f"{_named(type(thing))} {told}"
         held = dict(getattr(thing, "__dict__", {}))
         slots = (n for kind in type(thing).__mro__ for n in getattr(kind, "__slots__", ()))
         held |= {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
-        if not held and not own and not callable(thing):
+        if not held and not callable(thing):
             raise ValueError(
                 f"The settings of a {_named(type(thing))} cannot be told, so nothing can be "
                 f"stored under it: give key= with a text that does."
@@ -114,8 +112,27 @@ class _Describing:
         return f"{_named(type(thing))}({self._all([held, code])})"
 
 
-#: libraries whose objects tell less by their repr than what they are set to
-_MODEST = ("torchattacks", "foolbox", "art", "secmlt", "pytorch_ood", "sklearn")
+# what tells less by its repr than what it is set to
+_MODEST = (
+    "torchattacks.",
+    "foolbox.",
+    "art.",
+    "secmlt.",
+    "pytorch_ood.",
+    "sklearn.",
+    f"{__package__}.foreign.",
+)
+
+
+def _told(thing: Any) -> str | None:
+    """What an object says of itself, if that is to be relied on."""
+    kind = type(thing)
+    if any(base.__module__.startswith(_MODEST) for base in kind.__mro__):
+        return None
+    if "object.__repr__" in repr(kind.__repr__):  # inherited
+        return None
+    text = repr(thing)
+    return None if " at 0x" in text else text
 
 
 def _public(module: nn.Module) -> dict[str, Any]:
@@ -145,12 +162,11 @@ def _version(package: str) -> str:
 
 
 def _digest_of(array: Any) -> str:
-    found = array.detach().cpu() if isinstance(array, Tensor) else array
-    held = found if isinstance(found, Tensor) else np.asarray(found)
-    result = hashlib.sha256(f"{held.dtype}{tuple(held.shape)}".encode())
-    if isinstance(held, Tensor):
-        held = held.contiguous().reshape(-1).view(torch.uint8).numpy() if held.numel() else b""
-    result.update(bytes(held) if isinstance(held, bytes) else held.tobytes())
+    found: Any = array.detach().cpu() if isinstance(array, Tensor) else array
+    result = hashlib.sha256(f"{found.dtype}{tuple(found.shape)}".encode())
+    if isinstance(found, Tensor):  # by its bytes, as NumPy lacks some types
+        found = found.contiguous().reshape(-1).view(torch.uint8).numpy() if found.numel() else b""
+    result.update(found if isinstance(found, bytes) else np.asarray(found).tobytes())
     return result.hexdigest()[:16]
 
 

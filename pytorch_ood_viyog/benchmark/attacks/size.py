@@ -3,7 +3,7 @@ How often an attack succeeds, how large its changes are, and what went wrong.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,11 +83,13 @@ def changes(adversarial: Tensor, x: Tensor) -> Tensor:
     return torch.stack(found, 1)
 
 
-def measured(found: Tensor, **counts: int) -> AttackSize:
+def measured(found: Tensor, attacked: int, **counts: int) -> AttackSize:
     """
     :param found: :func:`changes` of all successes
-    :param counts: the counts of :class:`AttackSize` but ``succeeded``
+    :param attacked: number of images that were attacked
+    :param counts: other counts of :class:`AttackSize`
     :return: the size of the attack
     """
     linf, rms, l2, pixels = found.double().mean(0).tolist() if len(found) else [math.nan] * 4
-    return AttackSize(succeeded=len(found), linf=linf, rms=rms, l2=l2, pixels=pixels, **counts)
+    size = AttackSize(attacked, len(found), linf, rms, l2=l2, pixels=pixels)
+    return replace(size, **counts)  # type: ignore[arg-type]

@@ -77,7 +77,15 @@ class FoolboxAttack:
             wanted = criteria.TargetedMisclassification(self.targets(model, x, y))
         else:
             wanted = (self.criterion or criteria.Misclassification)(y)
-        _, clipped, _ = self.attack(wrapped, x, wanted, epsilons=self.epsilon)
+        try:
+            _, clipped, _ = self.attack(wrapped, x, wanted, epsilons=self.epsilon)
+        except ValueError as error:
+            if "unsupported criterion" not in str(error):
+                raise
+            raise ValueError(
+                f"{_kinds(self.attack)[0]} of foolbox does not take {type(wanted).__name__}: "
+                f"give targets= or another criterion="
+            ) from error
         adversarial: Tensor = clipped
         return adversarial
 
@@ -175,7 +183,7 @@ class ARTAttack:
         return images
 
     def __repr__(self) -> str:
-        return f"ARTAttack({self.attack!r})"
+        return f"ARTAttack({type(self.attack).__name__})"  # the repr of some does not end
 
 
 class SecmlAttack:

@@ -97,7 +97,8 @@ def as_attack(
     given = extra | given
     known = inspect.signature(wrap).parameters
     _no_settings(attack, {name: value for name, value in given.items() if name not in known})
-    return wrap(attack, **given)
+    wrapped: Attack = wrap(attack, **given)
+    return wrapped
 
 
 def _adapter(attack: Any, settings: Mapping[str, Any]) -> tuple[Any, type, dict[str, Any]]:

@@ -73,8 +73,8 @@ def _same(tensor: Tensor, value: Tensor) -> bool:
 def foreign_code(state: ModelState, seed: int) -> Iterator[None]:
     """
     Run foreign code: the model in evaluation mode, gradients for the input alone, the random
-    numbers of Python, NumPy and torch seeded, images in another floating-point type cast to the
-    model's. Model and random numbers are afterwards as found, also after an exception.
+    numbers of Python, NumPy and torch seeded, images in double precision cast to the model's.
+    Model and random numbers are afterwards as found, also after an exception.
 
     :param state: what the model is given back as
     :param seed: seed of all random numbers
@@ -86,8 +86,10 @@ def foreign_code(state: ModelState, seed: int) -> Iterator[None]:
             for parameter in model.parameters():
                 parameter.requires_grad_(False)
                 parameter.grad = None
-            if not isinstance(model, torch.jit.ScriptModule):  # it takes no hooks
-                model.register_forward_pre_hook(_in_own_precision)
+            # at each layer, as some libraries call those of a Sequential one by one
+            for module in model.modules():
+                if module._parameters and not isinstance(module, torch.jit.ScriptModule):
+                    module.register_forward_pre_hook(_in_own_precision)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             torch.manual_seed(seed)
@@ -98,9 +100,9 @@ def foreign_code(state: ModelState, seed: int) -> Iterator[None]:
         state.give_back()
 
 
-def _in_own_precision(model: Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+def _in_own_precision(module: Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    own = next((p.dtype for p in module.parameters(False) if p.is_floating_point()), None)
     return tuple(
-        value.to(own) if isinstance(value, Tensor) and value.is_floating_point() else value
+        value.to(own) if isinstance(value, Tensor) and value.dtype == torch.float64 else value
         for value in inputs
     )

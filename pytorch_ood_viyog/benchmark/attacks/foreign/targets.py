@@ -23,7 +23,7 @@ class _Named:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        logits = model(x)
+        logits: Tensor = model(x)
         if self.name == "random":
             others = torch.randint(1, logits.shape[1], y.shape).to(y)  # CPU: alike on all devices
             return (y + others) % logits.shape[1]
