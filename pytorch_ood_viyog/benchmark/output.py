@@ -20,7 +20,7 @@ from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
 from ..triage.report import JudgedSample, TriageReport, residue_at
 from ..triage.verdict_giver import VerdictGiver
-from .attacks.craft import AttackSize
+from .attacks.size import AttackSize
 from .page import result_sections, summary
 from .results import save_tables
 from .shown import ShownImages, best_detector

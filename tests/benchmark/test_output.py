@@ -65,6 +65,7 @@ def bench(attacks, **options):
         {"<i>dusk</i>": flat(0.1, 0.6, 0.75), "noon": flat(0.95)},
         attacks,
         resamples=0,
+        min_images=1,
         progress=False,
         **options,
     )
@@ -215,6 +216,7 @@ def test_a_triage_gives_its_verdicts(tmp_path):
         {"half": held[:7] / 2, "noise": torch.rand(20, 1, 8, 8)},
         {"turn": lambda model, x, y: x.flip(2), "mirror": lambda model, x, y: x.flip(3)},
         resamples=0,
+        min_images=1,
         progress=False,
     )
     made.evaluate({"energy": EnergyBased(model)})

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from ...layer.manners import as_found, same_random_state
 from ...looks.logits import PickLogits
-from .cache import AttackedBatch, BatchCache, digest
+from .cache import AttackedBatch, BatchCache
 from .foreign import Attack, KeyedAttack, as_attack
 from .foreign.guard import ModelState, foreign_code
 from .images import class_numbers, returned_images, round_to_8_bit
-from .keys import behaviour, data_digest, described
+from .keys import data_digest, described, model_digest
 from .logits import PickedLogits, checked_logits
 from .size import AttackSize, changes, measured
 
@@ -120,9 +120,12 @@ def craft_of(
             work = _Crafting(classifier, attack, seed)
             folder = None
             if cache is not None:
-                key = key or (attack.key if isinstance(attack, KeyedAttack) else described(attack))
+                own = attack.key if isinstance(attack, KeyedAttack) else None
+                key = key or own or described(attack, {id(model): "the model"})
                 settings = f"{name}\n{key} {batch_size=} {seed=} {data_digest(data)}"
-                folder = BatchCache(Path(cache) / f"{name}-{work.digest(data, settings)}")
+                folder = BatchCache(
+                    Path(cache) / f"{name}-{model_digest(classifier, data, settings)}"
+                )
             for number, (x, y) in enumerate(batches):
                 work.add(number, x, y, folder)
     return work.examples()
@@ -140,12 +143,6 @@ class _Crafting:
         self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._attacked = self._images = 0
         self._outcomes: list[Tensor] = []
-
-    def digest(self, data: Any, settings: str) -> str:
-        """What the stored batches belong to."""
-        x = torch.stack([data[i][0] for i in range(min(8, len(data)))])
-        answers = behaviour(checked_logits(self.model, x.to(self._device or x.device)))
-        return digest(self.model, x[:0], x[:0], f"{settings}\n{answers}")
 
     def add(self, number: int, x: Tensor, y: Tensor, folder: BatchCache | None) -> None:
         """Attack a batch, or take it from the folder."""

@@ -16,39 +16,43 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["behaviour", "data_digest", "described"]
+from .cache import digest
+from .logits import checked_logits
+
+__all__ = ["data_digest", "described", "model_digest"]
 
 _PLAIN = (str, bytes, bool, int, float, complex, type(None), torch.device, torch.dtype, range)
 _SAMPLED = 1000
 _PROBED = 8
 
 
-def described(thing: Any) -> str:
+def described(thing: Any, named: Mapping[int, str] | None = None) -> str:
     """
     The settings of an object as text that is the same in another process: attributes, also
     private ones, of whatever it holds; functions by code, defaults and what they close over;
     arrays and weights by their digests.
 
     :param thing: an attack, a detector or a part of one
+    :param named: what stands for the object of an id, such as the model
     :return: the text
     :raises ValueError: if it holds something whose settings cannot be told
     """
-    return _Describing().text(thing)
+    return _Describing(named or {}).text(thing)
 
 
 class _Describing:
     """One walk through an object. What was met before is named by its number."""
 
-    def __init__(self) -> None:
-        self._met: dict[int, int] = {}
+    def __init__(self, named: Mapping[int, str]) -> None:
+        self._met = dict(named)
         self._alive: list[Any] = []  # an id is another object's once its own is gone
 
     def text(self, thing: Any) -> str:
         if isinstance(thing, _PLAIN):
             return repr(thing)
         if id(thing) in self._met:
-            return f"#{self._met[id(thing)]}"
-        self._met[id(thing)] = len(self._met)
+            return self._met[id(thing)]
+        self._met[id(thing)] = f"#{len(self._met)}"
         self._alive.append(thing)
         return self._new(thing)
 
@@ -183,13 +187,22 @@ def data_digest(data: Any) -> str:
     return result.hexdigest()[:16]
 
 
-@torch.no_grad()
-def behaviour(logits: Tensor) -> str:
+def model_digest(model: nn.Module, data: Any, settings: str) -> str:
     """
-    :param logits: of a few images (B, C)
-    :return: classes and sizes of the logits, in digits that do not depend on the number of threads
+    :param model: classifier in evaluation mode; its weights count, and its answers to a few images
+    :param data: data set to take these from
+    :param settings: text that counts as well
+    :return: 16 hexadecimal digits that change with any of them
     """
-    first = logits[:_PROBED].detach().double().cpu()
+    x = torch.stack([data[i][0] for i in range(min(_PROBED, len(data)))])
+    device = next((p.device for p in model.parameters()), x.device)
+    answers = _behaviour(checked_logits(model, x.to(device)))
+    return digest(model, x[:0], x[:0], f"{settings}\n{answers}")
+
+
+def _behaviour(logits: Tensor) -> str:
+    """Classes and sizes of logits, in digits that do not depend on the number of threads."""
+    first = logits.double().cpu()
     classes = " ".join(map(str, first.argmax(1).tolist()))
     sizes = torch.cat([first.amax(1), first.mean(1), first.std(1)])
     return f"{classes} {' '.join(f'{size:.2g}' for size in sizes.tolist())}"

@@ -33,21 +33,35 @@ class ModelState:
         self._values = [(tensor, tensor.detach().clone()) for tensor in tensors]
         self._gradients = [(p, p.requires_grad, p.grad) for p in model.parameters()]
 
-    @torch.no_grad()
     def give_back(self) -> None:
         """Modes, weights, buffers, hooks and gradients are afterwards as they were copied."""
-        for module, training, parameters, buffers, hooks in self._modules:
-            module.training = training
+        for module, _, parameters, buffers, hooks in self._modules:
             _refill(module._parameters, parameters)
             _refill(module._buffers, buffers)
             for name, found in hooks.items():
                 _refill(getattr(module, name), found)
-        for tensor, value in self._values:
-            if not _same(tensor, value):
-                tensor.data = value.clone()
+        self.give_back_modes()
+        self.give_back_values()
+
+    def give_back_modes(self) -> None:
+        """Training or evaluation mode of each module is afterwards as it was copied."""
+        for module, training, *_ in self._modules:
+            module.training = training
+
+    @torch.no_grad()
+    def give_back_values(self) -> bool:
+        """
+        Weights, buffers and gradients are afterwards as they were copied.
+
+        :return: whether weights or buffers had to be put back
+        """
+        moved = [(tensor, value) for tensor, value in self._values if not _same(tensor, value)]
+        for tensor, value in moved:
+            tensor.data = value.clone()
         for parameter, requires_grad, gradient in self._gradients:
             parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
+        return bool(moved)
 
 
 def _hooks(module: Module) -> dict[str, dict[Any, Any]]:
