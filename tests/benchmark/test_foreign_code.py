@@ -184,6 +184,7 @@ def test_images_beyond_the_range_are_counted(model, images):
         (lambda x: x[:, :, :4], ValueError, r"shape \(12, 3, 8, 8\), got shape \(12, 3, 4, 8\)"),
         (lambda x: None, TypeError, "got NoneType"),
         (lambda x: (x * 255).to(torch.uint8), ValueError, r"floating point in \[0, 1\].*uint8"),
+        (lambda x: [x, x], ValueError, "one budget"),
         (lambda x: ([x, x], [x, x], torch.ones(2, 12)), ValueError, "one budget"),
         (lambda x: {"x": x}, TypeError, "got dict"),
     ],

@@ -73,7 +73,7 @@ def returned_images(returned: Any, x: Tensor) -> Tensor:
     :raises ValueError: if they have another shape or are integers
     """
     if isinstance(returned, (tuple, list)):
-        returned = _of_several(returned)
+        returned = _of_several(returned, x)
     returned = getattr(returned, "raw", returned)  # eagerpy, beneath foolbox
     if isinstance(returned, np.ndarray):
         returned = torch.from_numpy(np.ascontiguousarray(returned))
@@ -87,7 +87,15 @@ def returned_images(returned: Any, x: Tensor) -> Tensor:
     return returned.detach().to(x)
 
 
-def _of_several(returned: tuple[Any, ...] | list[Any]) -> Any:
-    if any(isinstance(part, (tuple, list)) for part in returned):
-        raise ValueError("An attack must be given one budget, got images of several.")
-    return returned[1] if len(returned) == 3 else returned[0] if len(returned) else None
+def _of_several(returned: tuple[Any, ...] | list[Any], x: Tensor) -> Any:
+    images = [part for part in returned if getattr(part, "shape", None) == x.shape]
+    if len(returned) == 3 and len(images) == 2:
+        return images[1]
+    if len(images) == 1:
+        return images[0]
+    if len(returned) == 0:
+        return None
+    raise ValueError(
+        f"An attack must return one image for each: give it one budget. It returned "
+        f"{len(returned)} values, {len(images)} of them of the images' shape {tuple(x.shape)}."
+    )

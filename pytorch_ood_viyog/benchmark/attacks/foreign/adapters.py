@@ -56,6 +56,8 @@ class FoolboxAttack:
             raise ValueError(
                 f"{_kinds(attack)[0]} of foolbox needs a budget: as_attack(..., epsilon=8 / 255)"
             )
+        if epsilon is not None and not isinstance(epsilon, (int, float)):
+            raise ValueError(f"epsilon must be one budget, a number, got {epsilon!r}.")
         if criterion is not None and targets is not None:
             raise ValueError("criterion and targets are both given. Give one of them.")
         self._foolbox = foolbox
