@@ -21,9 +21,8 @@ from ..evaluation.rows import Row, Scores
 from ..triage.report import JudgedSample, TriageReport, residue_at
 from ..triage.verdict_giver import VerdictGiver
 from .attacks.size import AttackSize
-from .page import result_sections, summary
+from .report import ShownImages, best_detector, result_sections, summary
 from .results import save_tables
-from .shown import ShownImages, best_detector
 
 __all__ = ["BenchmarkOutput"]
 

@@ -224,7 +224,7 @@ def test_one_forward_pass_serves_all(bench):
     scorer = Scorer(bench.model, detectors, seed=0, progress=False)
     scorer.fit(DataLoader(bench.train_set(), batch_size=1))
     assert len(passes) == 2
-    scorer.score("ID", bench.id_test, {"batch_size": 3})
+    scorer.score("ID", lambda: bench.id_test, {"batch_size": 3})
     assert len(passes) == 2 + 2
     alone = KLMatching(bench.model).fit(DataLoader(bench.train_set(), batch_size=2))
     x = torch.stack([x for x, _ in bench.id_test])

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from pytorch_ood_viyog import ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.attacks import as_attack
+from pytorch_ood_viyog.images import BenignChange
 
 NOISE = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -191,7 +192,8 @@ class TestFailures:
         assert "| fails | 0 | 0 | – |" in text
         assert "ArithmeticError: no attack |" in text
 
-    def test_images_that_cannot_be_read_are_a_row(self):
+    @pytest.mark.parametrize("stored", [False, True])
+    def test_images_that_cannot_be_read_are_a_row(self, tmp_path, stored):
         class Corrupt(Dataset):
             def __len__(self):
                 return 20
@@ -201,12 +203,22 @@ class TestFailures:
                     raise OSError("truncated file")
                 return torch.rand(1, 8, 8), 0
 
-        made = bench(ood={"corrupt": Corrupt(), "noise": NOISE})
+        cache = tmp_path if stored else None
+        made = bench(ood={"corrupt": Corrupt(), "noise": NOISE}, cache=cache)
         with pytest.warns(UserWarning, match="Failure while reading images of corrupt"):
             rows = made.evaluate(Mean())
         errors = {(r["Task"], r["Dataset"]): r["Error"] for r in rows}
         assert "images of corrupt: OSError: truncated file" in errors["T1", "corrupt"]
         assert errors["T1", "noise"] == errors["T2", ""] == ""
+
+    def test_a_benign_change_that_fails_is_a_row(self):
+        made = bench(benign=[BenignChange("gamma", 0.5)])
+        made.benign["gamma 0.5"] = lambda x, seed: 1 / 0
+        with pytest.warns(UserWarning, match="ZeroDivisionError"):
+            rows = made.evaluate(Mean())
+        errors = {row["Task"]: row["Error"] for row in rows}
+        assert "images of gamma 0.5: ZeroDivisionError" in errors["T4"]
+        assert errors["T2"] == ""
 
     def test_what_cannot_be_used_is_told_at_once(self):
         with pytest.raises(TypeError, match=r"attack 'mine': .*cannot be called with"):
@@ -260,6 +272,15 @@ class TestOtherModels:
         made = AdversarialBenchmark(single, (x, y % 2), {}, {"i": invert}, progress=False)
         with pytest.raises(ValueError, match="one number an image"):
             made.evaluate(Mean())
+
+    def test_one_output_is_judged_where_nothing_is_attacked(self, tmp_path):
+        single = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+        _, test = data()
+        made = AdversarialBenchmark(single, test, {"n": NOISE}, {}, progress=False, cache=tmp_path)
+        with pytest.warns(UserWarning, match="Scores are not kept"):
+            rows = made.evaluate(Mean())
+        assert math.isnan(rows[0]["CleanAccuracy"])
+        assert not rows[0]["Error"]
 
 
 def table(rows):

@@ -13,8 +13,7 @@ from torch import nn
 
 from pytorch_ood_viyog import Triage, ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
-from pytorch_ood_viyog.benchmark.page import summary
-from pytorch_ood_viyog.benchmark.shown import best_detector
+from pytorch_ood_viyog.benchmark.report import best_detector, summary
 from pytorch_ood_viyog.images import BenignChange
 
 pytest.importorskip("jinja2")

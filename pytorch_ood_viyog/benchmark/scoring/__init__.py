@@ -4,8 +4,9 @@ model is right on clean images, which says whether they mean anything. Imports `
 ``layer``, ``pipeline`` and the attacks' keys.
 """
 
+from .asking import named_detectors
 from .clean import CleanAccuracy, clean_accuracy
-from .scorer import Scorer, named_detectors
+from .scorer import Scorer
 from .store import ScoreStore, score_stores
 
 __all__ = [

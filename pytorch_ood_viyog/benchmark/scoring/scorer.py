@@ -6,13 +6,13 @@ detector.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from pytorch_ood.api import Detector, GradientDetector
+from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -23,9 +23,10 @@ from ...layer.manners import as_found_with_gradients, unwrap
 from ...looks.logits import PickLogits
 from ...pipeline.shared_forward import SharedForward
 from ..attacks.foreign.guard import ModelState
+from .asking import predicted, shared_forward
 from .store import ScoreStore
 
-__all__ = ["Scorer", "named_detectors"]
+__all__ = ["Scorer"]
 
 T = TypeVar("T")
 
@@ -74,7 +75,9 @@ class Scorer:
             detector.to(device)
         self.logits = logits
         self._state = ModelState(unwrap(model))
-        self._shareable = {n for n, d in self.detectors.items() if _share(model, {n: d}, logits)}
+        self._shareable = {
+            n for n, d in self.detectors.items() if shared_forward(model, {n: d}, logits)
+        }
         self._panel: SharedForward | None = None
 
     def fit(self, loader: Iterable[Any]) -> None:
@@ -114,7 +117,7 @@ class Scorer:
             runs = []
             for _ in range(_TIMED_RUNS + 1):
                 start = time.perf_counter()
-                outcome = self._attempt(None, partial(_predict, detector, x))
+                outcome = self._attempt(None, partial(predicted, detector, x))
                 runs.append(time.perf_counter() - start)
                 if isinstance(outcome, str):
                     break
@@ -124,28 +127,33 @@ class Scorer:
     def score(
         self,
         name: str,
-        images: Dataset[Any],
+        images: Callable[[], Dataset[Any]],
         options: Mapping[str, Any],
-        store: ScoreStore | None = None,
+        stores: Callable[[Any], ScoreStore] | None = None,
     ) -> None:
         """
         Score images with all detectors, in order and whole. Images that cannot be read are the
         failure of all detectors.
 
         :param name: name of the images
-        :param images: images and labels
+        :param images: gives images and labels; of an empty data set there are no scores
         :param options: keyword arguments of the loader, a batch size among them
-        :param store: where scores are kept as they come; what is known there is not asked again
+        :param stores: gives for a data set where scores are kept as they come; what is known
+            there is not asked again
         """
         parts: dict[str, list[Tensor]] = {detector: [] for detector, _ in self._fitted()}
         failed: dict[str, str] = dict(self.unfit)
-        known = store.complete(list(parts)) if store else 0
-        for number in range(known):
-            for detector, scores in store.read(number).items() if store else ():
-                if detector in parts:
-                    parts[detector].append(scores)
         try:
-            for number, x in self._rest(name, images, options, known):
+            data = images()
+            if len(data) == 0:  # type: ignore[arg-type]
+                return
+            store = stores(data) if stores else None
+            known = store.complete(list(parts)) if store else 0
+            for number in range(known):
+                stored = store.read(number) if store else {}
+                for detector, own in parts.items():
+                    own.append(stored[detector])
+            for number, x in self._rest(name, data, options, known):
                 self._score_numbered(name, number, x, parts, failed, store)
         except Exception as error:
             message = f"images of {name}: {type(error).__name__}: {error}"
@@ -211,7 +219,7 @@ class Scorer:
         for name, detector in detectors.items():
             if name not in outcome:
                 what = f"scoring {images} with {name}"
-                outcome[name] = self._attempt(what, partial(_predict, detector, x))
+                outcome[name] = self._attempt(what, partial(predicted, detector, x))
         for name, scores in outcome.items():
             if isinstance(scores, Tensor) and bool(scores.isnan().any()):
                 outcome[name] = (
@@ -223,7 +231,7 @@ class Scorer:
         """What feeds from one forward pass; the same object for the same detectors."""
         names = tuple(name for name in detectors if name in self._shareable)
         if self._panel is None or tuple(self._panel.detectors) != names:
-            self._panel = _share(
+            self._panel = shared_forward(
                 self.model, {name: detectors[name] for name in names}, self.logits
             )
         return self._panel
@@ -251,50 +259,6 @@ class Scorer:
     def _bar(self, items: Iterable[T], description: str) -> Iterable[T]:
         bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not self.progress)
         return bar
-
-
-def named_detectors(detector: Any) -> dict[str, Detector]:
-    """
-    :param detector: a detector, a list of detectors, or a dictionary of detectors by name
-    :return: detectors by name; without names that of the class, numbered from the second on
-    :raises TypeError: if there is something else than detectors
-    :raises ValueError: if there are no detectors
-    """
-    if isinstance(detector, Detector):
-        detector = [detector]
-    if not isinstance(detector, (Mapping, Sequence)) or not detector:
-        raise ValueError(f"detector must be one or several detectors, got {detector!r}.")
-    values = list(detector.values()) if isinstance(detector, Mapping) else list(detector)
-    strange = [type(value).__name__ for value in values if not isinstance(value, Detector)]
-    if strange:
-        raise TypeError(f"All detectors must be pytorch_ood.api.Detector, got {strange}.")
-    if isinstance(detector, Mapping):
-        return dict(detector)
-    named: dict[str, Detector] = {}
-    for value in values:
-        name, number = type(value).__name__, 2
-        while name in named:
-            name, number = f"{type(value).__name__} ({number})", number + 1
-        named[name] = value
-    return named
-
-
-def _predict(detector: Detector, x: Tensor) -> Tensor:
-    with torch.set_grad_enabled(isinstance(detector, GradientDetector)):
-        scores: Tensor = detector.predict(x)
-    if not isinstance(scores, Tensor) or scores.shape != x.shape[:1]:
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"scores must be a tensor of shape ({len(x)},), got {got}")
-    return scores.detach().cpu()
-
-
-def _share(
-    model: Module, detectors: dict[str, Detector], logits: PickLogits | None
-) -> SharedForward | None:
-    try:
-        return SharedForward(model, detectors, logits=logits) if detectors else None
-    except (TypeError, ValueError):  # they cannot share: different first layers, for example
-        return None
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ..evaluation.page import Picture, Section, figure_picture
-from ..evaluation.plotting import plot_auroc, plot_scores
-from ..evaluation.rows import TASKS, Row, Scores, mean_auroc
-from .attacks.size import AttackSize
-from .results import explanation, failures, tables
+from ...evaluation.page import Picture, Section, figure_picture
+from ...evaluation.plotting import plot_auroc, plot_scores
+from ...evaluation.rows import TASKS, Row, Scores, mean_auroc
+from ..attacks.size import AttackSize
+from ..results import explanation, failures, tables
 from .shown import best_detector
 
 __all__ = ["result_sections", "summary"]
