@@ -3,8 +3,9 @@ Other people's attacks: recognised, called as their libraries have it, and watch
 and randomness are as found afterwards. Imports ``layer`` and ``looks``.
 """
 
-from .adapters import ARTAttack, FoolboxAttack, FunctionAttack, SecmlAttack, TorchattacksAttack
+from .adapters import ARTAttack, FunctionAttack, SecmlAttack, TorchattacksAttack
 from .as_attack import Attack, KeyedAttack, as_attack
+from .foolbox_attack import FoolboxAttack
 
 __all__ = [
     "ARTAttack",

@@ -9,13 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .adapters import (
-    ARTAttack,
-    FoolboxAttack,
-    FunctionAttack,
-    SecmlAttack,
-    TorchattacksAttack,
-)
+from .adapters import ARTAttack, FunctionAttack, SecmlAttack, TorchattacksAttack
+from .foolbox_attack import FoolboxAttack
 from .targets import as_targets
 
 __all__ = ["Attack", "KeyedAttack", "as_attack"]
