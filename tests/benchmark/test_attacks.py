@@ -277,7 +277,7 @@ def test_settings_of_a_foolbox_attack_are_part_of_the_key(tmp_path: Path) -> Non
 
 def test_missing_foolbox_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "foolbox", None)
-    with pytest.raises(ImportError, match=r"pytorch-ood-viyog\[examples\]"):
+    with pytest.raises(ImportError, match=r"pytorch-ood-viyog\[foolbox\]"):
         FoolboxAttack(None)
 
 

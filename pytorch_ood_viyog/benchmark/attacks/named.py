@@ -34,7 +34,7 @@ def named_attack(name: str) -> Attack:
         from foolbox import attacks
     except ImportError as error:
         raise ImportError(
-            "Attacks by name need foolbox: pip install 'pytorch-ood-viyog[examples]'"
+            "Attacks by name need foolbox: pip install 'pytorch-ood-viyog[foolbox]'"
         ) from error
     if name == "deepfool":
         return FoolboxAttack(attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.3))

@@ -38,7 +38,7 @@ class FoolboxAttack:
             import foolbox
         except ImportError as error:
             raise ImportError(
-                "FoolboxAttack needs foolbox: pip install 'pytorch-ood-viyog[examples]'"
+                "FoolboxAttack needs foolbox: pip install 'pytorch-ood-viyog[foolbox]'"
             ) from error
         if epsilon is None and "FixedEpsilonAttack" in _kinds(attack):
             raise ValueError(
