@@ -20,7 +20,7 @@ from pytorch_ood.detector import EnergyBased, fDBD
 from torch.utils.data import DataLoader
 
 from pytorch_ood_viyog import ViyogResidue
-from pytorch_ood_viyog.benchmark.attacks.craft import FoolboxAttack, craft
+from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, craft
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.triage.triage import Triage
 from pytorch_ood_viyog.triage.verdict import Verdict
