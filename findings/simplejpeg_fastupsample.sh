@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# simplejpeg's fastupsample changes coloured edges by more than a hundred levels.
+# simplejpeg's fastupsample changes coloured edges by tens of levels.
 #
 # Expected: "fast" options of a JPEG decoder cost a few levels, fastdct more than fastupsample.
-# Seen:     fastdct is a few levels off everywhere; fastupsample leaves 4:4:4 files
-#           as they are, but on 4:2:0 files (the default of most encoders) coloured edges are over 50 levels
-#           off, since the halved chroma is repeated instead of interpolated. Without options the
-#           pixels are Pillow's, bit for bit.
+# Seen:     fastdct is a few levels off everywhere. fastupsample leaves 4:4:4 files as they are, but
+#           in 4:2:0 (the default of most encoders) it repeats the halved chroma instead of
+#           interpolating: coloured edges are more than 50 levels off. Without options the pixels
+#           are those of Pillow, bit for bit.
 # Versions: simplejpeg 1.9.0, Pillow 13.0.0 (Python 3.11).
 # Hurts:    who takes the option for a faster loader and keeps thresholds that were fitted without.
 # Instead:  leave fastupsample off; fastdct only if fit and use both have it.
