@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# "Save as WebP" is lossy in Pillow and lossless in OpenCV and imagecodecs; AVIF is lossless in one.
+# Without a quality WebP is lossy in Pillow, lossless in OpenCV and imagecodecs; AVIF in one.
 #
-# Expected: without a quality each library takes a middling lossy one, as all of them do for JPEG.
+# Expected: without a quality each library takes a middling lossy one, as all of them do for
+#           JPEG.
 # Seen:     WebP: Pillow is lossy, OpenCV and imagecodecs give every pixel back. AVIF: Pillow and
 #           OpenCV are lossy, imagecodecs gives every pixel back.
 # Versions: Pillow 13.0.0, opencv-python-headless 5.0.0.93, imagecodecs 2026.3.6 (Python 3.11).
@@ -23,7 +24,8 @@ import numpy as np
 from PIL import Image
 
 y, x = np.mgrid[:96, :128]
-picture = np.stack([128 + 100 * np.sin(x * y / 90), x + y, 255 * (x // 7 % 2)], -1).astype(np.uint8)
+planes = 128 + 100 * np.sin(x * y / 90), x + y, 255 * (x // 7 % 2)
+picture = np.stack(planes, -1).astype(np.uint8)
 
 
 def pillow(kind):

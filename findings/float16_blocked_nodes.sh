@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # onnxconverter-common hands float16 from one float32 node to the next.
 #
-# Expected: nodes named in op_block_list (or node_block_list) are computed in float32 and what flows
-#           between them is float32.
-# Seen:     where a blocked node feeds two others, its result goes through a pair of casts, float32
-#           to float16 to float32. A square of 300 is 90,000, more than float16 holds, and comes out
-#           as inf although every node that touches it is blocked. With one consumer it is right.
+# Expected: nodes named in op_block_list (or node_block_list) are computed in float32 and what
+#           flows between them is float32.
+# Seen:     where a blocked node feeds two others, its result goes through a pair of casts,
+#           float32 to float16 to float32. A square of 300 is 90,000, more than float16 holds,
+#           and comes out as inf although every node that touches it is blocked. With one
+#           consumer it is right.
 # Versions: onnxconverter-common 1.16.0, onnx 1.23.2, onnxruntime 1.32.0 (Python 3.11).
-# Hurts:    who converts a model with a score to float16 and blocks the score's nodes: statistics of
-#           small variances are rounded to 11 bits on the way, the classes stay right.
+# Hurts:    who converts a model with a score to float16 and blocks the score's nodes: statistics
+#           of small variances are rounded to 11 bits on the way, the classes stay right.
 # Instead:  take pairs of casts float32 to float16 to float32 out of the converted graph.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q 'onnxconverter-common==1.16.0' 'onnx==1.23.2' 'onnxruntime==1.32.0' \
-  'numpy==2.4.6'
+"$dir/venv/bin/pip" install -q 'onnxconverter-common==1.16.0' 'onnx==1.23.2' \
+  'onnxruntime==1.32.0' 'numpy==2.4.6'
 "$dir/venv/bin/python" - <<'PYTHON'
 from importlib.metadata import version
 

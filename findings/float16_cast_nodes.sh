@@ -2,19 +2,20 @@
 # onnxconverter-common writes a float16 file that cannot be loaded if the model holds a Cast.
 #
 # Expected: a valid model is converted to a valid model.
-# Seen:     a Cast to float keeps its attribute, while its output is declared float16. The conversion
-#           returns, and the file is refused when it is loaded, with or without keep_io_types.
+# Seen:     a Cast to float keeps its attribute, while its output is declared float16. The
+#           conversion returns, and the file is refused when it is loaded, with or without
+#           keep_io_types.
 # Versions: onnxconverter-common 1.16.0, onnx 1.23.2, onnxruntime 1.32.0 (Python 3.11).
-# Hurts:    who takes uint8 pictures into the model, or float64 statistics in it, and converts after
-#           a build on one machine what another loads.
-# Instead:  turn the attribute `to` of those Cast nodes into FLOAT16 after the conversion, and load
-#           the file once before it is shipped.
+# Hurts:    who takes uint8 pictures into the model, or float64 statistics in it, and converts
+#           after a build on one machine what another loads.
+# Instead:  turn the attribute `to` of those Cast nodes into FLOAT16 after the conversion, and
+#           load the file once before it is shipped.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q 'onnxconverter-common==1.16.0' 'onnx==1.23.2' 'onnxruntime==1.32.0' \
-  'numpy==2.4.6'
+"$dir/venv/bin/pip" install -q 'onnxconverter-common==1.16.0' 'onnx==1.23.2' \
+  'onnxruntime==1.32.0' 'numpy==2.4.6'
 "$dir/venv/bin/python" - <<'PYTHON'
 from importlib.metadata import version
 
@@ -37,7 +38,8 @@ graph = helper.make_graph(
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 onnx.checker.check_model(model)
 x = np.array([4, 9], np.uint8)
-assert onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0].tolist() == [2, 3]
+session = onnxruntime.InferenceSession(model.SerializeToString())
+assert session.run(None, {"x": x})[0].tolist() == [2, 3]
 
 print("onnxconverter-common", version("onnxconverter-common"))
 for keep in (False, True):

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # foolbox's NewtonFool returns pictures of NaN and counts them as fooled.
 #
-# Expected: an attack returns pictures within the bounds; what cannot be fooled comes back as it was.
-# Seen:     as soon as the gradient of a picture vanishes it divides zero by zero. Here nearly half of
-#           the pictures are NaN in every pixel. The logits are NaN, argmax takes class 0,
-#           and success is reported unless 0 is the label.
+# Expected: an attack returns pictures within the bounds; what cannot be fooled comes back as it
+#           was.
+# Seen:     as soon as the gradient of a picture vanishes it divides zero by zero. Here nearly
+#           half of the pictures are NaN in every pixel. The logits are NaN, argmax takes class
+#           0, and success is reported unless 0 is the label.
 # Versions: foolbox 3.3.4, torch 2.14.1 (Python 3.11).
-# Hurts:    who scores a detector on adversarial pictures of several attacks: NaN scores, or a table
-#           of pictures that no file could hold with a fooling rate near one.
+# Hurts:    who scores a detector on adversarial pictures of several attacks: NaN scores, or a
+#           table of pictures that no file could hold with a fooling rate near one.
 # Instead:  leave out what is not finite, and count success on the pictures that are left.
 set -euo pipefail
 dir="$(mktemp -d)"

@@ -3,14 +3,15 @@
 #
 # Expected: a package that installs without a conflict runs all of its 19 corruptions.
 # Seen:     fog asks for np.float_, which NumPy 2 took away; gaussian_blur and glass_blur give
-#           scikit-image an argument that it took away (multichannel). The others run. The package
-#           names no upper bounds, so pip installs the newest.
+#           scikit-image an argument that it took away (multichannel). The others run. The
+#           package names no upper bounds, so pip installs the newest.
 # Versions: imagecorruptions 1.1.2, NumPy 2.4.6, scikit-image 0.26.0, opencv-python 5.0.0.93
 #           (Python 3.11).
-# Hurts:    who makes the corrupted set in a loop that catches errors: three corruptions are missing
-#           from the mean, two of them blurs, which are the ones that look least like noise.
-# Instead:  'numpy<2' and 'scikit-image<0.19' on an older Python, or own blurs and fog; never a mean over
-#           whatever ran.
+# Hurts:    who makes the corrupted set in a loop that catches errors: three corruptions are
+#           missing from the mean, two of them blurs, which are the ones that look least like
+#           noise.
+# Instead:  'numpy<2' and 'scikit-image<0.19' on an older Python, or own blurs and fog; never a
+#           mean over whatever ran.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # onnxruntime's static quantization makes a score minus infinity and leaves the classes right.
 #
-# Expected: quantize_static touches convolutions and matrix products; a score beside the logits gets
-#           a small error like them.
+# Expected: quantize_static touches convolutions and matrix products; a score beside the logits
+#           gets a small error like them.
 # Seen:     with the defaults every tensor between is quantized too, in 256 steps of its largest
 #           value. A sum of squares spans orders of magnitude, the small ones become 0, and the
-#           logarithm behind them -inf: here for a third of valid pictures, the quiet ones. The class
-#           stays the same for all of them, so a check of the accuracy sees nothing.
+#           logarithm behind them -inf: here for a third of valid pictures, the quiet ones. The
+#           class stays the same for all of them, so a check of the accuracy sees nothing.
 # Versions: onnxruntime 1.32.0, onnx 1.23.2 (Python 3.11).
-# Hurts:    who exports a model with an OOD or attack score as second output and quantizes the file.
+# Hurts:    who exports a model with an OOD or attack score as second output and quantizes the
+#           file.
 # Instead:  nodes_to_exclude= with every node that leads to the score and not to the logits.
 set -euo pipefail
 dir="$(mktemp -d)"
@@ -63,7 +64,8 @@ onnx.save(model, "model.onnx")
 
 def pictures(count):
     y, x = np.mgrid[:16, :16]
-    wave, phase = random.uniform(0.1, 0.5, (count, 3, 1, 1)), random.uniform(0, 6, (count, 3, 1, 1))
+    wave = random.uniform(0.1, 0.5, (count, 3, 1, 1))
+    phase = random.uniform(0, 6, (count, 3, 1, 1))
     strength = 10 ** random.uniform(-3, -1, (count, 1, 1, 1))
     noise = strength * random.normal(size=(count, 3, 16, 16))
     smooth = 0.5 + 0.4 * np.sin(wave * x + phase) * np.cos(wave * y)
@@ -82,6 +84,7 @@ def answers(file):
     return onnxruntime.InferenceSession(file).run(None, {"x": test})
 
 
+print("onnxruntime", onnxruntime.__version__)
 test = pictures(500)
 wanted = answers("model.onnx")
 lost = {}
@@ -90,7 +93,7 @@ for name, excluded in ("default", []), ("score excluded", [node.name for node in
     given = answers("int8.onnx")
     same = float((given[0].argmax(1) == wanted[0].argmax(1)).mean())
     lost[name] = float(np.isneginf(given[1]).mean())
-    print(f"onnxruntime {onnxruntime.__version__}, {name}: same class {same:.3f}, -inf {lost[name]:.3f}")
+    print(f"{name}: same class {same:.3f}, -inf {lost[name]:.3f}")
     assert same > 0.98
 assert np.isfinite(wanted[1]).all()
 assert lost["default"] > 0.1 and lost["score excluded"] == 0

@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # OpenVINO computes a float64 graph in float32 and hands the result out as float64.
 #
-# Expected: double nodes of an ONNX file are computed in double precision, or the file is refused.
-# Seen:     on the CPU plugin exp(-300) is 0 and its logarithm the lowest float32; adding 1 to 2**30
-#           changes nothing; the output tensor is float64 all the same. onnxruntime is right. No
-#           warning, and no precision hint changes it.
+# Expected: double nodes of an ONNX file are computed in double precision, or the file is
+#           refused.
+# Seen:     on the CPU plugin exp(-300) is 0 and its logarithm the lowest float32; adding 1 to
+#           2**30 changes nothing; the output tensor is float64 all the same. onnxruntime is
+#           right. No warning, and no precision hint changes it.
 # Versions: openvino 2026.4.1, onnx 1.23.2, onnxruntime 1.32.0 (Python 3.11).
-# Hurts:    who casts statistics to float64 in the exported model because they cancel or underflow
-#           in float32: sums of squares, log-sum-exp, covariances.
-# Instead:  write the graph so that float32 is enough (subtract the maximum before exp, the mean before
-#           squares), or run that part in onnxruntime.
+# Hurts:    who casts statistics to float64 in the exported model because they cancel or
+#           underflow in float32: sums of squares, log-sum-exp, covariances.
+# Instead:  write the graph so that float32 is enough (subtract the maximum before exp, the mean
+#           before squares), or run that part in onnxruntime.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q 'openvino==2026.4.1' 'onnx==1.23.2' 'onnxruntime==1.32.0' 'numpy==2.4.6'
+"$dir/venv/bin/pip" install -q 'openvino==2026.4.1' 'onnx==1.23.2' \
+  'onnxruntime==1.32.0' 'numpy==2.4.6'
 cd "$dir"
 "$dir/venv/bin/python" - <<'PYTHON'
 import numpy as np

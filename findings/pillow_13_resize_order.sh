@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Pillow 13 resizes portrait pictures to other pixels than Pillow 12.
 #
-# Expected: the filters are the same, so resize gives the same pixels, one level of rounding apart.
-# Seen:     Pillow 12 always filters rows first. Pillow 13 starts with the axis that leaves less to
-#           do, and as the picture is rounded and clipped to 8 bit between the two, bicubic and
-#           Lanczos differ by up to 16 and 24 levels around edges when a portrait picture is
+# Expected: the filters are the same, so resize gives the same pixels, one level of rounding
+#           apart.
+# Seen:     Pillow 12 always filters rows first. Pillow 13 starts with the axis that leaves less
+#           to do, and as the picture is rounded and clipped to 8 bit between the two, bicubic
+#           and Lanczos differ by up to 16 and 24 levels around edges when a portrait picture is
 #           squashed to a square. Landscape pictures are the same bit for bit.
 # Versions: Pillow 12.0.0 against 13.0.0 (Python 3.11).
 # Hurts:    who fits thresholds on fine texture with one version and serves with the other: only

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Pillow turns a 16-bit grey PNG into a white picture when asked for RGB.
 #
-# Expected: convert("RGB") scales 65535 to 255, as it does for a 16-bit colour PNG and as OpenCV does.
+# Expected: convert("RGB") scales 65535 to 255, as it does for a 16-bit colour PNG and as OpenCV
+#           does.
 # Seen:     a grey picture opens in mode "I;16", and convert("RGB") and convert("L") clip at 255:
 #           all but the darkest 0.4 % of the range is white. Nothing is raised or warned. Readers
-#           that convert for their users do the same: Ray's read_images(mode="RGB"), Hugging Face's
-#           Image(mode="RGB"), webdataset's decode("pil").
+#           that convert for their users do the same: Ray's read_images(mode="RGB"), Hugging
+#           Face's Image(mode="RGB"), webdataset's decode("pil").
 # Versions: Pillow 13.0.0, opencv-python-headless 5.0.0.93 (Python 3.11).
 # Hurts:    who feeds X-rays, microscopy or depth as PNG or TIFF: the model sees white, and a fit
 #           on such files calls everything alike.

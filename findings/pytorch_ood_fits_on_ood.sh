@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # pytorch-ood: ViM, fDBD and NCI learn from OOD samples in fit_features.
 #
-# Expected: samples with a negative label are left out of every fit: fit does it, and the docstring of
-#           ViM.fit_features says that OOD samples are ignored.
-# Seen:     fit_features of the three does not look at the labels. The scores differ from those of the
-#           same detector fitted on the ID samples alone. No error, no warning.
+# Expected: samples with a negative label are left out of every fit: fit does it, and the
+#           docstring of ViM.fit_features says that OOD samples are ignored.
+# Seen:     fit_features of the three does not look at the labels. The scores differ from those
+#           of the same detector fitted on the ID samples alone. No error, no warning.
 # Versions: pytorch-ood 0.4.0, torch 2.14.1, torchvision 0.29.1 (Python 3.11).
-# Hurts:    who extracts features once, with labels, and fits several detectors on them: these three
-#           have seen the OOD set they are then measured on.
+# Hurts:    who extracts features once, with labels, and fits several detectors on them: these
+#           three have seen the OOD set they are then measured on.
 # Instead:  features[labels >= 0] before fit_features.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q 'torch==2.14.1' 'torchvision==0.29.1' 'pytorch-ood==0.4.0' 'numpy==2.4.6'
+"$dir/venv/bin/pip" install -q 'torch==2.14.1' 'torchvision==0.29.1' \
+  'pytorch-ood==0.4.0' 'numpy==2.4.6'
 "$dir/venv/bin/python" -W ignore - <<'PYTHON'
 from importlib.metadata import version
 

@@ -2,12 +2,12 @@
 # pyvips decodes the colours of an ordinary AVIF file in blocks of two by two pixels.
 #
 # Expected: all readers give the pixels of the file within a level, as they do for JPEG and WebP.
-# Seen:     in AVIF with 4:2:0 chroma (what Pillow and OpenCV write) Pillow, OpenCV and imagecodecs
-#           interpolate the halved colour channels and agree bit for bit; pyvips repeats each
-#           sample. At coloured edges its pixels are more than 50 levels off. Of WebP the four give
-#           the same pixels.
-# Versions: pyvips 3.2.0 with pyvips-binary 8.18.7, Pillow 13.0.0, opencv-python-headless 5.0.0.93,
-#           imagecodecs 2026.3.6 (Python 3.11).
+# Seen:     in AVIF with 4:2:0 chroma (what Pillow and OpenCV write) Pillow, OpenCV and
+#           imagecodecs interpolate the halved colour channels and agree bit for bit; pyvips
+#           repeats each sample. At coloured edges its pixels are more than 50 levels off. Of
+#           WebP the four give the same pixels.
+# Versions: pyvips 3.2.0 with pyvips-binary 8.18.7, Pillow 13.0.0, opencv-python-headless
+#           5.0.0.93, imagecodecs 2026.3.6 (Python 3.11).
 # Hurts:    who reads with pyvips in production what was calibrated with Pillow: stairs in the
 #           chroma are texture that the fit has not seen.
 # Instead:  the same decoder on both sides, or AVIF written with subsampling="4:4:4".

@@ -3,9 +3,10 @@
 #
 # Expected: save_file of a transposed or strided array stores its values, or raises, as
 #           safetensors.torch does for tensors that are not contiguous.
-# Seen:     safetensors.numpy writes the shape of the view and bytes in another order. Loading gives an
-#           array of the right shape and type with its values at wrong places (a transpose, a Fortran
-#           array) or with values of the columns left out ([:, ::2]). No error, no warning.
+# Seen:     safetensors.numpy writes the shape of the view and bytes in another order. Loading
+#           gives an array of the right shape and type with its values at wrong places (a
+#           transpose, a Fortran array) or with values of the columns left out ([:, ::2]). No
+#           error, no warning.
 # Versions: safetensors 0.8.0, numpy 2.4.6 (Python 3.11).
 # Hurts:    who stores fitted statistics, weights or images that went through .T, [::2] or a
 #           routine of linear algebra that returns Fortran order.

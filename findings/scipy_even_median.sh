@@ -3,8 +3,8 @@
 #
 # Expected: the median of four values is the mean of the middle two, as numpy.median has it.
 # Seen:     scipy.ndimage.median_filter takes the upper of the two, for every window with an even
-#           number of pixels. On noise of deviation s the mean rises by 0.30 s (a 4 x 4 window: 0.08 s);
-#           3 x 3 leaves it. Beside that an even window sits half a pixel up and left.
+#           number of pixels. On noise of deviation s the mean rises by 0.30 s (a 4 x 4 window:
+#           0.08 s); 3 x 3 leaves it. Beside that an even window sits half a pixel up and left.
 # Versions: SciPy 1.17.1 (Python 3.11).
 # Hurts:    who compares a model's answer before and after the 2 x 2 median of feature squeezing:
 #           part of the difference is a change of brightness that grows with the noise.

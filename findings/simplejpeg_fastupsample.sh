@@ -2,12 +2,13 @@
 # simplejpeg's fastupsample changes coloured edges by tens of levels.
 #
 # Expected: "fast" options of a JPEG decoder cost a few levels, fastdct more than fastupsample.
-# Seen:     fastdct is a few levels off everywhere. fastupsample leaves 4:4:4 files as they are, but
-#           in 4:2:0 (the default of most encoders) it repeats the halved chroma instead of
+# Seen:     fastdct is a few levels off everywhere. fastupsample leaves 4:4:4 files as they are,
+#           but in 4:2:0 (the default of most encoders) it repeats the halved chroma instead of
 #           interpolating: coloured edges are more than 50 levels off. Without options the pixels
 #           are those of Pillow, bit for bit.
 # Versions: simplejpeg 1.9.0, Pillow 13.0.0 (Python 3.11).
-# Hurts:    who takes the option for a faster loader and keeps thresholds that were fitted without.
+# Hurts:    who takes the option for a faster loader and keeps thresholds that were fitted
+#           without.
 # Instead:  leave fastupsample off; fastdct only if fit and use both have it.
 set -euo pipefail
 dir="$(mktemp -d)"
@@ -39,7 +40,8 @@ def differences(subsampling):
 
 
 halved, full = differences("4:2:0"), differences("4:4:4")
-print(f"simplejpeg {simplejpeg.__version__}: plain, fastdct, fastupsample: 4:2:0 {halved}, 4:4:4 {full}")
+print("simplejpeg", simplejpeg.__version__)
+print(f"plain, fastdct, fastupsample: 4:2:0 {halved}, 4:4:4 {full}")
 assert halved[0] == full[0] == 0
 assert 0 < halved[1] <= 16 and halved[2] > 50 and full[2] == 0
 PYTHON

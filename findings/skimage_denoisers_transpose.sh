@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # scikit-image's denoisers turn a grey picture in channels-first layout on its side.
 #
-# Expected: a picture of shape (1, H, W) with channel_axis=0 comes back in that shape, denoised as
-#           (H, W) is.
+# Expected: a picture of shape (1, H, W) with channel_axis=0 comes back in that shape, denoised
+#           as (H, W) is.
 # Seen:     denoise_nl_means, denoise_bilateral and denoise_tv_bregman return shape (W, H): the
-#           channel axis is gone and the picture is transposed. Of a square picture the numbers of
-#           values agree, so a later reshape to (1, H, W) hides it. With (H, W, 1) and
+#           channel axis is gone and the picture is transposed. Of a square picture the numbers
+#           of values agree, so a later reshape to (1, H, W) hides it. With (H, W, 1) and
 #           channel_axis=-1 the same three lose the axis but keep the picture upright.
 #           denoise_tv_chambolle and denoise_wavelet do what is expected.
 # Versions: scikit-image 0.26.0 (Python 3.11).

@@ -2,13 +2,14 @@
 # scikit-image's wavelet denoiser turns clean pictures of stripes into NaN.
 #
 # Expected: a picture without noise comes back as it is, as from the other denoisers.
-# Seen:     denoise_wavelet takes the noise from the diagonal details. Where these are zero (a flat
-#           picture, stripes or a gradient along one axis, one such channel of a colour picture) it
-#           divides zero by zero, and every pixel of that channel becomes NaN. No error, and numpy's
-#           RuntimeWarning comes once per process.
+# Seen:     denoise_wavelet takes the noise from the diagonal details. Where these are zero (a
+#           flat picture, stripes or a gradient along one axis, one such channel of a colour
+#           picture) it divides zero by zero, and every pixel of that channel becomes NaN. No
+#           error, and numpy's RuntimeWarning comes once per process.
 # Versions: scikit-image 0.26.0 with PyWavelets 1.9.0 (Python 3.11).
-# Hurts:    who denoises every picture before the model: black frames, charts, gradients, drawings in
-#           pure colours. One NaN makes a mean or a threshold NaN, and nothing is above NaN.
+# Hurts:    who denoises every picture before the model: black frames, charts, gradients,
+#           drawings in pure colours. One NaN makes a mean or a threshold NaN, and nothing is
+#           above NaN.
 # Instead:  give sigma, or keep pictures as they are whose estimate_sigma is below 1e-12.
 set -euo pipefail
 dir="$(mktemp -d)"
@@ -33,8 +34,10 @@ colour = np.isnan(restoration.denoise_wavelet(np.dstack(list(clean.values())), c
 print("as channels of one picture:", colour.mean((0, 1)))
 assert share == {"flat": 1, "stripes": 1, "checks": 0}
 assert colour.mean((0, 1)).tolist() == [1, 1, 0]
-assert restoration.estimate_sigma(clean["stripes"]) < 1e-12 < restoration.estimate_sigma(clean["checks"])
-assert np.allclose(restoration.denoise_wavelet(clean["stripes"], sigma=0.01), clean["stripes"], atol=0.02)
+noise = {name: restoration.estimate_sigma(picture) for name, picture in clean.items()}
+assert noise["stripes"] < 1e-12 < noise["checks"]
+given = restoration.denoise_wavelet(clean["stripes"], sigma=0.01)
+assert np.allclose(given, clean["stripes"], atol=0.02)
 for name in ("nl_means", "bilateral", "tv_bregman", "tv_chambolle"):
     assert np.isfinite(getattr(restoration, f"denoise_{name}")(clean["stripes"])).all()
 PYTHON

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # torch.onnx.export writes stable functions of torch as unstable formulas.
 #
-# Expected: logaddexp and logsigmoid stay what they are for: right where exp overflows or underflows.
+# Expected: logaddexp and logsigmoid stay what they are for: right where exp overflows or
+#           underflows.
 # Seen:     logaddexp becomes Log(Exp(a) + Exp(b)): inf above 88, -inf below -104 (with float64
-#           inputs at 709 and -745). logsigmoid becomes Log(Sigmoid(x)): -inf at -200. softplus, logsumexp
-#           and log_softmax have ONNX operators of their own and are right.
+#           inputs at 709 and -745). logsigmoid becomes Log(Sigmoid(x)): -inf at -200. softplus,
+#           logsumexp and log_softmax have ONNX operators of their own and are right.
 # Versions: torch 2.14.1, onnx 1.23.2, onnxscript 0.7.2, onnxruntime 1.32.0 (Python 3.11).
-# Hurts:    who exports a log-likelihood, an energy of two parts or a sigmoid head: right in a test on
-#           typical pictures, inf on those the score is there for.
+# Hurts:    who exports a log-likelihood, an energy of two parts or a sigmoid head: right in a
+#           test on typical pictures, inf on those the score is there for.
 # Instead:  torch.logsumexp of the stacked values, -softplus(-x); and compare on extreme inputs.
 set -euo pipefail
 dir="$(mktemp -d)"

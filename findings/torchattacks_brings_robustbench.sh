@@ -2,11 +2,12 @@
 # Installing torchattacks puts a package of another name over RobustBench.
 #
 # Expected: torchattacks installs `torchattacks`.
-# Seen:     its wheel holds a second top-level package, `robustbench`, whose files have the names of
-#           RobustBench's own. Whichever is installed last wins, pip reports no conflict, and
+# Seen:     its wheel holds a second top-level package, `robustbench`, whose files have the names
+#           of RobustBench's own. Whichever is installed last wins, pip reports no conflict, and
 #           uninstalling torchattacks takes files of RobustBench along.
 # Versions: torchattacks 3.5.1, robustbench 1.1.1 (Python 3.11).
-# Hurts:    who compares with RobustBench's models: the code that runs is an old copy, or is gone.
+# Hurts:    who compares with RobustBench's models: the code that runs is an old copy, or is
+#           gone.
 # Instead:  two environments; or torchattacks first and RobustBench after it.
 set -euo pipefail
 dir="$(mktemp -d)"

@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # torchattacks thaws frozen batch normalisation and switches Monte Carlo dropout off.
 #
-# Expected: after an attack each module is in the mode it was in, as the attack restores the model.
+# Expected: after an attack each module is in the mode it was in, as the attack restores the
+#           model.
 # Seen:     only the mode of the whole model is remembered. A model in training mode with frozen
-#           BatchNorm layers comes back with them in training mode; a model in evaluation mode with
-#           Dropout switched on comes back with it off.
+#           BatchNorm layers comes back with them in training mode; a model in evaluation mode
+#           with Dropout switched on comes back with it off.
 # Versions: torchattacks 3.5.1, torch 2.14.1, torchvision 0.29.1 (Python 3.11).
-# Hurts:    who attacks during fine-tuning (running statistics move from then on) or measures MC dropout
-#           behind an attack (all samples are the same). A deep copy is safe.
+# Hurts:    who attacks during fine-tuning (running statistics move from then on) or measures MC
+#           dropout behind an attack (all samples are the same). A deep copy is safe.
 # Instead:  attack copy.deepcopy(model), or note module.training of all modules and put it back.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 # without its dependencies, which ask for a requests of 2021
-"$dir/venv/bin/pip" install -q 'torch==2.14.1' 'torchvision==0.29.1' 'numpy==2.4.6' scipy tqdm requests
+"$dir/venv/bin/pip" install -q 'torch==2.14.1' 'torchvision==0.29.1' 'numpy==2.4.6' \
+  scipy tqdm requests
 "$dir/venv/bin/pip" install -q --no-deps 'torchattacks==3.5.1'
 "$dir/venv/bin/python" -W ignore - <<'PYTHON'
 from importlib.metadata import version

@@ -2,9 +2,10 @@
 # webdataset cuts file names at the first dot: two pictures become one sample.
 #
 # Expected: "scan_0.1.png" is the sample "scan_0.1" with a "png".
-# Seen:     the key is "scan_0" and the field "1.png". "scan_0.1" and "scan_0.2" of one tar file become
-#           one sample with fields "1.png" and "2.png"; the labels likewise. No error when reading:
-#           without to_tuple a sample is lost, with to_tuple("png") there is an error on the field.
+# Seen:     the key is "scan_0" and the field "1.png". "scan_0.1" and "scan_0.2" of one tar file
+#           become one sample with fields "1.png" and "2.png"; the labels likewise. No error when
+#           reading: without to_tuple a sample is lost, with to_tuple("png") there is an error on
+#           the field.
 # Versions: webdataset 1.0.2 (Python 3.11).
 # Hurts:    who packs files whose names hold a version, a time or a noise level: counts of ID and
 #           OOD samples are too low, or a filter of incomplete samples drops all of them.
