@@ -2,7 +2,9 @@
 What kind of images a detector was fitted on: their levels (8 bit, or floats), range and size.
 """
 
+import math
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -18,6 +20,10 @@ _ROUNDING = 1 / 4096
 # it
 _OFF, _BEYOND = 0.02, 0.25
 _LEVELS = 256
+# images of a batch that are looked at
+_IMAGES = 4
+# ranges that images usually have: black and the step between levels
+_USUAL = ((0.0, 1 / 255), (-1.0, 2 / 255), (0.0, 1.0))
 
 
 class WayWarning(UserWarning):
@@ -38,7 +44,7 @@ def level_steps(x: Tensor) -> Tensor:
     :return: float64 of shape :math:`B \\times C`: the step; 0 where there are no such levels;
         infinity where the image does not tell, as it has few values
     """
-    values = _some(x.double().flatten(2)).sort(dim=2).values
+    values = _some(x).sort(dim=2).values
     gaps = values.diff(dim=2)
     width = values[:, :, -1] - values[:, :, 0]
     real = gaps > _ROUNDING * width[:, :, None]
@@ -91,7 +97,7 @@ class ImageKind:
         found = []
         if self.size and tuple(x.shape[2:]) != self.size:
             found.append(f"the size is {tuple(x.shape[2:])}, at fit it was {self.size}")
-        some = _some(x[:4].double().flatten(2).transpose(0, 1).flatten(1)[None])[0]
+        some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1)
         low, high = torch.aminmax(some, dim=1)
         slack = _BEYOND * (self.high - self.low)
         if bool(((low < self.low - slack) | (high > self.high + slack)).any()):
@@ -102,6 +108,20 @@ class ImageKind:
         elif x.dtype.itemsize >= 4 and bool((self.step >= 0).all()):
             found += self._other_levels(x[:1], some)
         return found
+
+    def black_and_width(self) -> tuple[Tensor, Tensor]:
+        """
+        :return: value of black and distance to white, per channel: by the step between levels
+            where there is one, as not all images reach both ends
+        """
+        width = torch.where(self.high > self.low, self.high - self.low, 1.0)
+        if not bool((self.step > 0).all()):
+            return self.low, width
+        low = self.low
+        for black, step in _USUAL:
+            near = (self.step / step - 1).abs() < 1e-3
+            low = torch.where(near & (low >= black), black, low)
+        return low, (_LEVELS - 1) * self.step
 
     def _other_levels(self, x: Tensor, some: Tensor) -> list[str]:
         if bool((self.step > 0).all()):
@@ -117,6 +137,8 @@ class ImageKind:
         return []
 
 
-def _some(values: Tensor) -> Tensor:
-    """Values spread over the last axis."""
-    return values[..., :: max(1, values.shape[-1] // _LOOKED_AT)]
+def _some(x: Tensor) -> Tensor:
+    """Values of each image and channel, spread over the image; float64."""
+    apart = math.ceil((x.shape[2:].numel() / _LOOKED_AT) ** (1 / max(1, x.dim() - 2)))
+    index: tuple[EllipsisType | slice, ...] = (..., *[slice(None, None, apart)] * (x.dim() - 2))
+    return x[index].flatten(2).double()

@@ -133,8 +133,8 @@ def apply_ways(through: Through, images: Tensor, *, seed: int = 0) -> Tensor:
     Send images through a way; of several, one is drawn for each image.
 
     :param through: a way, or several
-    :param images: in [0, 1], :math:`B \\times C \\times H \\times W`; rounded to 8 bit first, as an
-        attacker or a camera has them
+    :param images: in [0, 1], :math:`B \\times C \\times H \\times W`; rounded to 8 bit first, as
+        an attacker or a camera has them
     :param seed: seed of the draw, and of what is random in a way; for as many images it draws the
         same
     :return: images as they come out, of the same type
@@ -238,7 +238,7 @@ def _parsed(text: str) -> Callable[[Tensor, int], Tensor]:
             raise ValueError(f"{word!r} in {text!r} must be one of {', '.join(known)}.")
         arguments.append(word)
     if kind == "resize":
-        resizing.check_filter(*arguments[1:])
+        resizing.check_filter(*map(str, arguments[1:]))
     return lambda x, _: step.change(x, *arguments)
 
 

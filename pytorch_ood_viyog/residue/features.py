@@ -7,10 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["features", "quantile"]
+from .flat import FLAT, everywhere, without
 
-# a hundredth of an 8-bit step, squared: what is flatter counts as flat
-_FLAT = (0.01 / 255) ** 2
+__all__ = ["features", "quantile", "unreadable"]
+
+_FLAT = FLAT**2
+# features so little above the least are it
+_NOTHING = 1e-9
 # squares of responses beyond it tell nothing more
 _LARGEST = 1e30
 # directions in a band
@@ -19,7 +22,9 @@ _BAND = 4
 _SEARCHED = 150
 
 
-def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
+def features(
+    local: Tensor, around: Tensor, one_by_one: int, flat: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """
     Robust summaries over space. The quantiles see the flat regions of an image, where texture
     cannot hide a residue; the mean sees all of it. Bands, means of :math:`z^2` over four
@@ -30,15 +35,22 @@ def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
         v \\in \\{ q_{10\\%}(z^2),\\ q_{50\\%}(z^2),\\ \\mathrm{mean}(z^2) \\}
         \\cup \\{ q_{5\\%}(band),\\ q_{25\\%}(band),\\ q_{50\\%}(band) \\}
 
+    Positions in constant windows are left out. An image that has hardly any others cannot be read:
+    all of its features are those of nothing, :math:`\\ln (0.01 / 255)^2`.
+
     Of many positions, the quantiles are medians over groups of positions, see :func:`quantile`.
 
     :param local: responses :math:`z` of the directions at a position, quietest first, in units of
         the input's dynamic range, :math:`B \\times M \\times P`
     :param around: those of the directions in a window, :math:`B \\times R \\times P'`
     :param one_by_one: number of local directions that are read one by one; all are in bands
+    :param flat: which positions of both are in constant windows, :math:`B \\times P` and
+        :math:`B \\times P'`; ``None``: none of them
     :return: features of shape :math:`B \\times F`, float64
     """
     local, around = (z.square().clamp_max_(_LARGEST) for z in (local, around))
+    if flat is not None:
+        local, around = without(flat[0], local), without(flat[1], around)
     columns = [
         torch.cat(pair, dim=1)
         for pair in (
@@ -47,7 +59,18 @@ def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
         )
     ]
     # ONNX exporters drop the addition of so small a number as _FLAT
-    return (torch.cat(columns, dim=1).double() / _FLAT + 1).log() + math.log(_FLAT)
+    energies = torch.cat(columns, dim=1).double() / _FLAT
+    if flat is not None:
+        energies = torch.where(everywhere(flat[1])[:, None], 0.0, energies)
+    return (energies + 1).log() + math.log(_FLAT)
+
+
+def unreadable(features: Tensor) -> Tensor:
+    """
+    :param features: what :func:`features` gave
+    :return: of which images nothing can be read, shape :math:`B`
+    """
+    return (features < math.log(_FLAT) + _NOTHING).all(dim=1)
 
 
 def quantile(values: Tensor, fraction: float) -> Tensor:

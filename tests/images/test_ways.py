@@ -186,7 +186,7 @@ def test_wrong_names_are_refused(name, message):
 
 
 def test_wrong_ways_are_refused():
-    with pytest.raises(TypeError, match="through must be the name of a way, .*, got int"):
+    with pytest.raises(TypeError, match=r"through must be the name of a way, .*, got int"):
         checked_through(5)
     with pytest.raises(ValueError, match="at least one way"):
         checked_through([])
