@@ -8,14 +8,16 @@ The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import n
 """
 
 from .deploy import export_onnx, with_score
-from .detectors import Viyog, ViyogIntent, ViyogResidue, ViyogTV
+from .detectors import SameWay, Viyog, ViyogIntent, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
+from .images import Way, WayWarning
 from .looks import SecondLook
 from .pipeline import SharedForward
 from .triage import Fused, Triage, Verdict
 
 __all__ = [
     "Fused",
+    "SameWay",
     "SecondLook",
     "SharedForward",
     "Triage",
@@ -25,6 +27,8 @@ __all__ = [
     "ViyogMetrics",
     "ViyogResidue",
     "ViyogTV",
+    "Way",
+    "WayWarning",
     "export_onnx",
     "viyog_metrics",
     "with_score",

@@ -1,6 +1,7 @@
 """
-The detectors, one a file: formula in the docstring of the class, mathematics in one screen.
-Imports ``residue``, ``fitting`` and ``layer``.
+The detectors, one a file: formula in the docstring of the class, mathematics in one screen; and
+``SameWay``, which says whether images still come the way of those that they were calibrated on.
+Imports ``residue``, ``fitting``, ``images`` and ``layer``.
 """
 
 from .base import FirstLayerDetector
@@ -9,6 +10,7 @@ from .residue import ViyogResidue
 from .residue_alarm import ResidueAlarm
 from .residue_local import ViyogResidueLocal
 from .residue_outlier import ResidueOutlier
+from .same_way import SameWay, WayCheck
 from .tv import ViyogTV
 from .viyog import Viyog
 
@@ -16,9 +18,11 @@ __all__ = [
     "FirstLayerDetector",
     "ResidueAlarm",
     "ResidueOutlier",
+    "SameWay",
     "Viyog",
     "ViyogIntent",
     "ViyogResidue",
     "ViyogResidueLocal",
     "ViyogTV",
+    "WayCheck",
 ]

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from .flat import FLAT, everywhere, without
 
-__all__ = ["features", "quantile", "unreadable"]
+__all__ = ["BAND", "features", "quantile", "unreadable"]
 
 _FLAT = FLAT**2
 # features so little above the least are it
 _NOTHING = 1e-9
 # squares of responses beyond it tell nothing more
 _LARGEST = 1e30
-# directions in a band
-_BAND = 4
+#: directions in a band
+BAND = 4
 # positions that are searched for a quantile; of more, groups are
 _SEARCHED = 150
 
@@ -121,7 +121,7 @@ def _banded(energies: Tensor) -> list[Tensor]:
 
 def _bands(energies: Tensor) -> Tensor:
     """Means over groups of four directions: :math:`B \\times R / 4 \\times P`."""
-    size = min(_BAND, energies.shape[1])
+    size = min(BAND, energies.shape[1])
     groups = energies.shape[1] // size
     whole = energies[:, : groups * size]
     return whole.reshape(energies.shape[0], groups, size, energies.shape[2]).mean(dim=2)

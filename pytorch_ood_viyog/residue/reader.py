@@ -11,7 +11,7 @@ from torch import Tensor
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
-from .features import features
+from .features import BAND, features
 from .flat import constant, constant_maps
 from .windows import Windows
 
@@ -71,6 +71,24 @@ class Reader:
     window_offset: Tensor
     #: natural energy per unit of noise gain of the :math:`M + R` directions
     energies: Tensor
+
+    @property
+    def names(self) -> list[str]:
+        """What the features are, in their order; directions are counted from the quietest."""
+        local, read = len(self.local), min(len(self.window), len(self.local))
+        bands = [max(1, n // min(BAND, n)) for n in (local, len(self.window))]
+        kinds = [(s, "direction") for s in ("10 % quantile", "median", "mean")]
+        kinds += [(s, "band") for s in ("5 % quantile", "25 % quantile", "median")]
+        return [
+            f"{summary} of {what} {number + 1} {where}"
+            for summary, what in kinds
+            for where, count in zip(
+                ("at a position", "in a window"),
+                (read, len(self.window)) if what == "direction" else bands,
+                strict=True,
+            )
+            for number in range(count)
+        ]
 
     @property
     def local_medians(self) -> slice:

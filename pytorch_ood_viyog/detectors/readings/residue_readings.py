@@ -43,6 +43,21 @@ class ResidueReadings(ResidueParts):
         """
         return noise_floor(self._input_features(x), self._require_state())
 
+    def readings(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: the features that scores are made of, float64 of shape :math:`B \\times F`
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._input_features(x)
+
+    @property
+    def reading_names(self) -> list[str]:
+        """What each of the features is, in words."""
+        return reader_of(self._require_state()).names
+
     def noise_floor_features(self, maps: Tensor) -> Tensor:
         """
         :param maps: first-layer feature maps, as for :meth:`predict_features`
