@@ -6,11 +6,12 @@ Imports ``residue``, ``fitting``, ``images`` and ``layer``.
 
 from .base import FirstLayerDetector
 from .intent import ViyogIntent
+from .readings.way_check import WayCheck
 from .residue import ViyogResidue
 from .residue_alarm import ResidueAlarm
 from .residue_local import ViyogResidueLocal
 from .residue_outlier import ResidueOutlier
-from .same_way import SameWay, WayCheck
+from .same_way import SameWay
 from .tv import ViyogTV
 from .viyog import Viyog
 

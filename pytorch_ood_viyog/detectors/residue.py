@@ -18,9 +18,9 @@ from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
-from ..residue.behind import Behind, check_takes_ways
 from ..residue.conclusion import conclude
 from ..residue.evidence import Settings, score
+from ..residue.intent.behind import Behind, check_takes_ways
 from ..residue.intent.evidence import intent_score, joined
 from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading

@@ -10,10 +10,10 @@ from torch import Tensor
 from ..fitting.fitted import Statistics
 from ..images.kind import level_steps
 from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
-from .behind import Behind
 from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import fisher_contrast, shrunk_whitening
+from .intent.behind import Behind
 from .random_residues import random_residue
 from .reader import Reader
 from .statistics import convolution_of, dynamic_range

@@ -11,8 +11,7 @@ from torch import Tensor
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
-from .features import BAND, features
-from .flat import constant, constant_maps
+from .features import BAND, constant, constant_maps, features
 from .windows import Windows
 
 __all__ = ["Reader", "Reading", "Responses"]
@@ -107,7 +106,7 @@ class Reader:
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
         :param windows: where they are read
         :return: responses :math:`z`, and which windows are constant, see
-            :func:`~pytorch_ood_viyog.residue.flat.constant_maps`
+            :func:`~pytorch_ood_viyog.residue.features.constant_maps`
         """
         local = self._local_of(maps)
         quiet = local[:, : self.window.shape[1]]
@@ -164,7 +163,8 @@ class Reader:
         :param field: the part of the layer's input that the windows see
         :param windows: where it is read
         :param scale: dynamic range of each input channel
-        :return: which windows are constant, see :func:`~pytorch_ood_viyog.residue.flat.constant`
+        :return: which windows are constant, see
+            :func:`~pytorch_ood_viyog.residue.features.constant`
         """
         sizes = tuple(self.window_kernel.shape[2:])
         return constant(field, scale, sizes, list(windows.input_stride(geometry)))

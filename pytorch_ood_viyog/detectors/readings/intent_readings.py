@@ -12,8 +12,8 @@ from ...fitting.fitted import Statistics
 from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import EffectiveConvolution
 from ...layer.linear.plain_convolution import exact_maps
-from ...residue.behind import Behind
 from ...residue.evidence import hypotheses
+from ...residue.intent.behind import Behind
 from ...residue.intent.evidence import four_ways, intent_features, intent_score, units_of
 from ...residue.intent.layer_gradient import LayerGradient
 from ...residue.intent.random_changes import randomly_changed

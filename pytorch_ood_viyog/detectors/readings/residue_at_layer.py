@@ -80,8 +80,6 @@ class ResidueAtLayer(FirstLayerDetector):
 
     def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
         """Read once for all that read the same: the reading is nearly all of the work."""
-        if state is self._state:
-            self._warn_of_other_kind(call.input, state)
         key = self._reading_key(state)
         reading: Reading | None = call.readings.get(key)
         if reading is None:
@@ -93,7 +91,8 @@ class ResidueAtLayer(FirstLayerDetector):
 
     def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
         """Once for a fit: what is read lies below the grey levels that inputs had then."""
-        if self._warned is state or not len(inputs):
+        # a deployed detector has no state of its own
+        if state is not self._state or self._warned is state or not len(inputs):
             return
         if self._kind is None or self._kind[0] is not state:
             self._kind = state, kind_of_state(state)

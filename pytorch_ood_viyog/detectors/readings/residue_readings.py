@@ -188,6 +188,7 @@ class ResidueReadings(ResidueParts):
         return self._score_reading(self._read_maps(maps, state), state)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        self._warn_of_other_kind(call.input, state)
         return self._score_reading(self._read_call(call, state), state)
 
     @abstractmethod

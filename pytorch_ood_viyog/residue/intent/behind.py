@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..fitting.fitted import Statistics
-from ..images.ways import Through, apply_ways
-from ..layer.linear.effective_convolution import EffectiveConvolution
-from .intent.sample import layer_inputs
-from .intent.simulation import UnitRange
-from .random_residues import smooth_signs
-from .statistics import kind_of
+from ...fitting.fitted import Statistics
+from ...images.ways import Through, apply_ways
+from ...layer.linear.effective_convolution import EffectiveConvolution
+from ..random_residues import smooth_signs
+from ..statistics import kind_of
+from .sample import layer_inputs
+from .simulation import UnitRange
 
 __all__ = ["Behind", "check_takes_ways"]
 
