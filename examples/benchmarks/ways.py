@@ -37,7 +37,7 @@ FIVE = ("rounding", "JPEG 95 4:2:0", "JPEG 75", "WebP 80", "resize 0.5 lanczos")
 #: strengths of PGD
 LEVELS = (8, 4)
 #: images of a check, and how many random ones
-CHECKED, CHECKS = 50, 60
+CHECKED, CHECKS = 50, 40
 
 
 class Cache:
@@ -198,7 +198,7 @@ def main() -> None:
     add("--images", type=Path, required=True, help="photographs in original sizes: folder or tar")
     add("--fit", required=True, help="other photographs at 224 pixels: folder, .npz or .npz:NAME")
     add("--model", default="efficientnet-lite0", help="default: efficientnet-lite0")
-    add("--n", type=int, default=150, help="photographs in original sizes, default: 150")
+    add("--n", type=int, default=150, help="of these so many, default: 150")
     add("--fitted", type=int, default=150, help="photographs to fit on, default: 150")
     add("--attacked", type=int, default=30, help="photographs to attack, default: 30")
     add("--cache", type=Path, default=Path(".cache/ways"), help="default: .cache/ways")
@@ -213,14 +213,21 @@ def main() -> None:
     start = clean[len(clean) // 2 :][: options.attacked]
     adv = {e: cache(f"pgd {e}", lambda e=e: attacked(model, start, e)) for e in LEVELS}
     tables = {"Codecs between attacker and model": codec_rows(cache, model, fit, clean, adv)}
-    print(report(tables, sizes), flush=True)
-    detector = ViyogResidue(model).fit(fit.split(BATCH))
-    found = libraries(cache, detector, files)
-    tables["Libraries, fitted on the Pillow way"] = same_way_rows(detector, found)
-    tables["Fitted on another way than deployed"] = wrong_fits(cache, model, fit, clean)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "ways.md").write_text(report(tables, sizes), encoding="utf-8")
-    print(report(tables, sizes))
+
+    def written() -> None:
+        text = report(tables, sizes)
+        (options.out / "ways.md").write_text(text, encoding="utf-8")
+        print(text, flush=True)
+
+    written()
+    detector = ViyogResidue(model).fit(fit.split(BATCH))
+    tables["Libraries, fitted on the Pillow way"] = same_way_rows(
+        detector, libraries(cache, detector, files)
+    )
+    written()
+    tables["Fitted on another way than deployed"] = wrong_fits(cache, model, fit, clean)
+    written()
 
 
 if __name__ == "__main__":
