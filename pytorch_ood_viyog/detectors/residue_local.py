@@ -67,6 +67,14 @@ class ViyogResidueLocal(ViyogResidue):
         "local_whitening": "7 7",
     }
 
+    def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
+        if self.through is not None:
+            raise ValueError(
+                "ViyogResidueLocal knows no way between attacker and model: through must be None. "
+                "Use ViyogResidue, which does."
+            )
+        return super()._measure(maps, inputs)
+
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         state = super()._conclude(statistics)
         with without_autocast(statistics["sample"].device):

@@ -13,6 +13,7 @@ from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import EffectiveConvolution
 from ...layer.linear.plain_convolution import exact_maps
 from ...residue.evidence import hypotheses
+from ...residue.intent.behind import Behind
 from ...residue.intent.evidence import four_ways, intent_features, intent_score, units_of
 from ...residue.intent.layer_gradient import LayerGradient
 from ...residue.intent.random_changes import randomly_changed
@@ -83,14 +84,14 @@ class IntentReadings(ResidueReadings):
     # -- fit --------------------------------------------------------------------------------
 
     def _concluded_intent(
-        self, statistics: Statistics, state: dict[str, Tensor]
+        self, statistics: Statistics, state: dict[str, Tensor], behind: Behind | None
     ) -> dict[str, Tensor]:
         """What intent adds to the state."""
         conv = convolution_of(statistics)
         inputs = layer_inputs(conv, statistics)
         gradient = self._gradient(inputs) if "inputs" in statistics else None
         known = {"low": least_values(inputs, statistics)}
-        shaped, benign = self._simulated(conv, inputs, state | known, gradient)
+        shaped, benign = self._simulated(conv, inputs, state | known, gradient, behind)
         below = _BELOW_LEAST["filters" if gradient is None else "gradients"]
         by_gradients = torch.tensor(float(gradient is not None)).to(known["low"])
         ratio = fit_ratio(shaped, benign, below)
@@ -114,6 +115,7 @@ class IntentReadings(ResidueReadings):
         inputs: Tensor,
         state: dict[str, Tensor],
         gradient: LayerGradient | None,
+        behind: Behind | None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of ID samples with each attack-shaped residue, and with each benign change."""
         directions = self._directions_of_attacks(conv, gradient)
@@ -126,9 +128,9 @@ class IntentReadings(ResidueReadings):
             seed = self.seed + 10000 * number
             simulated = simulate(part, units_of(state), directions, self.eps, seed)
             for is_shaped, name, changed in simulated:
-                reading = self._read_seen(changed, state)
-                if reading is None:
-                    reading = self._read_maps(conv.maps(changed), state)
+                if behind is not None:
+                    changed = behind.inputs(behind.units.to_unit(changed), number)
+                reading = self._read_simulated(conv, changed, state)
                 groups.setdefault((is_shaped, name), []).append(intent_features(reading, state))
         features = {kind: torch.cat(parts) for kind, parts in groups.items()}
         return (

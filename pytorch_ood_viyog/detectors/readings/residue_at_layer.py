@@ -3,6 +3,7 @@ What ViyogResidue reads at its layer: from the layer's input where that tells th
 from the maps.
 """
 
+import warnings
 from collections.abc import Hashable
 
 import torch
@@ -10,14 +11,16 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ...images.kind import ImageKind, WayWarning
 from ...layer.checks import check_layout, check_maps
 from ...layer.convolution import CONVOLUTIONS
 from ...layer.layer_call import LayerCall
-from ...layer.linear.effective_convolution import Geometry
+from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ...layer.linear.plain_convolution import describes, exact_maps
 from ...layer.precision import precise, without_autocast
 from ...residue.evidence import reader_of
 from ...residue.reader import Reading
+from ...residue.statistics import kind_of_state
 from ...residue.windows import Windows
 from ..base import FirstLayerDetector
 
@@ -39,10 +42,14 @@ class ResidueAtLayer(FirstLayerDetector):
         self._known_key: tuple[dict[str, Tensor], Hashable] | None = None
         # of a deployed detector: integers, which cannot be read from a tensor while tracing
         self._deployed_geometry: Geometry | None = None
+        # the kind of images of a fitted state, and the state whose user was warned
+        self._kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
+        self._warned: dict[str, Tensor] | None = None
 
     def _without_model(self) -> Self:
         bare = super()._without_model()
         bare._deployed_geometry = self._geometry(self._require_state())
+        bare._kind = bare._warned = None
         return bare
 
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
@@ -62,14 +69,14 @@ class ResidueAtLayer(FirstLayerDetector):
         packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
-            responses = reader.from_maps(packed, windows)
-            features = reader.features(responses)
+            responses, flat = reader.from_maps(packed, windows)
+            features = reader.features(responses, flat, windows)
 
         def read_local() -> Tensor:
             with without_autocast(maps.device):
                 return reader.local_from_maps(packed, windows)
 
-        return Reading(responses, windows, shape, features, read_local)
+        return Reading(responses, windows, shape, features, flat, read_local)
 
     def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
         """Read once for all that read the same: the reading is nearly all of the work."""
@@ -81,6 +88,25 @@ class ResidueAtLayer(FirstLayerDetector):
             reading = self._read_maps(check_maps(exact_maps(call), self._layout), state)
         call.readings[key] = reading
         return reading
+
+    def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
+        """Once for a fit: what is read lies below the grey levels that inputs had then."""
+        # a deployed detector has no state of its own
+        if state is not self._state or self._warned is state or not len(inputs):
+            return
+        if self._kind is None or self._kind[0] is not state:
+            self._kind = state, kind_of_state(state)
+        known = self._kind[1]
+        differing = None if known is None else known.differences(inputs)
+        if differing:
+            self._warned = state
+            warnings.warn(
+                f"Images of another kind than {type(self).__name__} was fitted on: "
+                f"{'; '.join(differing)}. Scores and thresholds may not hold for them. Fit on "
+                f"images that came the same way.",
+                WayWarning,
+                stacklevel=2,
+            )
 
     def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
         """From the layer's input, without its maps; ``None`` where it does not tell these."""
@@ -104,13 +130,21 @@ class ResidueAtLayer(FirstLayerDetector):
             reader = reader_of(state)
             seen = precise(field)
             responses = reader.from_input(geometry, seen, windows)
-            features = reader.features(responses)
+            flat = reader.flat_in_input(geometry, seen, windows, state["scale"])
+            features = reader.features(responses, flat, windows)
 
         def read_local() -> Tensor:
             with without_autocast(seen.device):
                 return reader.local_from_input(geometry, seen, windows)
 
-        return Reading(responses, windows, shape, features, read_local)
+        return Reading(responses, windows, shape, features, flat, read_local)
+
+    def _read_simulated(
+        self, conv: EffectiveConvolution, inputs: Tensor, state: dict[str, Tensor]
+    ) -> Reading:
+        """Of inputs that were made at fit, without the layer."""
+        reading = self._read_seen(inputs, state)
+        return self._read_maps(conv.maps(inputs), state) if reading is None else reading
 
     def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
         """Equal for detectors of equal directions, whose readings are the same."""

@@ -43,6 +43,21 @@ class ResidueReadings(ResidueParts):
         """
         return noise_floor(self._input_features(x), self._require_state())
 
+    def readings(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: the features that scores are made of, float64 of shape :math:`B \\times F`
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._input_features(x)
+
+    @property
+    def reading_names(self) -> list[str]:
+        """What each of the features is, in words."""
+        return reader_of(self._require_state()).names
+
     def noise_floor_features(self, maps: Tensor) -> Tensor:
         """
         :param maps: first-layer feature maps, as for :meth:`predict_features`
@@ -63,6 +78,24 @@ class ResidueReadings(ResidueParts):
         """
         state = self._require_state() if state is None else state
         return noise_floor(self._call_features(call, state), state)
+
+    @torch.no_grad()
+    def flat_share(self, x: Tensor) -> Tensor:
+        """
+        Share of the windows that are constant, as the bars of a letterbox are: they are left out
+        of what is read.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: shares of shape :math:`B`; above 0.9, the image cannot be read
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+
+        def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+            return self._read_call(call, state).flat.flatten(1).double().mean(dim=1)
+
+        return self._read_at_layer(x, read)
 
     def noise_duals(self, call: LayerCall) -> Tensor:
         """
@@ -155,6 +188,7 @@ class ResidueReadings(ResidueParts):
         return self._score_reading(self._read_maps(maps, state), state)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        self._warn_of_other_kind(call.input, state)
         return self._score_reading(self._read_call(call, state), state)
 
     @abstractmethod
