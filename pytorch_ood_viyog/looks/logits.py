@@ -86,9 +86,9 @@ class Answers:
         with ExitStack() as stack:
             stack.enter_context(as_found(bare))
             if change is not None:
-                stack.enter_context(self.first_layer.replacing(change))
+                stack.enter_context(self.first_layer.replacing(x, change))
             if read is not None:
-                stack.enter_context(self.first_layer.reading(read))
+                stack.enter_context(self.first_layer.reading(x, read))
             output = bare(x)
         logits = picked_logits(output, self.pick, len(x), bare)
         if logits.shape[1] < 2 or not logits.is_floating_point():

@@ -5,7 +5,7 @@ features, at a layer's feature maps and at the logits.
 
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -95,7 +95,7 @@ class SharedPass:
         with ExitStack() as stack:
             stack.enter_context(as_found(model))
             if read_first_layer is not None:
-                stack.enter_context(self._require_first_layer().reading(read_first_layer))
+                stack.enter_context(self._require_first_layer().reading(x, read_first_layer))
             hooks = stack.enter_context(PassHooks())
             inputs = self._watch_head(model, hooks) if "features" in wanted else {}
             maps = self._watch_maps(model, hooks) if "feature_maps" in wanted else []
@@ -108,7 +108,7 @@ class SharedPass:
 
     def _run_to_first_layer(self, x: Tensor, read: ReadFirstLayer) -> None:
         def run_layer_once(call: LayerCall) -> None:
-            read(LayerCall(call.layer, call.input, call.maps()))
+            read(replace(call, output=call.maps()))
 
         self._require_first_layer().run(x, run_layer_once)
 

@@ -40,6 +40,14 @@ INTENT_SHAPES = {
     "by_gradients": "",
 }
 
+
+
+def _of_most_evidence(call: LayerCall, ways: Tensor) -> Tensor:
+    """Of a sample's rows, the one that speaks most for ADV."""
+    rest = torch.cat([ways[:, :2], ways[:, 3:]], dim=1)
+    return call.of_largest(ways, ways[:, 2] - rest.logsumexp(dim=1))
+
+
 # samples at once
 _CHUNK = 32
 # share of the simulated residues whose intent is below what an attack's nearly always exceeds:
@@ -165,7 +173,9 @@ class IntentReadings(ResidueReadings):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return self._read_at_layer(x, lambda call, s: self._ways(self._read_call(call, s), s))
+        return self._read_at_layer(
+            x, lambda call, s: self._ways(self._read_call(call, s), s), _of_most_evidence
+        )
 
     def log_likelihoods_features(self, maps: Tensor) -> Tensor:
         """

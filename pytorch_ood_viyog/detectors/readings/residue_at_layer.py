@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ...fitting.fitted import Statistics
 from ...layer.checks import check_layout, check_maps
 from ...layer.convolution import CONVOLUTIONS
+from ...layer.finding.relation import check_path
 from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import Geometry
 from ...layer.linear.plain_convolution import describes, exact_maps
@@ -47,6 +49,11 @@ class ResidueAtLayer(FirstLayerDetector):
 
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
         return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
+
+    def _measure_call(self, x: Tensor, call: LayerCall) -> Statistics:
+        if call.path is not None:
+            check_path(type(self).__name__, call.path)
+        return super()._measure_call(x, call)
 
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Features of checked maps, :math:`B \\times F`."""

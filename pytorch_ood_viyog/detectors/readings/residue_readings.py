@@ -41,7 +41,7 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return noise_floor(self._input_features(x), self._require_state())
+        return self._read_at_layer(x, self._floors)
 
     def noise_floor_features(self, maps: Tensor) -> Tensor:
         """
@@ -62,6 +62,9 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state() if state is None else state
+        return call.largest(self._floors(call, state))
+
+    def _floors(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return noise_floor(self._call_features(call, state), state)
 
     def noise_duals(self, call: LayerCall) -> Tensor:
@@ -91,12 +94,13 @@ class ResidueReadings(ResidueParts):
         :param call: the moment that the layer runs
         :param duals: what :meth:`noise_duals` gave
         :param strengths: strength of the residue to take out of each sample, as
-            :meth:`noise_floor` gives it, shape :math:`B`
+            :meth:`noise_floor` gives it, shape :math:`B`; its rows are taken to have it all
         :param state: as for :meth:`noise_floor_at`
         :return: purified maps, :math:`B \\times C \\times *S`
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state() if state is None else state
+        strengths = strengths if call.rows is None else call.rows.spread(strengths)
         return purified_maps(call.maps(), state["mean"], state["local"], duals, strengths)
 
     @torch.no_grad()
@@ -111,13 +115,16 @@ class ResidueReadings(ResidueParts):
 
         :param x: batch of model inputs, as for :meth:`predict`
         :return: strengths of shape :math:`B \\times *H'`, one axis for each of the input's, as
-            fractions of the input's dynamic range, like ``eps``
+            fractions of the input's dynamic range, like ``eps``; of a model that reads several
+            frames or views of a sample :math:`B \\times m \\times *H'`, a map for each
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
         return self._read_at_layer(
-            x, lambda call, state: self._floor_map(self._read_call(call, state), state)
+            x,
+            lambda call, state: self._floor_map(self._read_call(call, state), state),
+            LayerCall.grouped,
         )
 
     def residue_map_features(self, maps: Tensor) -> Tensor:
@@ -132,10 +139,6 @@ class ResidueReadings(ResidueParts):
     @staticmethod
     def _floor_map(reading: Reading, state: dict[str, Tensor]) -> Tensor:
         return floor_map(reading, reader_of(state), state["means"])
-
-    @torch.no_grad()
-    def _input_features(self, x: Tensor) -> Tensor:
-        return self._read_at_layer(x, self._call_features)
 
     def _maps_features(self, maps: Tensor) -> Tensor:
         return self._read_from_maps(maps, lambda reading, _: reading.features)
