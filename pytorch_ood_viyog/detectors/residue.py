@@ -14,6 +14,7 @@ from ..fitting.fitted import Statistics
 from ..layer.checks import check_count, check_range, check_strengths
 from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.flat_axes import without_flat_axes
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
@@ -166,7 +167,8 @@ class ViyogResidue(IntentReadings):
         "local_offset": "M",
         "window_offset": "R",
         "energies": "K",
-        "geometry": "6 A",
+        "empty": "Z C",
+        "geometry": "6 Y",
         "scale": "I",
         "means": "L F",
         "whitening": "F F",
@@ -185,6 +187,7 @@ class ViyogResidue(IntentReadings):
         conv = self._known_layer.describe(layer, inputs, maps)
         if inputs is not None:  # rounding to half precision would count as noise
             maps = exact_maps(LayerCall(layer, inputs, maps), conv)
+        conv, inputs, maps = without_flat_axes(conv, inputs, maps)
         found = measure(conv, maps, inputs, self.sample_size, self.seed)
         if self.intent is None:
             return found

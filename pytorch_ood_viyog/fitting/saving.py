@@ -18,7 +18,7 @@ from .fitted import MapsState
 __all__ = ["STATE_VERSION", "differing_settings", "load_state", "saved_state", "settings_of"]
 
 #: changes whenever saved states of older releases would be misread
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 _KEYS = {"class", "version", "settings", "layer", "layout", "tensors"}
 # far more than any state takes, far less than would fill a machine
@@ -63,7 +63,7 @@ def saved_state(detector: MapsState) -> dict[str, Any]:
         "settings": settings_of(detector),
         "layer": detector.layer_name,
         "layout": list(detector._layout),
-        "tensors": {name: known[name].detach().cpu().clone() for name in shapes},
+        "tensors": {name: _plain(known[name]) for name in shapes},
     }
 
 
@@ -96,6 +96,11 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
     if loaded._first_layer is not None and loaded._first_layer.name is None:
         loaded._first_layer.name = state["layer"]
     detector.__dict__.update(loaded.__dict__)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, contiguous as safetensors wants it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _shapes(detector: MapsState) -> dict[str, str]:

@@ -21,6 +21,8 @@ __all__ = [
     "score",
 ]
 
+# median of the squares, on ID images, above which a residue of a few grey levels cannot be told
+_LOUD = 0.4549 * (16 / 255) ** 2
 # median of the square of a standard normal variable
 _NORMAL_MEDIAN = 0.4549
 
@@ -64,13 +66,21 @@ def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
     :param features: :math:`B \\times F`
     :param state: fitted state
     :return: estimated strength of the perturbation, as fraction of the dynamic range, shape
-        :math:`B`
+        :math:`B`; NaN where ID images themselves leave no direction quiet
     """
-    medians = reader_of(state).local_medians
-    excess = features[:, medians].exp() - state["means"][0, medians].exp()
-    # the lower median, as torch.median has it, which exporters do not know
-    median = excess.sort(dim=1).values[:, (excess.shape[1] - 1) // 2]
-    return (median.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+    reader, usual = reader_of(state), state["means"][0]
+    kinds = [reader.local_medians, reader.window_medians]
+    # stems of few channels have no quiet direction at a position, only among neighbours
+    loud = usual[kinds[0]].exp().mean() > _LOUD
+    local, window = (_lower_median(features[:, k].exp() - usual[k].exp()) for k in kinds)
+    floor = (torch.where(loud, window, local).clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+    unknown = loud & (usual[kinds[1]].exp().mean() > _LOUD)
+    return torch.where(unknown, torch.full_like(floor, torch.nan), floor)
+
+
+def _lower_median(values: Tensor) -> Tensor:
+    """As torch.median has it, which exporters do not know."""
+    return values.sort(dim=1).values[:, (values.shape[1] - 1) // 2]
 
 
 def reader_of(state: dict[str, Tensor]) -> Reader:

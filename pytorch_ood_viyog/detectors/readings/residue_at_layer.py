@@ -16,6 +16,7 @@ from ...layer.convolution import CONVOLUTIONS
 from ...layer.finding.relation import check_path
 from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import Geometry
+from ...layer.linear.flat_axes import maps_without_flat_axes
 from ...layer.linear.plain_convolution import describes, exact_maps
 from ...layer.precision import precise, without_autocast
 from ...residue.evidence import reader_of
@@ -64,8 +65,10 @@ class ResidueAtLayer(FirstLayerDetector):
         return self._read_call(call, state).features
 
     def _read_maps(self, maps: Tensor, state: dict[str, Tensor]) -> Reading:
+        geometry = self._geometry(state)
+        maps = maps_without_flat_axes(maps, len(geometry.stride))
         shape = tuple(maps.shape[2:])
-        windows = Windows.of(self._geometry(state), shape)
+        windows = Windows.of(geometry, shape)
         packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
@@ -92,6 +95,8 @@ class ResidueAtLayer(FirstLayerDetector):
     def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
         """From the layer's input, without its maps; ``None`` where it does not tell these."""
         geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
+        if len(inputs) != len(geometry.stride):  # axes of length 1 were dropped
+            return None
         if not describes(geometry, call, len(state["scale"])):
             return None
         spatial = geometry.maps_shape(inputs)

@@ -3,6 +3,7 @@ What ViyogResidue shows beside its score: noise floors of images and of their pa
 without their residue.
 """
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -11,14 +12,19 @@ from torch import Tensor
 
 from ...layer.checks import check_finite, check_maps
 from ...layer.layer_call import LayerCall
+from ...layer.linear.flat_axes import without_flat_axes
 from ...layer.linear.known_layer import KnownLayer
+from ...layer.linear.plain_convolution import exact_maps
 from ...residue.evidence import noise_floor, reader_of
 from ...residue.local import floor_map
-from ...residue.purified_maps import duals, purified_maps
+from ...residue.purified_maps import duals, energy_in, purified_maps
 from ...residue.reader import Reading
 from .residue_parts import ResidueParts
 
 __all__ = ["ResidueReadings"]
+
+# half a grey level in 255: less may be rounding in another order
+_FOREIGN = 0.5 / 255
 
 
 class ResidueReadings(ResidueParts):
@@ -77,7 +83,9 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state()
-        conv = self._known_layer.describe(call.layer, call.input, call.maps())
+        maps = call.maps()
+        conv = self._known_layer.describe(call.layer, call.input, maps)
+        conv, _, _ = without_flat_axes(conv, call.input, maps)
         return duals(conv.kernel, state["scale"], state["local"])
 
     def purified_maps_at(
@@ -114,8 +122,8 @@ class ResidueReadings(ResidueParts):
         as a residue.
 
         :param x: batch of model inputs, as for :meth:`predict`
-        :return: strengths of shape :math:`B \\times *H'`, one axis for each of the input's, as
-            fractions of the input's dynamic range, like ``eps``; of a model that reads several
+        :return: strengths of shape :math:`B \\times *H'`, one axis for each of the maps' that
+            is longer than 1, as fractions of the input's dynamic range, like ``eps``; of a model that reads several
             frames or views of a sample :math:`B \\times m \\times *H'`, a map for each
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
@@ -136,9 +144,34 @@ class ResidueReadings(ResidueParts):
         """
         return self._read_from_maps(maps, self._floor_map)
 
+    @torch.no_grad()
+    def foreign_energy(self, x: Tensor) -> Tensor:
+        """
+        What an input shows where all ID images show nothing at all, as colour is to a detector
+        that was fitted on grey images: root mean square over the directions that ID images leave
+        empty to rounding. Not part of the score: such an input is not of the ID kind, whether it
+        was attacked or not.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: strengths of shape :math:`B`, as fractions of the input's dynamic range; 0 where
+            no direction is empty
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._read_at_layer(x, self._foreign)
+
+    @staticmethod
+    def _foreign(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return energy_in(state["empty"], exact_maps(call), state["mean"])
+
     @staticmethod
     def _floor_map(reading: Reading, state: dict[str, Tensor]) -> Tensor:
         return floor_map(reading, reader_of(state), state["means"])
+
+    @torch.no_grad()
+    def _input_features(self, x: Tensor) -> Tensor:
+        return self._read_at_layer(x, self._call_features)
 
     def _maps_features(self, maps: Tensor) -> Tensor:
         return self._read_from_maps(maps, lambda reading, _: reading.features)
@@ -158,7 +191,20 @@ class ResidueReadings(ResidueParts):
         return self._score_reading(self._read_maps(maps, state), state)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        if self._first_layer is not None and len(state["empty"]) > 0:
+            self._warn_of_foreign(call, state)
         return self._score_reading(self._read_call(call, state), state)
+
+    def _warn_of_foreign(self, call: LayerCall, state: dict[str, Tensor]) -> None:
+        foreign = int((self._foreign(call, state) > _FOREIGN).sum())
+        if foreign:
+            warnings.warn(
+                f"{foreign} of {len(call.input)} inputs show something in {len(state['empty'])} "
+                f"directions that all ID images leave exactly empty (as colour is to grey images): "
+                f"they are not of the ID kind. {type(self).__name__}.foreign_energy(x) tells how "
+                f"much.",
+                stacklevel=2,
+            )
 
     @abstractmethod
     def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
