@@ -50,7 +50,14 @@ class ScoredModel(Module):
         super().__init__()
         self.several = isinstance(detectors, Mapping)
         named = detectors if isinstance(detectors, Mapping) else {_ONE: detectors}
-        self.model = copy.deepcopy(model).eval()
+        try:
+            self.model = copy.deepcopy(model).eval()
+        except Exception as error:
+            raise TypeError(
+                f"A scored model holds a copy of the model, and {type(model).__name__} cannot be "
+                f"copied: {error}. Sharded models (FSDP) are scored before they are sharded, or "
+                f"by detector.predict and SharedForward."
+            ) from error
         read = layer_named(self.model, name)
         for detector in named.values():
             _check_channels(detector.fits, name, read)

@@ -142,8 +142,11 @@ class LayerReader:
     ) -> LayerCall:
         taken = _taken(self.name, layer, args, kwargs)
         if isinstance(self.layer, Stem):
-            compute = None if output is not None else lambda: layer.forward(taken)
-            return LayerCall(self.layer, self._x, output, None, self.path, compute)
+            maps, x = self.layer.maps_of, self._x
+            if output is not None:
+                return LayerCall(self.layer, x, maps(output, x), None, self.path)
+            compute = lambda: maps(layer.forward(taken), x)  # noqa: E731
+            return LayerCall(self.layer, x, None, None, self.path, compute)
         raw = None if isinstance(self.layer, Branches) else output
         return LayerCall(self.layer, taken, raw, None, self.path)
 
@@ -186,5 +189,10 @@ def _taken(name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, An
         raise ValueError(
             f"Layer {name!r} must be given a batch of {layer.weight.dim()} dimensions, got shape "
             f"{tuple(inputs[0].shape)}. Add the batch dimension by x.unsqueeze(0)."
+        )
+    if isinstance(layer, CONVOLUTIONS) and not inputs[0].is_floating_point():
+        raise TypeError(
+            f"Layer {name!r} takes floating point numbers, got {inputs[0].dtype}. Convert the "
+            f"inputs as the model expects them, such as x.float() / 255."
         )
     return inputs[0]

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 __all__ = [
     "as_found",
     "as_found_with_gradients",
+    "device_of",
     "modules_of",
     "same_random_state",
     "unwrap",
@@ -67,6 +68,17 @@ def unwrap(model: Module) -> Module:
             model = compiled
         else:
             return model
+
+
+def device_of(model: Module) -> torch.device:
+    """
+    :param model: model
+    :return: device of its parameters; the CPU for a model without any, or whose parameters are
+        elsewhere as long as they do not work
+    """
+    parameter = next(model.parameters(), None)
+    known = parameter is not None and not parameter.is_meta
+    return parameter.device if parameter is not None and known else torch.device("cpu")
 
 
 def without_compiled(model: Module) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "Settings",
     "arsinh",
     "evidence",
+    "floor_is_known",
     "hypotheses",
     "log_odds",
     "noise_floor",
@@ -66,16 +67,25 @@ def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
     :param features: :math:`B \\times F`
     :param state: fitted state
     :return: estimated strength of the perturbation, as fraction of the dynamic range, shape
-        :math:`B`; NaN where ID images themselves leave no direction quiet
+        :math:`B`; means little where :func:`floor_is_known` says no
     """
-    reader, usual = reader_of(state), state["means"][0]
-    kinds = [reader.local_medians, reader.window_medians]
+    usual, reader = state["means"][0].exp(), reader_of(state)
+    kinds = (reader.local_medians, reader.window_medians)
+    local, window = (_lower_median(features[:, kind].exp() - usual[kind]) for kind in kinds)
     # stems of few channels have no quiet direction at a position, only among neighbours
-    loud = usual[kinds[0]].exp().mean() > _LOUD
-    local, window = (_lower_median(features[:, k].exp() - usual[k].exp()) for k in kinds)
-    floor = (torch.where(loud, window, local).clamp_min(0) / _NORMAL_MEDIAN).sqrt()
-    unknown = loud & (usual[kinds[1]].exp().mean() > _LOUD)
-    return torch.where(unknown, torch.full_like(floor, torch.nan), floor)
+    excess = torch.where(_lower_median(usual[None, kinds[0]]) > _LOUD, window, local)
+    return (excess.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+
+
+def floor_is_known(state: dict[str, Tensor]) -> bool:
+    """
+    :param state: fitted state
+    :return: whether ID images leave directions so quiet that a residue of a few grey levels shows
+        in :func:`noise_floor`
+    """
+    usual, reader = state["means"][0].exp(), reader_of(state)
+    kinds = (reader.local_medians, reader.window_medians)
+    return any(bool(_lower_median(usual[None, kind]) <= _LOUD) for kind in kinds)
 
 
 def _lower_median(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ...residue.intent.shapes import Direction, filter_shaped
 from ...residue.intent.simulation import simulate
 from ...residue.reader import Reading
 from ...residue.statistics import convolution_of
-from .residue_readings import ResidueReadings
+from .verification import VerifiedReadings
 
 __all__ = ["INTENT_SHAPES", "IntentReadings", "Shaping", "checked_shaping"]
 
@@ -39,7 +39,6 @@ INTENT_SHAPES = {
     "least_intent": "",
     "by_gradients": "",
 }
-
 
 
 def _of_most_evidence(call: LayerCall, ways: Tensor) -> Tensor:
@@ -71,7 +70,7 @@ def checked_shaping(name: str, value: object) -> Shaping:
     raise ValueError(f"{name} must be 'auto', 'filters' or 'gradients', got {value!r}.")
 
 
-class IntentReadings(ResidueReadings):
+class IntentReadings(VerifiedReadings):
     """Readings of a detector that may have seen, at fit, what attacks and benign changes leave."""
 
     #: what shapes the residues; ``None`` where nothing is simulated

@@ -15,7 +15,7 @@ from ...layer.layer_call import LayerCall
 from ...layer.linear.flat_axes import without_flat_axes
 from ...layer.linear.known_layer import KnownLayer
 from ...layer.linear.plain_convolution import exact_maps
-from ...residue.evidence import noise_floor, reader_of
+from ...residue.evidence import floor_is_known, noise_floor, reader_of
 from ...residue.local import floor_map
 from ...residue.purified_maps import duals, energy_in, purified_maps
 from ...residue.reader import Reading
@@ -42,12 +42,13 @@ class ResidueReadings(ResidueParts):
 
         :param x: batch of model inputs, as for :meth:`predict`
         :return: strengths of shape :math:`B`, as fractions of the input's dynamic range, like
-            ``eps``: 5/255 for a residue of 5 grey levels in 255
+            ``eps``: 5/255 for a residue of 5 grey levels in 255; NaN, with a warning, where ID
+            images themselves leave no direction quiet
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return self._read_at_layer(x, self._floors)
+        return self._known_floors(self._read_at_layer(x, self._floors))
 
     def noise_floor_features(self, maps: Tensor) -> Tensor:
         """
@@ -56,7 +57,8 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict_features`
         """
-        return noise_floor(self._maps_features(maps), self._require_state())
+        state = self._require_state()
+        return self._known_floors(noise_floor(self._maps_features(maps), state))
 
     def noise_floor_at(self, call: LayerCall, state: dict[str, Tensor] | None = None) -> Tensor:
         """
@@ -69,6 +71,16 @@ class ResidueReadings(ResidueParts):
         """
         state = self._require_state() if state is None else state
         return call.largest(self._floors(call, state))
+
+    def _known_floors(self, floors: Tensor) -> Tensor:
+        if floor_is_known(self._require_state()):
+            return floors
+        warnings.warn(
+            "ID images leave no direction of this layer quiet, so that the strength of a residue "
+            "cannot be told: noise floors are NaN. Scores are not affected.",
+            stacklevel=3,
+        )
+        return torch.full_like(floors, torch.nan)
 
     def _floors(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return noise_floor(self._call_features(call, state), state)

@@ -172,7 +172,9 @@ def _compared(
     return _found(watch, first, name, "other", len(x), why.get(first.name, ""))
 
 
-def _rearranged(base: list[Tensor], changed: list[list[Tensor]], x: Tensor) -> tuple[bool, bool, str]:
+def _rearranged(
+    base: list[Tensor], changed: list[list[Tensor]], x: Tensor
+) -> tuple[bool, bool, str]:
     """Of all runs that have the shape of the first."""
     alike = [i for i, t in enumerate(base) if t.shape[1:] == base[0].shape[1:]]
     if not base or any(len(c) != len(base) for c in changed) or base[0].dim() < 2:

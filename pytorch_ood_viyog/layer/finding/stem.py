@@ -42,6 +42,22 @@ class Stem(Module):
         self.model = model
         self.last = model.get_submodule(last_of(name))
 
+    @staticmethod
+    def maps_of(output: Tensor, x: Tensor) -> Tensor:
+        """
+        :param output: what the last layer gives, also tokens of patches, :math:`B \\times N
+            \\times C`
+        :param x: model inputs
+        :return: maps; tokens are laid out on the grid of the image, row by row
+        """
+        if output.dim() != 3 or x.dim() != 4:
+            return output
+        count, (height, width) = output.shape[1], x.shape[2:]
+        rows = round((count * height / width) ** 0.5)
+        if rows == 0 or count % rows:
+            return output
+        return output.transpose(1, 2).reshape(len(output), -1, rows, count // rows)
+
     def forward(self, x: Tensor) -> Tensor:
         """
         :param x: model inputs
@@ -58,5 +74,5 @@ class Stem(Module):
             try:
                 self.model(x)
             except LayerReached:
-                return seen[0]
+                return self.maps_of(seen[0], x)
         raise RuntimeError(f"Layer {last_of(self.name)!r} did not run.")

@@ -87,9 +87,7 @@ class Watch:
             kept = taken.detach().clone() if early or gains else None
             version, rows = _version(taken), len(taken) if taken.dim() else 0
             same = taken if early or gains else None
-            self.calls.append(
-                Call(name, same, version, kept, rows, origin or Origin(), gains)
-            )
+            self.calls.append(Call(name, same, version, kept, rows, origin or Origin(), gains))
 
         return hook
 
