@@ -208,7 +208,8 @@ class FirstLayer:
 
     def _find_order(self, x: Tensor) -> None:
         """Change the last sample, and see which rows change."""
-        assert self.runs is not None and self.name is not None
+        assert self.runs is not None
+        assert self.name is not None
         model = unwrap(self.model)
         hooked = runs_first(self.name)
         layers = {hooked: model.get_submodule(hooked)}
@@ -271,16 +272,11 @@ def _check_hookable(model: Module) -> None:
     :param model: the unwrapped model
     :raises TypeError: if its modules do not run hooks
     """
-    exported = isinstance(model, torch.fx.GraphModule) and not any(
-        node.op == "call_module" for node in model.graph.nodes
+    exported = isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
     )
-    scripted = isinstance(model, torch.jit.ScriptModule)
-    if scripted or (exported and _has_operations(model)):
+    if exported or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
             f"{type(model).__name__} is a scripted, traced or exported model, in which hooks do "
             f"not run: its layers cannot be read. Give the eager model that it was made from."
         )
-
-
-def _has_operations(model: torch.fx.GraphModule) -> bool:
-    return any(isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes)

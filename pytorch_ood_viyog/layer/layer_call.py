@@ -61,7 +61,7 @@ class LayerCall:
         """
         :param values: several numbers a row, :math:`R \\times K`
         :param evidence: one number a row
-        :return: the values of the row with the largest evidence of each sample, :math:`B \\times K`
+        :return: of each sample, those of the row with the largest evidence, :math:`B \\times K`
         """
         if self.rows is None:
             return values

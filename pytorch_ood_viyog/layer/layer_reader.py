@@ -14,7 +14,7 @@ from .convolution import CONVOLUTIONS
 from .finding.branches import Branches
 from .finding.reached import LayerReached
 from .finding.relation import Path
-from .finding.runs import Rows, Runs
+from .finding.runs import Runs
 from .finding.stem import Stem
 from .hooks import PassHooks
 from .layer_call import LayerCall

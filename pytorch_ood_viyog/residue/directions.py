@@ -18,7 +18,7 @@ _NEIGHBOURHOOD = 576
 # vectors a covariance is estimated from, and fewest for each of its rows: with fewer, the quietest
 # directions would be quiet by chance
 _VECTORS, _FEWEST = 65536, 8
-# energy of rounding, a hundredth of a grey level in 255 squared and less: such directions are empty
+# energy of rounding, less than a hundredth of a grey level in 255: such directions are empty
 _EMPTY = 1e-10
 # samples at once
 _CHUNK = 8

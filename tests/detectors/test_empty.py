@@ -72,7 +72,7 @@ def test_an_axis_of_length_one_is_dropped(axis, padding, detector_class):
     torch.testing.assert_close(
         detector.predict_features(maps), detector(y.unsqueeze(axis)), rtol=1e-2, atol=1e-2
     )
-    output, deployed = with_score(model, detector)(y.unsqueeze(axis))
+    _, deployed = with_score(model, detector)(y.unsqueeze(axis))
     torch.testing.assert_close(deployed, detector(y.unsqueeze(axis)), rtol=1e-2, atol=1e-2)
     loaded = detector_class(model).load_state_dict(detector.state_dict())
     assert torch.equal(loaded(y.unsqueeze(axis)), detector(y.unsqueeze(axis)))

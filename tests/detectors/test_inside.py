@@ -97,7 +97,7 @@ def test_a_sample_has_the_largest_evidence_of_its_frames(plain, make):
     assert ways.shape == (8, 3)
     assert float(detector.noise_floor(one)[3]) * 255 == pytest.approx(8, abs=2)
     assert float(detector.noise_floor(one)[:3].max()) * 255 < 3.2
-    output, scores = with_score(make(), detector)(one)
+    _, scores = with_score(make(), detector)(one)
     torch.testing.assert_close(scores, detector(one), rtol=1e-2, atol=1e-2)
     shared = SharedForward(make(), {"own": ViyogResidue(None)})
     shared.fit([smooth(70).view(14, 5, 3, SIZE, SIZE)], progress=False)
@@ -215,7 +215,7 @@ def test_a_linear_stem_is_read_as_one_layer():
     assert detector.state_dict()["tensors"]["geometry"][0].tolist() == [8, 8]
     assert float(detector.noise_floor(noisy(y)).median()) * 255 == pytest.approx(8, rel=0.4)
     assert float(detector(noisy(y)).min()) > float(detector(y).max())
-    output, scores = with_score(model, detector)(y)
+    _, scores = with_score(model, detector)(y)
     torch.testing.assert_close(scores, detector(y), rtol=0.05, atol=0.05)
     loaded = ViyogResidue(Cosines()).load_state_dict(detector.state_dict())
     torch.testing.assert_close(loaded(y), detector(y))

@@ -135,8 +135,9 @@ class ResidueReadings(ResidueParts):
 
         :param x: batch of model inputs, as for :meth:`predict`
         :return: strengths of shape :math:`B \\times *H'`, one axis for each of the maps' that
-            is longer than 1, as fractions of the input's dynamic range, like ``eps``; of a model that reads several
-            frames or views of a sample :math:`B \\times m \\times *H'`, a map for each
+            is longer than 1, as fractions of the input's dynamic range, like ``eps``; of a model
+            that reads several frames or views of a sample :math:`B \\times m \\times *H'`, a map
+            for each
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
@@ -212,9 +213,9 @@ class ResidueReadings(ResidueParts):
         if foreign:
             warnings.warn(
                 f"{foreign} of {len(call.input)} inputs show something in {len(state['empty'])} "
-                f"directions that all ID images leave exactly empty (as colour is to grey images): "
-                f"they are not of the ID kind. {type(self).__name__}.foreign_energy(x) tells how "
-                f"much.",
+                f"directions that all ID images leave exactly empty (as colour is to grey "
+                f"images): they are not of the ID kind. "
+                f"{type(self).__name__}.foreign_energy(x) tells how much.",
                 stacklevel=2,
             )
 

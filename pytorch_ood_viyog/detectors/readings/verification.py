@@ -164,8 +164,9 @@ class VerifiedReadings(ResidueReadings):
         generator = torch.Generator().manual_seed(seed)
         signs = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x.device)
         if not x.is_floating_point():  # grey levels, which stay in their range
-            signs = torch.where(x > 127, -signs.abs(), signs.abs())
-            return (x + round(255 * eps) * signs).to(x.dtype)
+            change = round(255 * eps) * signs
+            inside = (x + change >= 0) & (x + change <= 255)
+            return torch.where(inside, x + change, x - change).to(x.dtype)
         return (x + eps * self._input_widths(x) * signs).to(x.dtype)
 
     def _input_widths(self, x: Tensor) -> Tensor:

@@ -168,7 +168,7 @@ def rearranged(base: Tensor, responses: list[Tensor], values: int) -> tuple[bool
     :return: whether each value comes from one value of the image; whether no sample repeats
         them; and if not the first, what was found
     """
-    one, other, both, half = ((r.double() - base.double()).abs() for r in responses)
+    one, other, both = ((r.double() - base.double()).abs() for r in responses[:3])
     signed, halved = responses[2].double() - base.double(), responses[3].double() - base.double()
     size = float(signed.abs().sum())
     if not size > 0:

@@ -47,14 +47,14 @@ class Origin:
     sums: frozenset[str] = frozenset()
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
     Follows what a marked tensor becomes, by its storage, so that views and changes in place are
     followed too. Keeps no values.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[StorageWeakRef, Origin]] = {}
         #: groups of watched layers whose outputs were found in one sum
         self.joined: set[frozenset[str]] = set()
@@ -119,7 +119,7 @@ def _storage(tensor: Any) -> StorageWeakRef | None:
     if not isinstance(tensor, Tensor):
         return None
     try:
-        return StorageWeakRef(tensor.untyped_storage())
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
     except (NotImplementedError, RuntimeError):  # no memory of its own, as some subclasses
         return None
 

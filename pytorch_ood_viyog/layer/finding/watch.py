@@ -69,11 +69,11 @@ class Watch:
             self._hooks.after(model.get_submodule(name), self._parent(name))
 
     def __enter__(self) -> "Watch":
-        self.trace.__enter__()
+        self.trace.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.trace.__exit__(*error)
+        self.trace.__exit__(*error)  # type: ignore[no-untyped-call]
         self._hooks.__exit__()
 
     def _before(self, name: str) -> Callable[..., None]:
