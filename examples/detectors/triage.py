@@ -17,13 +17,13 @@ import matplotlib
 import torch
 from digits_on_photos import Net, make_images, train
 from pytorch_ood.detector import EnergyBased, fDBD
+from pytorch_ood_viyog.triage.verdict import Verdict
 from torch.utils.data import DataLoader
 
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, craft
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.triage.triage import Triage
-from pytorch_ood_viyog.triage.verdict import Verdict
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

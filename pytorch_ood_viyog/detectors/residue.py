@@ -15,6 +15,7 @@ from ..images.ways import Through, require_ways
 from ..layer.checks import check_count, check_range, check_strengths
 from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.flat_axes import without_flat_axes
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
@@ -175,7 +176,8 @@ class ViyogResidue(IntentReadings):
         "local_offset": "M",
         "window_offset": "R",
         "energies": "K",
-        "geometry": "6 A",
+        "empty": "Z C",
+        "geometry": "6 Y",
         "scale": "I",
         "seen": "3 I",
         "seen_size": "A",
@@ -199,6 +201,7 @@ class ViyogResidue(IntentReadings):
         if self.through is not None:
             check_takes_ways(inputs)
             require_ways(self.through)
+        conv, inputs, maps = without_flat_axes(conv, inputs, maps)
         found = measure(conv, maps, inputs, self.sample_size, self.seed)
         if not self._keeps_inputs:
             return found

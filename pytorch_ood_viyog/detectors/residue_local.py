@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..fitting.fitted import Statistics
+from ..layer.layer_call import LayerCall
 from ..layer.precision import without_autocast
 from ..residue.local import conclude_local, local_score, region_evidence
 from ..residue.reader import Reading
@@ -97,5 +98,7 @@ class ViyogResidueLocal(ViyogResidue):
         :raises ValueError: as :meth:`predict`
         """
         return self._read_at_layer(
-            x, lambda call, state: region_evidence(self._read_call(call, state), state)
+            x,
+            lambda call, state: region_evidence(self._read_call(call, state), state),
+            LayerCall.grouped,
         )

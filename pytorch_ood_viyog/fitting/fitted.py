@@ -125,8 +125,8 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
         return self._state
 
     def _to_device(self, x: Tensor) -> Tensor:
-        device = self.device
-        return x if device is None else x.to(device)
+        device = self.device  # of offloaded weights, which come when they work: none
+        return x if device is None or device.type == "meta" else x.to(device)
 
     def _shapes(self) -> dict[str, str]:
         """What a saved state holds with these settings."""

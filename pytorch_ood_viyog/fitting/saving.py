@@ -65,7 +65,7 @@ def saved_state(detector: MapsState) -> dict[str, Any]:
         "settings": settings_of(detector),
         "layer": detector.layer_name,
         "layout": list(detector._layout),
-        "tensors": {name: known[name].detach().cpu().clone() for name in shapes},
+        "tensors": {name: _plain(known[name]) for name in shapes},
     }
 
 
@@ -107,6 +107,11 @@ def _check_plain(detector: MapsState) -> None:
                 f"A {type(detector).__name__} whose {name} is a function has no state of plain "
                 f"tensors. Store it with pickle, or give {name} by name."
             )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, contiguous as safetensors wants it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _shapes(detector: MapsState) -> dict[str, str]:

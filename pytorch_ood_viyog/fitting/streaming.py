@@ -135,12 +135,13 @@ class FittedOnMaps(MapsState):
         if x.shape[0] == 0:
             return None
 
-        def read(call: LayerCall) -> Statistics:
-            maps = check_maps(call.maps())
-            check_finite("Input", x, maps)
-            return self._counted(maps, call.input)
+        return first_layer.run(x, lambda call: self._measure_call(x, call))
 
-        return first_layer.run(x, read)
+    def _measure_call(self, x: Tensor, call: LayerCall) -> Statistics:
+        """Statistics of a batch of ID samples at the layer."""
+        maps = check_maps(call.maps())
+        check_finite("Input", x, maps)
+        return self._counted(maps, call.input)
 
     def _measure_maps(
         self, maps: Tensor, y: Any, layout: tuple[int, int] | None

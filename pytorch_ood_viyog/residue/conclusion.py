@@ -19,7 +19,10 @@ from .reader import Reader
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
-__all__ = ["conclude", "in_own_order"]
+__all__ = ["FEWEST", "conclude", "in_own_order"]
+
+#: images below which nothing is held out that could be judged
+FEWEST = 4
 
 # strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
 _BEYOND = (4, 8, 16)
@@ -55,6 +58,7 @@ def conclude(
     scale = dynamic_range(conv, statistics, settings.input_range)
     clean = None if behind is None else behind.clean()
     maps = statistics["sample"] if clean is None else _maps_of(clean, conv, windows)
+    _check_enough(len(statistics["sample"]))
     sample = in_own_order(maps)
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
     known = {"scale": scale, "geometry": statistics["geometry"], **_kind(statistics, clean)}
@@ -100,6 +104,14 @@ def _strengths(settings: Settings) -> tuple[float, ...]:
     return (0.0, *settings.eps, *(max(settings.eps) * factor for factor in _BEYOND))
 
 
+def _check_enough(samples: int) -> None:
+    if samples < FEWEST:
+        raise ValueError(
+            f"ViyogResidue needs at least {FEWEST} ID images to tell what is usual among them, "
+            f"got {samples}. Fit it to more; 64 and more are better."
+        )
+
+
 def in_own_order(maps: Tensor) -> Tensor:
     """
     :param maps: packed maps of samples
@@ -131,9 +143,6 @@ def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]
     """
     judged = groups[: len(settings.eps) + 1]
     count = len(groups[0])
-    if count < 4:
-        fitted = _fit_hypotheses(groups, settings)
-        return [evidence(hypotheses(group, fitted, settings)) for group in judged]
     found = [group.new_empty(count) for group in judged]
     for part in range(min(_PARTS, count)):
         own = torch.arange(count, device=groups[0].device) % min(_PARTS, count) == part

@@ -70,6 +70,9 @@ class Reader:
     window_offset: Tensor
     #: natural energy per unit of noise gain of the :math:`M + R` directions
     energies: Tensor
+    #: directions at a position that ID images leave empty to rounding, :math:`Z \\times C`; they
+    #: are no quiet ones
+    empty: Tensor
 
     @property
     def names(self) -> list[str]:

@@ -23,7 +23,7 @@ from ...residue.intent.shapes import Direction, filter_shaped
 from ...residue.intent.simulation import simulate
 from ...residue.reader import Reading
 from ...residue.statistics import convolution_of
-from .residue_readings import ResidueReadings
+from .verification import VerifiedReadings
 
 __all__ = ["INTENT_SHAPES", "IntentReadings", "Shaping", "checked_shaping"]
 
@@ -40,6 +40,13 @@ INTENT_SHAPES = {
     "least_intent": "",
     "by_gradients": "",
 }
+
+
+def _of_most_evidence(call: LayerCall, ways: Tensor) -> Tensor:
+    """Of a sample's rows, the one that speaks most for ADV."""
+    rest = torch.cat([ways[:, :2], ways[:, 3:]], dim=1)
+    return call.of_largest(ways, ways[:, 2] - rest.logsumexp(dim=1))
+
 
 # samples at once
 _CHUNK = 32
@@ -64,7 +71,7 @@ def checked_shaping(name: str, value: object) -> Shaping:
     raise ValueError(f"{name} must be 'auto', 'filters' or 'gradients', got {value!r}.")
 
 
-class IntentReadings(ResidueReadings):
+class IntentReadings(VerifiedReadings):
     """Readings of a detector that may have seen, at fit, what attacks and benign changes leave."""
 
     #: what shapes the residues; ``None`` where nothing is simulated
@@ -167,7 +174,9 @@ class IntentReadings(ResidueReadings):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return self._read_at_layer(x, lambda call, s: self._ways(self._read_call(call, s), s))
+        return self._read_at_layer(
+            x, lambda call, s: self._ways(self._read_call(call, s), s), _of_most_evidence
+        )
 
     def log_likelihoods_features(self, maps: Tensor) -> Tensor:
         """

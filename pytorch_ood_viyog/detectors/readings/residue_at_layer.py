@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ...fitting.fitted import Statistics
 from ...images.kind import ImageKind, WayWarning
 from ...layer.checks import check_layout, check_maps
 from ...layer.convolution import CONVOLUTIONS
+from ...layer.finding.relation import check_path
 from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ...layer.linear.flat_axes import maps_without_flat_axes
 from ...layer.linear.plain_convolution import describes, exact_maps
 from ...layer.precision import precise, without_autocast
 from ...residue.evidence import reader_of
@@ -55,6 +58,11 @@ class ResidueAtLayer(FirstLayerDetector):
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
         return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
 
+    def _measure_call(self, x: Tensor, call: LayerCall) -> Statistics:
+        if call.path is not None:
+            check_path(type(self).__name__, call.path)
+        return super()._measure_call(x, call)
+
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Features of checked maps, :math:`B \\times F`."""
         return self._read_maps(maps, state).features
@@ -64,8 +72,10 @@ class ResidueAtLayer(FirstLayerDetector):
         return self._read_call(call, state).features
 
     def _read_maps(self, maps: Tensor, state: dict[str, Tensor]) -> Reading:
+        geometry = self._geometry(state)
+        maps = maps_without_flat_axes(maps, len(geometry.stride))
         shape = tuple(maps.shape[2:])
-        windows = Windows.of(self._geometry(state), shape)
+        windows = Windows.of(geometry, shape)
         packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
@@ -111,6 +121,8 @@ class ResidueAtLayer(FirstLayerDetector):
     def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
         """From the layer's input, without its maps; ``None`` where it does not tell these."""
         geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
+        if len(inputs) != len(geometry.stride):  # axes of length 1 were dropped
+            return None
         if not describes(geometry, call, len(state["scale"])):
             return None
         spatial = geometry.maps_shape(inputs)
