@@ -205,6 +205,11 @@ class SameWay:
         self.seen += seen - (0 if waiting is None else len(waiting))
         return alarms
 
+    @property
+    def known(self) -> Rows:
+        """Features of the calibration images, one image a row."""
+        return self._require_known()
+
     def _require_known(self) -> Rows:
         if self._known is None:
             raise RuntimeError("SameWay is not fitted. Call fit() with calibration images first.")
