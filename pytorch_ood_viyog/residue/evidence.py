@@ -115,7 +115,8 @@ def log_odds(likelihoods: Tensor) -> Tensor:
     :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
     :return: log-odds of ADV against ID or OOD, shape :math:`B`
     """
-    return likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    # not logaddexp: exporters write log(exp(a) + exp(b)), which is -inf far from all hypotheses
+    return likelihoods[:, 2] - likelihoods[:, :2].logsumexp(dim=1)
 
 
 def arsinh(odds: Tensor) -> Tensor:
