@@ -49,8 +49,9 @@ def _blurred(gradient: Tensor) -> Tensor:
     for number, radius in enumerate(_RADII):
         part = gradient[number :: len(_RADII)]
         if len(part):
-            # of the sign: every region of the image takes part
-            blurred[number :: len(_RADII)] = gaussian_blur(part.sign(), radius)
+            # of the sign of a blurred gradient: every region of the image takes part
+            signs = gaussian_blur(part, radius).sign()
+            blurred[number :: len(_RADII)] = gaussian_blur(signs, radius)
     return blurred
 
 
