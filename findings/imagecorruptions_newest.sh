@@ -10,8 +10,8 @@
 # Hurts:    who makes the corrupted set in a loop that catches errors: three corruptions are
 #           missing from the mean, two of them blurs, which are the ones that look least like
 #           noise.
-# Instead:  'numpy<2' and 'scikit-image<0.19' on an older Python, or own blurs and fog; never a
-#           mean over whatever ran.
+# Instead:  an environment of its own with older releases, or own blurs and fog; never a mean over
+#           whatever ran.
 set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT

@@ -5,7 +5,7 @@
 #           refused.
 # Seen:     on the CPU plugin exp(-300) is 0 and its logarithm the lowest float32; adding 1 to
 #           2**30 changes nothing; the output tensor is float64 all the same. onnxruntime is
-#           right. No warning, and no precision hint changes it.
+#           right. No warning, and the hints for float32 and accuracy change nothing.
 # Versions: openvino 2026.4.1, onnx 1.23.2, onnxruntime 1.32.0 (Python 3.11).
 # Hurts:    who casts statistics to float64 in the exported model because they cancel or
 #           underflow in float32: sums of squares, log-sum-exp, covariances.

@@ -17,18 +17,23 @@ import torch
 import transformers
 from checked import FITTED, JUDGED, OK, Checked, checked, first_sentence
 from torch.nn import Module
+from transformers.models.auto import modeling_auto
 
 # attributes of configurations that make a model small, where they are there
 SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_labels": 10}
 #: model type -> size of the images, where 64 is not enough
-SIZES = {"levit": 224, "efficientformer": 224, "perceiver": 224, "pvt": 224, "swiftformer": 224}
+SIZES = {"clip": 224, "metaclip_2": 224, "levit": 224, "efficientformer": 224, "perceiver": 224, "pvt": 224, "swiftformer": 224}
 CACHE = Path(".cache/transformers_table.json")
 
 
+def names() -> dict[str, str | tuple[str, ...]]:
+    """:return: model types that have an image classifier in the installed release -> its name"""
+    return dict(modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+
+
 def kinds() -> list[str]:
-    """:return: model types that have an image classifier in the installed release"""
-    names = transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
-    return list(names)
+    """:return: those model types"""
+    return list(names())
 
 
 def build(kind: str, size: int) -> Module:
@@ -39,10 +44,14 @@ def build(kind: str, size: int) -> Module:
             continue
         for name, value in {**SMALL, "image_size": size}.items():
             known = getattr(part, name, None)
+            if name == "num_hidden_layers" and hasattr(part, "depths"):
+                continue  # counts stages, each of which has a width
             if isinstance(known, int) or (name == "num_labels" and part is config):
                 setattr(part, name, value)
             elif name == "image_size" and isinstance(known, (list, tuple)):
                 setattr(part, name, [size] * len(known))
+    known = names()[kind]
+    config.architectures = [known if isinstance(known, str) else known[0]]
     torch.manual_seed(0)
     model: Module = transformers.AutoModelForImageClassification.from_config(config)
     return model.eval()

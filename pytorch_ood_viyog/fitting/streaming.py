@@ -16,7 +16,7 @@ from ..layer.first_layer import FirstLayer
 from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state
 from .distributed import merged_over_ranks
-from .fitted import MapsState, Statistics
+from .fitted import MapsState, Statistics, contiguous
 
 __all__ = ["FittedOnMaps", "Statistics"]
 
@@ -181,7 +181,7 @@ class FittedOnMaps(MapsState):
                 f"{source} holds no ID samples: it is empty, or all labels are < 0. "
                 f"{type(self).__name__} needs ID data to fit."
             )
-        state = self._conclude(statistics)
+        state = contiguous(self._conclude(statistics))
         self._statistics, self._state, self._layout = statistics, state, _layout(statistics)
         return self
 
