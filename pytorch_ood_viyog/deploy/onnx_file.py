@@ -59,7 +59,8 @@ def export_onnx(
     ``evidence``.
 
     The new file is run in ONNX Runtime on the example, in batches of another size, and compared
-    with PyTorch, and on black, white, striped, noisy and far too bright images; it takes the place of an older one only if both agree.
+    with PyTorch, and on black, white, striped, noisy and far too bright images; it takes the
+    place of an older one only if both agree.
 
     .. rubric:: Examples
 
