@@ -4,10 +4,10 @@ Score all images of a folder, of any number, and go on where an earlier run was 
     python examples/deployment/score_folder.py --state fitted.pt --images FOLDER --out scores.csv
     python examples/deployment/score_folder.py --quick --out scores.csv
 
-The state is what fit_torchrun.py saves, or that of a Triage. Memory holds one batch and the list of
-files; every batch is on disk before the next one is read. Higher scores are more adversarial: those
-of a Triage are the log-odds of ADV, and it gives verdicts too. Images that cannot be read get an
-empty score and the reason.
+The state is what fit_torchrun.py saves, or that of a Triage. Memory holds one batch and the list
+of files; every batch is on disk before the next one is read. Higher scores are more adversarial:
+those of a Triage are the log-odds of ADV, and it gives verdicts too. Images that cannot be read
+get an empty score and the reason.
 """
 
 import argparse

@@ -5,9 +5,10 @@ Answer with the file that export_onnx wrote. Needs onnxruntime, NumPy and Pillow
     python examples/deployment/serve_onnx.py model.onnx --port 8000
     curl --data-binary @image.png localhost:8000
 
-Each image gives one line of JSON: label, and where the file holds detectors, their scores and which
-of them raised an alarm; where it holds a Triage, the verdict, the probability of each verdict and
-p-values. An image that cannot be read gives a line with its error. The model gets images in [0, 1], scaled to cover the size that the file names, and the middle of that.
+Each image gives one line of JSON: label, and where the file holds detectors, their scores and
+which of them raised an alarm; where it holds a Triage, the verdict, the probability of each kind
+and p-values. An image that cannot be read gives a line with its error. The model gets images in
+[0, 1], scaled to cover the size that the file names, and the middle of that.
 """
 
 import argparse

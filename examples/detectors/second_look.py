@@ -84,7 +84,7 @@ def answers(model: nn.Module, x: Tensor) -> list[str]:
 
 
 def described(compared: Comparison) -> list[str]:
-    """:return: first and second answer of each image, and how rare such a change is on ID images"""
+    """:return: both answers of each image, and how rare such a change is on ID images"""
     first, second = (each.argmax(dim=1).tolist() for each in (compared.first, compared.second))
     return [
         f"answer: {CLASSES[one]}\nsecond answer: {CLASSES[other]}\n"

@@ -48,9 +48,9 @@ photographs = data.ood
 noisy = BenignChange("white noise", 8)(victims)
 
 # %%
-# The triage. It has evidence of its own; any detector of pytorch-ood that one forward pass can feed
-# may join. The calibration images must not be those that the model was trained on: some of them
-# are changed, attacked and cut up to learn the rule from, the others set the thresholds.
+# The triage. It has evidence of its own; any detector of pytorch-ood that one forward pass can
+# feed may join. The calibration images must not be those that the model was trained on: some of
+# them are changed, attacked and cut up to learn the rule from, the others set the thresholds.
 triage = Triage(model, evidence={"fDBD": fDBD(None, model.head)}, id_fpr=0.05)
 triage.fit(DataLoader(data.train, batch_size=100), DataLoader(data.calibration, batch_size=100))
 print(triage)
