@@ -9,14 +9,16 @@ The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import n
 """
 
 from .deploy import export_onnx, with_score
-from .detectors import Viyog, ViyogIntent, ViyogResidue, ViyogTV
+from .detectors import SameWay, Viyog, ViyogIntent, ViyogResidue, ViyogTV
 from .evaluation import ViyogMetrics, viyog_metrics
+from .images import Way, WayWarning
 from .looks import SecondLook
 from .pipeline import SharedForward
 from .triage import AdversarialOdds, Triage, Verdict
 
 __all__ = [
     "AdversarialOdds",
+    "SameWay",
     "SecondLook",
     "SharedForward",
     "Triage",
@@ -26,6 +28,8 @@ __all__ = [
     "ViyogMetrics",
     "ViyogResidue",
     "ViyogTV",
+    "Way",
+    "WayWarning",
     "export_onnx",
     "viyog_metrics",
     "with_score",

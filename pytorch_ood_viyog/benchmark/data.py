@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from ..layer.manners import same_random_state
-from .attacks.craft import round_to_8_bit
+from .attacks.images import class_number, round_to_8_bit
 
 __all__ = ["EightBit", "Relabelled", "Stored", "as_dataset", "first_images"]
 
@@ -22,13 +22,25 @@ class EightBit(Dataset[Sample]):
     otherwise a detector could tell the two by the rounding.
     """
 
-    def __init__(self, name: str, dataset: Dataset[Any]):
+    def __init__(
+        self, name: str, dataset: Dataset[Any], *, labelled: bool = True, rounded: bool = True
+    ):
         """
         :param name: name of the data set, for messages
         :param dataset: yields images in [0, 1], or images and labels
+        :param labelled: whether its labels are read; else, and where it has none, they are 0
+        :param rounded: whether the images are rounded
         """
         self.name = name
         self.dataset = dataset
+        self.labelled = labelled
+        self.rounded = rounded
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the data set comes with labels."""
+        item = self.dataset[0]
+        return isinstance(item, (tuple, list)) and len(item) > 1
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -49,7 +61,9 @@ class EightBit(Dataset[Sample]):
                 f"{float(image.min()):g} to {float(image.max()):g}. Put the normalisation into "
                 f"the model, as attacks and rounding work on pixels."
             )
-        return round_to_8_bit(image), int(label)
+        whose = f"Image {index} of data set {self.name!r}"
+        number = class_number(label, whose) if self.labelled else 0
+        return round_to_8_bit(image) if self.rounded else image, number
 
 
 class Relabelled(Dataset[Sample]):

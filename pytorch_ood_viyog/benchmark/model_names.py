@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalized", "add_model_arguments", "asked_model", "named_model"]
+__all__ = ["Normalized", "add_model_arguments", "asked_model", "imported", "named_model"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
@@ -107,12 +107,22 @@ def asked_model(options: argparse.Namespace) -> nn.Module:
     return model.to(options.device)
 
 
-def _own(name: str) -> nn.Module:
-    module, _, function = name.partition(":")
+def imported(what: str, name: str) -> Any:
+    """
+    :param what: what is imported, for the message
+    :param name: ``module:name``
+    :return: what the module has under this name
+    :raises ValueError: if it cannot be imported
+    """
+    module, _, member = name.partition(":")
     try:
-        model = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"The model {name!r} cannot be imported: {error}.") from error
+        return getattr(importlib.import_module(module), member)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"The {what} {name!r} cannot be imported: {error}.") from error
+
+
+def _own(name: str) -> nn.Module:
+    model = imported("model", name)()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name!r} must return a torch.nn.Module, got {type(model).__name__}.")
     return model

@@ -20,10 +20,9 @@ from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
 from ..triage.report import JudgedSample, TriageReport, residue_at
 from ..triage.triage import Triage
-from .attacks.craft import AttackSize
-from .page import result_sections, summary
+from .attacks.size import AttackSize
+from .report import ShownImages, best_detector, result_sections, summary
 from .results import save_tables
-from .shown import ShownImages, best_detector
 
 __all__ = ["BenchmarkOutput"]
 

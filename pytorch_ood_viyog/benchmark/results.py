@@ -15,9 +15,9 @@ from tqdm import tqdm
 from ..evaluation.bootstrap import METRICS, metrics_with_intervals, resample
 from ..evaluation.page import Table
 from ..evaluation.rows import Row, Scores, mean_auroc, pivot
-from .attacks.craft import AttackSize
+from .attacks.size import AttackSize
 
-__all__ = ["EXPLANATION", "failures", "save_tables", "tables", "task_rows"]
+__all__ = ["explanation", "failures", "save_tables", "tables", "task_rows"]
 
 Counts = dict[str, Tensor]
 
@@ -49,6 +49,8 @@ def task_rows(
     resamples: int = 0,
     seed: int = 0,
     costs: Mapping[str, Mapping[str, float]] | None = None,
+    accuracy: float = math.nan,
+    min_images: int = 1,
     progress: bool = False,
 ) -> list[Row]:
     """
@@ -61,11 +63,14 @@ def task_rows(
     :param resamples: bootstrap resamples, 0 for no intervals. All detectors share them.
     :param seed: seed of the resamples
     :param costs: more fields for every row of a detector
+    :param accuracy: of the model on the clean ID images
+    :param min_images: with fewer there are no metrics, but an error that tells the number
     :param progress: show a progress bar
     :return: one row for every detector, task and pair of images; NaN and ``Error`` where one of
-        the two has no scores
+        the two has no scores, or too few
     """
     counts: Counts = {}
+    failed = {name: f"attack {name}: {size.error}" for name, size in sizes.items() if size.error}
     rows = []
     bar = tqdm(scores.items(), desc="compare", leave=False, disable=not progress)
     for detector, own in bar:
@@ -73,44 +78,53 @@ def task_rows(
             row: Row = {"Detector": detector, "Task": task}
             row |= {"Dataset": positive if task == "T1" else "" if task == "T2" else negative}
             row |= {"Attack": "" if task == "T1" else positive}
-            row |= _metrics(
-                own.get(negative), own.get(positive), (negative, positive), counts, resamples, seed
-            )
-            row |= _size(sizes.get(positive))
+            pair = {n: own.get(n, failed.get(n)) for n in (negative, positive)}
+            row |= _metrics(pair, min_images, counts, resamples, seed)
+            row |= _size(sizes.get(positive)) | {"CleanAccuracy": accuracy}
             rows.append(row | dict((costs or {}).get(detector, {})))
     return [row | {"Error": row.pop("Error")} for row in rows]
 
 
 def _metrics(
-    negative: Tensor | str | None,
-    positive: Tensor | str | None,
-    names: tuple[str, str],
+    pair: Mapping[str, Tensor | str | None],
+    min_images: int,
     counts: Counts,
     resamples: int,
     seed: int,
 ) -> Row:
+    """Of the scores of negative and positive images, under their names."""
     empty = {"Negatives": 0, "Positives": 0} | dict.fromkeys(_INTERVALS, math.nan)
-    problems = [
-        problem
-        for name, scores in zip(names, (negative, positive), strict=True)
-        if isinstance(problem := f"no images of {name}" if scores is None else scores, str)
-    ]
-    if not isinstance(negative, Tensor) or not isinstance(positive, Tensor):
+    problems = [p for p in (_problem(*named, min_images) for named in pair.items()) if p]
+    sizes = [len(scores) if isinstance(scores, Tensor) else 0 for scores in pair.values()]
+    empty |= {"Negatives": sizes[0], "Positives": sizes[1]}
+    if problems:
         return empty | {"Error": "; ".join(dict.fromkeys(problems))}
+    negative, positive = (scores for scores in pair.values() if isinstance(scores, Tensor))
     drawn = None
     if resamples:
-        for name, values in zip(names, (negative, positive), strict=True):
+        for name, size in zip(pair, sizes, strict=True):
             if name not in counts:
-                counts[name] = resample(len(values), resamples, seed + crc32(name.encode()))
-        drawn = counts[names[0]], counts[names[1]]
-    sizes = {"Negatives": len(negative), "Positives": len(positive)}
-    return empty | sizes | metrics_with_intervals(negative, positive, drawn) | {"Error": ""}
+                counts[name] = resample(size, resamples, seed + crc32(name.encode()))
+        first, second = pair
+        drawn = counts[first], counts[second]
+    return empty | metrics_with_intervals(negative, positive, drawn) | {"Error": ""}
+
+
+def _problem(name: str, scores: Tensor | str | None, min_images: int) -> str:
+    if isinstance(scores, str):
+        return scores
+    if scores is None or len(scores) == 0:
+        return f"no images of {name}"
+    if len(scores) < min_images:
+        return f"too few to say anything: {len(scores)} of {name} ({min_images=})"
+    return ""
 
 
 def _size(size: AttackSize | None) -> Row:
     if size is None:
-        return {"SuccessRate": math.nan, "Linf": math.nan, "RMS": math.nan}
-    return {"SuccessRate": size.success_rate, "Linf": size.linf, "RMS": size.rms}
+        return dict.fromkeys(("SuccessRate", "Linf", "RMS", "L2", "Pixels"), math.nan)
+    sizes = {"Linf": size.linf, "RMS": size.rms, "L2": size.l2, "Pixels": size.pixels}
+    return {"SuccessRate": size.success_rate} | sizes
 
 
 def save_tables(
@@ -146,7 +160,7 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
     :param title: heading
     :return: tables of the attacks, of AUROC on each task, of cost, and of errors
     """
-    parts = [f"# {title}", EXPLANATION]
+    parts = [f"# {title}", explanation(rows)]
     for table in tables(rows, sizes):
         parts += [f"## {table.caption}", _markdown_table(table)]
     if errors := failures(rows):
@@ -189,18 +203,30 @@ def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
     return found
 
 
-#: how to read the tables
-EXPLANATION = (
-    "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV else. "
-    "Below 0.5 the order is reversed."
+def explanation(rows: Sequence[Row]) -> str:
+    """
+    :param rows: rows of :func:`task_rows`
+    :return: how to read the tables, and how often the model is right on clean images
+    """
+    told = _number(rows[0].get("CleanAccuracy", math.nan), ".3f")
+    return (
+        "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV else. "
+        f"Below 0.5 the order is reversed. Clean accuracy of the model: {told}."
+    )
+
+
+_ATTACK_HEAD = (
+    *("attack", "attacked", "succeeded", "rate", "L∞ in 1/255", "RMS in 1/255", "L2"),
+    *("pixels changed", "clean accuracy", "remarks"),
 )
-_ATTACK_HEAD = ("attack", "attacked", "succeeded", "rate", "L∞ in 1/255", "RMS in 1/255")
 
 
 def _attack_line(name: str, size: AttackSize) -> tuple[str, ...]:
-    rate, linf, rms = size.success_rate, size.linf, size.rms
-    numbers = [_number(rate, ".3f"), _number(linf, ".2f"), _number(rms, ".2f")]
-    return name, str(size.attacked), str(size.succeeded), *numbers
+    accuracy = size.attacked / size.images if size.images else math.nan
+    numbers = {".3f": [size.success_rate], ".2f": [size.linf, size.rms, size.l2]}
+    told = [_number(value, form) for form, values in numbers.items() for value in values]
+    told += [_number(size.pixels, ".3f"), _number(accuracy, ".3f"), size.remarks]
+    return name, str(size.attacked), str(size.succeeded), *told
 
 
 def _auroc_table(
@@ -222,4 +248,5 @@ def _number(value: float, form: str) -> str:
 def _markdown_table(table: Table) -> str:
     rule = ("---", *["--:"] * (len(table.head) - 1))
     lines = [(*row[:-1], f"**{row[-1]}**") for row in table.rows] if table.total else table.rows
-    return "\n".join("| " + " | ".join(line) + " |" for line in (table.head, rule, *lines))
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in (table.head, rule, *lines))
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)

@@ -27,7 +27,9 @@ class ShapeReading(ResidueView):
         raise NotImplementedError("The shape of a residue is read at the layer.")
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return intent_features(self.residue._read_call(call, state), state)
+        reading = self.residue._read_call(call, state)
+        evidence = self.residue._score_reading(reading, state)
+        return call.of_largest(intent_features(reading, state), evidence)
 
 
 class NearestFeatures:

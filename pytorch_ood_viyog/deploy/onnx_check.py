@@ -9,12 +9,13 @@ from torch import Tensor
 
 from .graphs import Graph
 
-__all__ = ["check_file"]
+__all__ = ["check_file", "far_inputs"]
 
 
 def check_file(path: Path, graph: Graph, example: Tensor, classes: int, tolerance: float) -> None:
     """
-    Run the file on the example, also in reverse order twice over and one by one, and compare.
+    Run the file on the example, in reverse order twice over, one by one, and on inputs far from
+    it (see :func:`far_inputs`), and compare.
 
     :param path: ONNX file
     :param graph: what it was made from
@@ -27,7 +28,7 @@ def check_file(path: Path, graph: Graph, example: Tensor, classes: int, toleranc
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for x in (torch.cat([example, example]).flip(0), example[:1]):
+    for x in (far_inputs(example), torch.cat([example, example]).flip(0), example[:1]):
         arrays = session.run(None, {session.get_inputs()[0].name: x.cpu().numpy()})
         names = [output.name for output in session.get_outputs()]
         found = {name: torch.as_tensor(a) for name, a in zip(names, arrays, strict=True)}
@@ -42,6 +43,26 @@ def check_file(path: Path, graph: Graph, example: Tensor, classes: int, toleranc
             f"labels must name the classes of the logits, got {classes} names for logits of shape "
             f"{tuple(expected['logits'].shape)}."
         )
+
+
+def far_inputs(example: Tensor) -> Tensor:
+    """
+    :param example: batch of model inputs
+    :return: what tame inputs do not try: all black, all white, stripes of one pixel, noise over
+        the range, and one of the example with 255 times the range
+    """
+    low, high = example.amin(), example.amax()
+    one = example[:1]
+    stripes = torch.where(torch.arange(one.shape[-1], device=one.device) % 2 == 0, low, high)
+    noise = torch.rand(one.shape, generator=torch.Generator().manual_seed(0)).to(one)
+    far = [
+        torch.full_like(one, float(low)),
+        torch.full_like(one, float(high)),
+        stripes.to(one).expand_as(one),
+        low + noise * (high - low),
+        255 * one,
+    ]
+    return torch.cat(far)
 
 
 def _compare(name: str, found: Tensor, expected: Tensor, tolerance: float) -> None:

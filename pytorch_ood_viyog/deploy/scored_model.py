@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from types import MethodType
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..fitting.fitted import MapsState
 from ..layer.convolution import CONVOLUTIONS
-from ..layer.finding import find_layer, layer_named
+from ..layer.finding import Runs, find_layer, layer_named
 from ..layer.finding.branches import runs_first
-from ..layer.manners import unwrap
+from ..layer.finding.examination import runs_unclear
+from ..layer.manners import unwrap, without_compiled
 from .scorers import checked_detector
 from .stand_ins import ScoredLayer, put_in_place
 
@@ -47,14 +50,24 @@ class ScoredModel(Module):
         super().__init__()
         self.several = isinstance(detectors, Mapping)
         named = detectors if isinstance(detectors, Mapping) else {_ONE: detectors}
-        self.model = copy.deepcopy(model).eval()
+        try:
+            self.model = copy.deepcopy(model).eval()
+        except Exception as error:
+            raise TypeError(
+                f"A scored model holds a copy of the model, and {type(model).__name__} cannot be "
+                f"copied: {error}. Sharded models (FSDP) are scored before they are sharded, or "
+                f"by detector.predict and SharedForward."
+            ) from error
         read = layer_named(self.model, name)
         for detector in named.values():
             _check_channels(detector.fits, name, read)
         layer = self.model.get_submodule(runs_first(name))
-        scored = ScoredLayer(layer, read, named)
-        put_in_place(self.model, layer, scored)
-        self._slot = scored.slot
+        known = [detector.fits._first_layer for detector in named.values()]
+        self._runs = next((first.runs for first in known if first and first.runs), Runs())
+        self._name = name
+        self._scored = ScoredLayer(layer, read, named, self._runs)
+        put_in_place(self.model, layer, self._scored)
+        without_compiled(self.model)
         self._mirror_signature()
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -65,11 +78,17 @@ class ScoredModel(Module):
             detectors a dictionary by their names
         :raises RuntimeError: if the first layer does not run
         """
-        self._slot.put(None)
+        batch = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        # a trace of a layer that runs once must not compare the numbers of rows
+        traced = torch.compiler.is_compiling() and self._runs.per_sample == 1
+        self._scored.begin(None if traced or batch is None else len(batch))
         output = self.model(*args, **kwargs)
-        scores = self._slot.take()
+        scores, parts = self._scored.slot.take(), self._scored.parts.take()
+        if scores is None and parts and batch is not None:
+            rows = sum(len(part.input) for part in parts)
+            raise RuntimeError(runs_unclear(self._name, rows, len(batch), len(parts)))
         if scores is None:
-            raise RuntimeError("The layer that the detector reads did not run.")
+            raise RuntimeError(f"Layer {self._name!r}, which the detector reads, did not run.")
         return output, scores if self.several else scores[_ONE]
 
     def unscored(self, *args: Any, **kwargs: Any) -> Any:
@@ -78,9 +97,9 @@ class ScoredModel(Module):
 
         :return: the model's output alone
         """
-        self._slot.put({})  # what is there is not scored again
+        self._scored.slot.put({})  # what is there is not scored again
         output = self.model(*args, **kwargs)
-        self._slot.take()
+        self._scored.slot.take()
         return output
 
     def _mirror_signature(self) -> None:

@@ -5,6 +5,7 @@ so that no hooks are needed.
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
+from ..layer.finding import Runs, Stem
 from ..layer.layer_call import LayerCall
 from .scorers import Scorers
 
@@ -41,6 +43,12 @@ class Slot(Generic[T]):
         if torch.compiler.is_compiling():
             return self._traced is None
         return getattr(self._local, "value", None) is None
+
+    def peek(self) -> T | None:
+        """:return: the value, which stays"""
+        if torch.compiler.is_compiling():
+            return self._traced
+        return getattr(self._local, "value", None)
 
     def take(self) -> T | None:
         """:return: the value, which is then gone"""
@@ -75,20 +83,41 @@ class _StandIn(Module):
 
 class ScoredLayer(_StandIn):
     """
-    Gives the output of a layer and leaves the scores of its first run in a slot. Where the layer
-    is one of several branches, it stands in for the one that runs first.
+    Gives the output of a layer and leaves the scores of its runs in a slot. Where the layer is
+    one of several branches, it stands in for the one that runs first.
     """
 
-    def __init__(self, layer: Module, read: Module, detectors: Mapping[str, FirstLayerDetector]):
+    def __init__(
+        self,
+        layer: Module,
+        read: Module,
+        detectors: Mapping[str, FirstLayerDetector],
+        runs: Runs,
+    ):
         """
         :param layer: layer to stand in for
-        :param read: layer to score, the same one or the branches that it belongs to
+        :param read: layer to score, the same one, the branches or the stem that it belongs to
         :param detectors: fitted detectors by name
+        :param runs: how its rows belong to samples
         """
         super().__init__(layer)
-        self.branches = None if read is layer else read
+        self.is_stem = isinstance(read, Stem)
+        self.branches = None if read is layer or self.is_stem else read
         self.scorers = Scorers(detectors)
+        self.runs = runs
         self.slot: Slot[dict[str, Tensor]] = Slot()
+        #: number of samples in the batch that passes, and the runs so far
+        self.samples: Slot[int] = Slot()
+        self.parts: Slot[list[LayerCall]] = Slot()
+
+    def begin(self, samples: int | None) -> None:
+        """
+        :param samples: number of samples in the batch that is about to pass; ``None``: the first
+            run is on all of them
+        """
+        self.slot.put(None)
+        self.samples.put(samples)
+        self.parts.put([])
 
     def forward(self, x: Tensor) -> Tensor:
         """
@@ -97,8 +126,36 @@ class ScoredLayer(_StandIn):
         """
         maps: Tensor = self.layer(x)
         if self.slot.is_empty():
-            self.slot.put(self.scorers.of_call(self._call(x, maps)))
+            call = self._whole(self._call(x, maps))
+            if call is not None:
+                self.slot.put(self._scores(call))
         return maps
+
+    def _whole(self, call: LayerCall) -> LayerCall | None:
+        """All runs together; ``None`` as long as rows are missing."""
+        samples = self.samples.peek()
+        if samples is None:
+            return call
+        parts = self.parts.peek()
+        assert parts is not None, "begin() comes first"
+        parts.append(call)
+        rows = None if self.runs.per_sample == 1 else self.runs.rows(samples)
+        numbers = range(len(parts)) if self.runs.calls is None else self.runs.calls
+        taken = [parts[i] for i in numbers if i < len(parts)]
+        if sum(len(part.input) for part in taken) != samples * self.runs.per_sample:
+            parts[-1] = _copied(call)
+            return None
+        if len(taken) == 1:
+            return replace(call, rows=rows)
+        outputs = [part.output for part in taken if part.output is not None]
+        inputs = torch.cat([part.input for part in taken])
+        return replace(
+            call, input=inputs, output=torch.cat(outputs) if outputs else None, rows=rows
+        )
+
+    def _scores(self, call: LayerCall) -> dict[str, Tensor]:
+        of_rows = self.scorers.of_maps(call.maps()) if self.is_stem else self.scorers.of_call(call)
+        return {name: call.largest(scores) for name, scores in of_rows.items()}
 
     def _call(self, x: Tensor, maps: Tensor) -> LayerCall:
         if self.branches is not None:
@@ -157,6 +214,11 @@ class PurifiedLayer(_StandIn):
         if self.purified.is_empty():
             self.purified.put(self.purify(LayerCall(self.layer, x, maps)))
         return maps
+
+
+def _copied(call: LayerCall) -> LayerCall:
+    output = None if call.output is None else call.output.clone()
+    return replace(call, input=call.input.clone(), output=output)
 
 
 def put_in_place(model: Module, layer: Module, stand_in: Module) -> None:

@@ -1,15 +1,18 @@
 """
-The detectors, one a file: formula in the docstring of the class, mathematics in one screen.
-Imports ``residue``, ``fitting`` and ``layer``.
+The detectors, one a file: formula in the docstring of the class, mathematics in one screen; and
+``SameWay``, which says whether images still come the way of those that they were calibrated on.
+Imports ``residue``, ``fitting``, ``images`` and ``layer``.
 """
 
 from .base import FirstLayerDetector
 from .intent import ViyogIntent
 from .noise_floor import NoiseFloor
+from .readings.way_check import WayCheck
 from .residue import ViyogResidue
 from .residue_alarm import ResidueAlarm
 from .residue_local import ViyogResidueLocal
 from .residue_outlier import ResidueOutlier
+from .same_way import SameWay
 from .tv import ViyogTV
 from .viyog import Viyog
 
@@ -18,9 +21,11 @@ __all__ = [
     "NoiseFloor",
     "ResidueAlarm",
     "ResidueOutlier",
+    "SameWay",
     "Viyog",
     "ViyogIntent",
     "ViyogResidue",
     "ViyogResidueLocal",
     "ViyogTV",
+    "WayCheck",
 ]

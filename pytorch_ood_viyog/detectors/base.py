@@ -69,12 +69,15 @@ class FirstLayerDetector(FittedOnMaps):
         return self._read_at_layer(x, self._score_call)
 
     def _read_at_layer(
-        self, x: Tensor, read: Callable[[LayerCall, dict[str, Tensor]], Tensor]
+        self,
+        x: Tensor,
+        read: Callable[[LayerCall, dict[str, Tensor]], Tensor],
+        reduce: Callable[[LayerCall, Tensor], Tensor] = LayerCall.largest,
     ) -> Tensor:
-        """What ``read`` gives at the layer for each sample of checked inputs."""
+        """What ``read`` gives at the layer for each sample of checked inputs, by its rows."""
         first_layer, state = self._require_first_layer(), self._require_state()
         x = self._to_device(check_input(x))
-        values = first_layer.run(x, lambda call: read(call, state))
+        values = first_layer.run(x, lambda call: reduce(call, read(call, state)))
         check_finite("Input", x, values)
         return values
 

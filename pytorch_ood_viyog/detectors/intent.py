@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import Module
 
+from ..images.ways import Through
 from ..residue.intent.evidence import intent_score
 from ..residue.reader import Reading
 from .readings.intent_readings import Shaping, checked_shaping
@@ -76,6 +77,7 @@ class ViyogIntent(ViyogResidue):
         directions: int = 16,
         sample_size: int = 256,
         seed: int = 0,
+        through: Through | None = None,
     ):
         """
         :param model: as for :class:`ViyogResidue`
@@ -89,6 +91,8 @@ class ViyogIntent(ViyogResidue):
         :param directions: as for :class:`ViyogResidue`
         :param sample_size: number of ID images that changes are simulated on
         :param seed: seed of the changes and of the choice of ID images
+        :param through: as for :class:`ViyogResidue`; attacks and benign changes are simulated
+            before that way
         :raises TypeError: if an argument has the wrong type
         :raises ValueError: if a number is out of range, ``layer`` not found, ``residues`` unknown,
             or gradients are asked for without a model
@@ -103,6 +107,7 @@ class ViyogIntent(ViyogResidue):
             sample_size=sample_size,
             seed=seed,
             intent=checked_shaping("residues", residues),
+            through=through,
         )
 
     @property

@@ -11,18 +11,21 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
+from ..images.ways import Through, require_ways
 from ..layer.checks import check_count, check_range, check_strengths
 from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.flat_axes import without_flat_axes
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
 from ..residue.conclusion import conclude
 from ..residue.evidence import Settings, score
+from ..residue.intent.behind import Behind, check_takes_ways
 from ..residue.intent.evidence import intent_score, joined
 from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading
-from ..residue.statistics import measure, merge
+from ..residue.statistics import convolution_of, measure, merge
 from .base import PAPER
 from .readings.intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
 
@@ -117,6 +120,7 @@ class ViyogResidue(IntentReadings):
         sample_size: int = 256,
         seed: int = 0,
         intent: Shaping | None = None,
+        through: Through | None = None,
     ):
         """
         :param model: model whose first convolution is read; ``None`` to use feature maps only,
@@ -138,6 +142,11 @@ class ViyogResidue(IntentReadings):
         :param seed: seed of the residues' signs and of the choice of ID images
         :param intent: what shapes simulated attacks, as ``residues`` of :class:`ViyogIntent`;
             ``None``: nothing is simulated, and benign changes score as attacks do
+        :param through: the way that lies between an attacker and the model, as a name of
+            :class:`~pytorch_ood_viyog.images.ways.Way` (``"JPEG 95 4:2:0"``) or a function of
+            images in [0, 1]; of several, one is drawn for each ID image. ``fit`` then takes
+            images as an attacker finds them, *before* that way, adds the residues, and learns
+            from all of them behind it; everything else takes images as the model gets them.
         :raises TypeError: if an argument has the wrong type
         :raises ValueError: if a number is out of range, ``layer`` not found, or ``intent`` unknown
         :raises RuntimeError: if the model has no convolution and no layer is named
@@ -151,6 +160,7 @@ class ViyogResidue(IntentReadings):
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
         self.intent = None if intent is None else checked_shaping("intent", intent)
+        self.through = through
         self._known_layer = KnownLayer()
 
     # -- fit --------------------------------------------------------------------------------
@@ -166,8 +176,11 @@ class ViyogResidue(IntentReadings):
         "local_offset": "M",
         "window_offset": "R",
         "energies": "K",
-        "geometry": "6 A",
+        "empty": "Z C",
+        "geometry": "6 Y",
         "scale": "I",
+        "seen": "3 I",
+        "seen_size": "A",
         "means": "L F",
         "whitening": "F F",
         "centre": "",
@@ -185,8 +198,12 @@ class ViyogResidue(IntentReadings):
         conv = self._known_layer.describe(layer, inputs, maps)
         if inputs is not None:  # rounding to half precision would count as noise
             maps = exact_maps(LayerCall(layer, inputs, maps), conv)
+        if self.through is not None:
+            check_takes_ways(inputs)
+            require_ways(self.through)
+        conv, inputs, maps = without_flat_axes(conv, inputs, maps)
         found = measure(conv, maps, inputs, self.sample_size, self.seed)
-        if self.intent is None:
+        if not self._keeps_inputs:
             return found
         if inputs is None and self.intent == "gradients":
             raise ValueError(
@@ -196,15 +213,30 @@ class ViyogResidue(IntentReadings):
         return found | measure_inputs(maps, inputs, self.sample_size, self.seed)
 
     def _merge(self, one: Statistics, other: Statistics) -> Statistics:
-        own = {} if self.intent is None else merge_inputs(one, other, self.sample_size)
+        own = merge_inputs(one, other, self.sample_size) if self._keeps_inputs else {}
         return merge(one, other, self.sample_size) | own
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         with without_autocast(statistics["sample"].device):
-            state = conclude(statistics, self._settings)
+            behind, conv = self._behind(statistics), convolution_of(statistics)
+            state = conclude(
+                statistics,
+                self._settings,
+                behind,
+                lambda inputs, state: self._read_simulated(conv, inputs, state).features,
+            )
             if self.intent is None:
                 return state
-            return state | self._concluded_intent(statistics, state)
+            return state | self._concluded_intent(statistics, state, behind)
+
+    @property
+    def _keeps_inputs(self) -> bool:
+        return self.intent is not None or self.through is not None
+
+    def _behind(self, statistics: Statistics) -> Behind | None:
+        if self.through is None:
+            return None
+        return Behind.of(self.through, convolution_of(statistics), statistics, self.seed)
 
     @property
     def _settings(self) -> Settings:

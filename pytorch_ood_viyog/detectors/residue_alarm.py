@@ -4,8 +4,10 @@ ResidueAlarm: is there a residue on top of an ID image, an alarm for routers.
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from ..residue.features import unreadable
 from .residue import ViyogResidue
 from .residue_view import ResidueView
 
@@ -39,6 +41,9 @@ class ResidueAlarm(ResidueView):
     positions), see it; they do not see white residues. Use both, as router and as a
     gate beside it.
 
+    An image that is constant nearly everywhere raises no alarm: nothing can be read of it, and
+    :class:`ViyogResidue` calls it OOD.
+
     **Sign.** Larger for ADV than for ID, in units of the standard deviation within the groups.
     OOD inputs can have any score: use :class:`ViyogResidue` to tell these from ADV.
 
@@ -67,4 +72,5 @@ class ResidueAlarm(ResidueView):
         self.residues = residues
 
     def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
-        return (features - state["means"][0]) @ state[_CONTRASTS[self.residues]]
+        scores = (features - state["means"][0]) @ state[_CONTRASTS[self.residues]]
+        return torch.where(unreadable(features), scores.clamp_max(0), scores)

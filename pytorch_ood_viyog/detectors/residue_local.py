@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..fitting.fitted import Statistics
+from ..layer.layer_call import LayerCall
 from ..layer.precision import without_autocast
 from ..residue.local import conclude_local, local_score, region_evidence
 from ..residue.reader import Reading
@@ -67,6 +68,14 @@ class ViyogResidueLocal(ViyogResidue):
         "local_whitening": "7 7",
     }
 
+    def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
+        if self.through is not None:
+            raise ValueError(
+                "ViyogResidueLocal knows no way between attacker and model: through must be None. "
+                "Use ViyogResidue, which does."
+            )
+        return super()._measure(maps, inputs)
+
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         state = super()._conclude(statistics)
         with without_autocast(statistics["sample"].device):
@@ -89,5 +98,7 @@ class ViyogResidueLocal(ViyogResidue):
         :raises ValueError: as :meth:`predict`
         """
         return self._read_at_layer(
-            x, lambda call, state: region_evidence(self._read_call(call, state), state)
+            x,
+            lambda call, state: region_evidence(self._read_call(call, state), state),
+            LayerCall.grouped,
         )

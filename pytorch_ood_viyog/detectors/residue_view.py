@@ -136,6 +136,7 @@ class ResidueView(FirstLayerDetector):
         return bare
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        self.residue._warn_of_other_kind(call.input, state)
         return self._view(self.residue._call_features(call, state), state)
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:

@@ -14,11 +14,16 @@ from typing_extensions import Self
 
 from ..layer.first_layer import FirstLayer
 
-__all__ = ["MapsState", "Statistics"]
+__all__ = ["MapsState", "Statistics", "contiguous"]
 
 #: sufficient statistics of ID feature maps, by name; always among them ``count`` and
 #: ``layout``, the numbers of channels and of dimensions
 Statistics = dict[str, Tensor]
+
+
+def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """:return: the same tensors, laid out as they will be after saving and loading"""
+    return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
 class MapsState(FeatureMapsDetector):  # type: ignore[misc]
@@ -121,12 +126,12 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
         if self._state is None:
             if self._statistics is None:
                 raise RequiresFittingException
-            self._state = self._conclude(self._statistics)
+            self._state = contiguous(self._conclude(self._statistics))
         return self._state
 
     def _to_device(self, x: Tensor) -> Tensor:
-        device = self.device
-        return x if device is None else x.to(device)
+        device = self.device  # of offloaded weights, which come when they work: none
+        return x if device is None or device.type == "meta" else x.to(device)
 
     def _shapes(self) -> dict[str, str]:
         """What a saved state holds with these settings."""

@@ -18,7 +18,7 @@ from .fitted import MapsState
 __all__ = ["STATE_VERSION", "differing_settings", "load_state", "saved_state", "settings_of"]
 
 #: changes whenever saved states of older releases would be misread
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 _KEYS = {"class", "version", "settings", "layer", "layout", "tensors"}
 # far more than any state takes, far less than would fill a machine
@@ -51,10 +51,12 @@ def saved_state(detector: MapsState) -> dict[str, Any]:
     :return: ``class``, ``version`` (of the format), ``settings``, ``layer`` (its name), ``layout``
         (numbers of channels and dimensions of its maps) and ``tensors``, copied to the CPU
     :raises RequiresFittingException: if it is not fitted
+    :raises TypeError: if one of its settings is a function
     :raises RuntimeError: if it has no state of its own, or does not say what belongs to it
     """
     shapes, state = _shapes(detector), detector._require_state()
     known = detector._statistics if detector._saves_statistics else state
+    _check_plain(detector)
     if known is None or detector._layout is None:
         raise RuntimeError(f"This {type(detector).__name__} has no statistics. Fit it again.")
     return {
@@ -63,7 +65,7 @@ def saved_state(detector: MapsState) -> dict[str, Any]:
         "settings": settings_of(detector),
         "layer": detector.layer_name,
         "layout": list(detector._layout),
-        "tensors": {name: known[name].detach().cpu().clone() for name in shapes},
+        "tensors": {name: _plain(known[name]) for name in shapes},
     }
 
 
@@ -96,6 +98,20 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
     if loaded._first_layer is not None and loaded._first_layer.name is None:
         loaded._first_layer.name = state["layer"]
     detector.__dict__.update(loaded.__dict__)
+
+
+def _check_plain(detector: MapsState) -> None:
+    for name, value in settings_of(detector).items():
+        if any(callable(one) for one in (value if isinstance(value, tuple) else (value,))):
+            raise TypeError(
+                f"A {type(detector).__name__} whose {name} is a function has no state of plain "
+                f"tensors. Store it with pickle, or give {name} by name."
+            )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, contiguous as safetensors wants it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _shapes(detector: MapsState) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ..layer.first_layer import FirstLayer
 from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state
 from .distributed import merged_over_ranks
-from .fitted import MapsState, Statistics
+from .fitted import MapsState, Statistics, contiguous
 
 __all__ = ["FittedOnMaps", "Statistics"]
 
@@ -135,12 +135,13 @@ class FittedOnMaps(MapsState):
         if x.shape[0] == 0:
             return None
 
-        def read(call: LayerCall) -> Statistics:
-            maps = check_maps(call.maps())
-            check_finite("Input", x, maps)
-            return self._counted(maps, call.input)
+        return first_layer.run(x, lambda call: self._measure_call(x, call))
 
-        return first_layer.run(x, read)
+    def _measure_call(self, x: Tensor, call: LayerCall) -> Statistics:
+        """Statistics of a batch of ID samples at the layer."""
+        maps = check_maps(call.maps())
+        check_finite("Input", x, maps)
+        return self._counted(maps, call.input)
 
     def _measure_maps(
         self, maps: Tensor, y: Any, layout: tuple[int, int] | None
@@ -180,7 +181,7 @@ class FittedOnMaps(MapsState):
                 f"{source} holds no ID samples: it is empty, or all labels are < 0. "
                 f"{type(self).__name__} needs ID data to fit."
             )
-        state = self._conclude(statistics)
+        state = contiguous(self._conclude(statistics))
         self._statistics, self._state, self._layout = statistics, state, _layout(statistics)
         return self
 

@@ -3,6 +3,7 @@ Lossy compression, through Pillow, which is imported when it is used.
 """
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from .pixels import check_images
 
-__all__ = ["available", "jpeg", "webp"]
+__all__ = ["SUBSAMPLINGS", "available", "avif", "jpeg", "pillow", "through_pillow", "webp"]
+
+#: chroma subsamplings of JPEG and AVIF
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
 def available(form: str) -> bool:
@@ -20,23 +24,24 @@ def available(form: str) -> bool:
     :return: whether Pillow is installed and writes it
     """
     try:
-        _pillow(form.upper())
+        pillow(form.upper())
     except ImportError:
         return False
     return True
 
 
-def jpeg(x: Tensor, quality: float) -> Tensor:
+def jpeg(x: Tensor, quality: float, subsampling: str = "4:2:0") -> Tensor:
     """
-    Compressed as JPEG with Pillow's default chroma subsampling (4:2:0) and read again.
+    Compressed as JPEG and read again.
 
     :param x: images in [0, 1], :math:`B \\times 3 \\times H \\times W`, or grey with one channel
     :param quality: 1 (worst) to 95 (best)
+    :param subsampling: of the colours, one of :data:`SUBSAMPLINGS`
     :return: images as read from the file
     :raises ValueError: if images are outside [0, 1] or have other channels
     :raises ImportError: if Pillow is not installed
     """
-    return _through_file(x, "JPEG", quality)
+    return _through_file(x, "JPEG", quality=round(quality), subsampling=subsampling)
 
 
 def webp(x: Tensor, quality: float) -> Tensor:
@@ -49,31 +54,68 @@ def webp(x: Tensor, quality: float) -> Tensor:
     :raises ValueError: if images are outside [0, 1] or have other channels
     :raises ImportError: if Pillow is not installed, or was built without WebP
     """
-    return _through_file(x, "WEBP", quality)
+    return _through_file(x, "WEBP", quality=round(quality))
 
 
-def _through_file(x: Tensor, form: str, quality: float) -> Tensor:
-    image = _pillow(form)
+def avif(x: Tensor, quality: float, subsampling: str = "4:2:0") -> Tensor:
+    """
+    Compressed as AVIF and read again.
+
+    :param x: images in [0, 1], :math:`B \\times 3 \\times H \\times W`, or grey with one channel
+    :param quality: 1 (worst) to 100 (best)
+    :param subsampling: of the colours, one of :data:`SUBSAMPLINGS`
+    :return: images as read from the file
+    :raises ValueError: if images are outside [0, 1] or have other channels
+    :raises ImportError: if Pillow is not installed, or was built without AVIF
+    """
+    return _through_file(x, "AVIF", quality=round(quality), subsampling=subsampling)
+
+
+def through_pillow(x: Tensor, change: Callable[[Any, Any], Any]) -> Tensor:
+    """
+    :param x: images in [0, 1], :math:`B \\times 3 \\times H \\times W`, or grey with one channel
+    :param change: gives another Pillow image for Pillow's ``Image`` module and an image
+    :return: what it gives for each of them, in the mode that the image had
+    :raises ValueError: if images are outside [0, 1] or have other channels
+    :raises ImportError: if Pillow is not installed
+    """
+    image = pillow("")
     check_images(x, (1, 3))
     pixels = (x.detach().cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
     mode = "L" if x.shape[1] == 1 else "RGB"
     read = []
     for array in pixels:
-        file = io.BytesIO()
-        image.fromarray(array.squeeze(2) if mode == "L" else array).save(
-            file, form, quality=round(quality)
-        )
-        read.append(np.asarray(image.open(file).convert(mode)).reshape(array.shape))
+        before = image.fromarray(array.squeeze(2) if mode == "L" else array)
+        after = np.asarray(change(image, before).convert(mode))
+        read.append(after.reshape(*after.shape[:2], array.shape[2]))
     if not read:
         return x
     return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).to(x) / 255
 
 
-def _pillow(form: str) -> Any:
+def _through_file(x: Tensor, form: str, **options: Any) -> Tensor:
+    pillow(form)
+
+    def saved(image: Any, before: Any) -> Any:
+        file = io.BytesIO()
+        before.save(file, form, **options)
+        return image.open(file)
+
+    return through_pillow(x, saved)
+
+
+def pillow(form: str) -> Any:
+    """
+    :param form: format that it has to write, in capitals; any Pillow will do, if empty
+    :return: its module ``Image``
+    :raises ImportError: if Pillow is not installed, or was built without the format
+    """
     try:
         from PIL import Image, features
     except ImportError as error:
-        raise ImportError(f"{form} compression needs Pillow: pip install pillow") from error
-    if form == "WEBP" and not features.check("webp"):
-        raise ImportError("This Pillow was built without WebP.")
+        what = f"{form} compression" if form else "This change"
+        raise ImportError(f"{what} needs Pillow: pip install pillow") from error
+    if form in ("WEBP", "AVIF") and not features.check(form.lower()):
+        name = {"WEBP": "WebP"}.get(form, form)
+        raise ImportError(f"This Pillow was built without {name}.")
     return Image

@@ -37,18 +37,30 @@ def _library(name: str, package: str) -> Any:
 
 def _non_local_means(pixels: Pixels, strength: float) -> Pixels:
     restoration = _library("skimage.restoration", "scikit-image")
+    # scikit-image drops a last axis of one channel and looks for channels in what is left
+    one = pixels.shape[-1] == 1
     filtered: Pixels = restoration.denoise_nl_means(
-        pixels, patch_size=3, patch_distance=5, h=strength, sigma=strength, channel_axis=-1
+        pixels[..., 0] if one else pixels,
+        patch_size=3,
+        patch_distance=5,
+        h=strength,
+        sigma=strength,
+        channel_axis=None if one else -1,
     )
-    return filtered
+    return filtered.reshape(pixels.shape)
 
 
 def _bilateral(pixels: Pixels, strength: float) -> Pixels:
     restoration = _library("skimage.restoration", "scikit-image")
+    one = pixels.shape[-1] == 1
     filtered: Pixels = restoration.denoise_bilateral(
-        pixels, win_size=5, sigma_color=2 * strength, sigma_spatial=1.5, channel_axis=-1
+        pixels[..., 0] if one else pixels,
+        win_size=5,
+        sigma_color=2 * strength,
+        sigma_spatial=1.5,
+        channel_axis=None if one else -1,
     )
-    return filtered
+    return filtered.reshape(pixels.shape)
 
 
 def _median(pixels: Pixels, strength: float) -> Pixels:

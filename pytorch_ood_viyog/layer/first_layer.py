@@ -1,34 +1,45 @@
 """
-Find the first convolution that executes, run the model only that far, and read it there.
+Find the first convolution that takes the image, run the model only that far, and read it there.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-from .finding import convolutions, find_layer, first_to_run, known_convolutions, layer_named
+from .finding import Path, Runs, Stem, convolutions, examine, find_layer, known_convolutions
 from .finding.branches import runs_first
+from .finding.by_name import layer_named
+from .finding.examination import inputs_of, runs_unclear
 from .layer_call import LayerCall
 from .layer_reader import LayerReader
+from .linear.impulse_response import impulse_response
 from .manners import as_found, modules_of, unwrap
 
 __all__ = ["FirstLayer"]
 
 T = TypeVar("T")
 
+# samples that are enough to see in which order rows come
+_FEW = 4
+
 
 class FirstLayer:
     """
-    The layer of a model that the detectors read: by default the first convolution to *execute*,
-    which need not be the first that is registered, or a layer that the user names. Further
-    convolutions that take the same tensor, as in stems of several branches, belong to it.
+    The layer of a model that the detectors read: by default the first convolution to *execute*
+    that takes the image itself, or a layer that the user names. Further convolutions that take
+    the same tensor and come together in one sum belong to it; where what lies between the image
+    and the convolution is linear, all of that does.
 
-    The model runs up to that layer only. A hook that lives for one call, and acts for the calling
-    thread alone, hands the layer's input to the reader and ends the forward pass.
+    What it is, how often it runs and what it sees of the image is found out once, in one or two
+    passes of a few samples. After that the model runs up to that layer only: a hook that lives
+    for one call, and acts for the calling thread alone, hands the layer's input to the reader and
+    ends the forward pass.
     """
 
     def __init__(self, model: Module, layer: str | Module | None = None):
@@ -38,11 +49,20 @@ class FirstLayer:
         :param layer: dotted name of the layer, or the module itself. Default is the first
             convolution that executes.
         :raises RuntimeError: if no layer is named and the model has no convolution
+        :raises TypeError: if hooks do not run in the model, as in scripted and exported ones
         :raises ValueError: if the named layer is not part of the model
         """
         self.model = model
         #: dotted name of the layer; ``None`` until a forward pass has found it
         self.name: str | None = None
+        #: whether the user named it
+        self.named = layer is not None
+        #: how its rows belong to samples, and what lies before it; ``None`` until that was looked
+        #: at
+        self.runs: Runs | None = None
+        self.path: Path | None = None
+        self._shape: tuple[int, ...] | None = None  # of the samples that were looked at
+        _check_hookable(unwrap(model))
         if layer is not None:
             self.name = find_layer(unwrap(model), layer)
         elif not convolutions(unwrap(model)):
@@ -59,15 +79,14 @@ class FirstLayer:
         :param read: called once, with the layer and its input, inside the forward pass (so that
             autocast and the like apply as they do for the layer)
         :return: what ``read`` returns
-        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
-            were never initialised
+        :raises RuntimeError: if the layer does not run, or not on each sample, or the model has
+            lazy parameters that were never initialised
         """
-        model = unwrap(self.model)
         self.find(x)
-        reader = LayerReader(self._found, self._candidates(model), read, stop=True)
-        with as_found(model), reader:
-            model(x)
-        result: T = self._outcome(model, reader)
+        reader = self._read(x, read)
+        if not reader.complete and self._found_anew(x, reader):
+            reader = self._read(x, read)
+        result: T = self._outcome(x, reader)
         return result
 
     def layer(self) -> Module:
@@ -81,73 +100,147 @@ class FirstLayer:
 
     def find(self, x: Tensor) -> None:
         """
-        Find out which layer is the first, unless it is known: one sample runs to the first
-        convolution, and beyond it as long as others may come that take the same tensor.
+        Find out which layer is the first, how often it runs and what it sees, unless that is
+        known: a few samples run through the whole model.
 
         :param x: batch of model inputs
+        :raises RuntimeError: if the layer does not run on each sample, or the model has lazy
+            parameters that were never initialised
         """
-        if self.name is None:
-            model = unwrap(self.model)
-            self._candidates(model)
-            self.name = first_to_run(model, x[:1])
+        if self.runs is None or (self.runs.per_sample > 1 and self._shape != x.shape[1:]):
+            self._examine(x)
+        if self.runs is not None and self.runs.adjacent is None and len(x) > 1:
+            self._find_order(x[:_FEW])
 
     @contextmanager
-    def reading(self, read: Callable[[LayerCall], Any]) -> Iterator[None]:
+    def reading(self, x: Tensor, read: Callable[[LayerCall], Any]) -> Iterator[None]:
         """
         Read the layer in a forward pass that the caller runs inside the block and that goes on
         to its end, so that others can read further layers in it.
 
+        :param x: batch of model inputs that the caller runs the model on
         :param read: called once, with the layer, its input and its output, right after the layer
             ran; if it raises, the forward pass ends there and the block raises that error
-        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
-            were never initialised
+        :raises RuntimeError: as :meth:`run`
         """
-        model = unwrap(self.model)
-        reader = LayerReader(self._found, self._candidates(model), read, stop=False)
-        with reader:
-            yield
-        self._outcome(model, reader)
+        yield from self._around(x, read, instead=False)
 
     @contextmanager
-    def replacing(self, change: Callable[[LayerCall], Tensor]) -> Iterator[None]:
+    def replacing(self, x: Tensor, change: Callable[[LayerCall], Tensor]) -> Iterator[None]:
         """
         Give the model another output of the layer in a forward pass that the caller runs inside
-        the block; the model goes on from there. Only the layer's first run is changed.
+        the block; the model goes on from there.
 
-        :param change: called once, right after the layer ran; gives the output that takes its
-            place. If it raises, the forward pass ends there and the block raises that error.
-        :raises RuntimeError: if the layer does not run, or the model has lazy parameters that
-            were never initialised
+        :param x: batch of model inputs that the caller runs the model on
+        :param change: called right after the layer ran, once for each run that reads the image;
+            gives the output that takes its place. If it raises, the forward pass ends there and
+            the block raises that error.
+        :raises RuntimeError: as :meth:`run`
         """
+        yield from self._around(x, change, instead=True)
+
+    # -- one pass ---------------------------------------------------------------------------
+
+    def _read(self, x: Tensor, read: Callable[[LayerCall], Any]) -> LayerReader:
         model = unwrap(self.model)
-        reader = LayerReader(
-            self._found, self._candidates(model), change, stop=False, replace=True
-        )
+        if self.name is None:
+            with as_found(model):
+                model(x)  # may say itself what is wrong
+            raise RuntimeError(self._never_ran(model))
+        reader = self._reader(model, x, read, stop=True)
+        with as_found(model), reader:
+            model(x)
+        return reader
+
+    def _around(
+        self, x: Tensor, read: Callable[[LayerCall], Any], *, instead: bool
+    ) -> Iterator[None]:
+        self.find(x)
+        model = unwrap(self.model)
+        if self.name is None:
+            yield
+            raise RuntimeError(self._never_ran(model))
+        reader = self._reader(model, x, read, stop=False, replace=instead)
         with reader:
             yield
-        self._outcome(model, reader)
+        self._outcome(x, reader)
 
-    def _found(self, name: str) -> Module:
-        self.name = name
-        return self.layer()
+    def _reader(
+        self, model: Module, x: Tensor, read: Callable[[LayerCall], Any], **how: bool
+    ) -> LayerReader:
+        self._check_lazy(model)
+        assert self.name is not None
+        runs = self.runs or Runs()
+        layer = self.layer()
+        return LayerReader(layer, self.name, x, read, runs=runs, path=self.path, **how)
 
-    def _outcome(self, model: Module, reader: LayerReader) -> Any:
-        if not reader.outcome:
-            raise RuntimeError(self._never_ran(model))
-        value, error = reader.outcome[0]
+    def _outcome(self, x: Tensor, reader: LayerReader) -> Any:
+        if not reader.calls:
+            raise RuntimeError(self._never_ran(unwrap(self.model)))
+        if not reader.complete:
+            raise RuntimeError(runs_unclear(reader.name, reader.rows, len(x), reader.calls))
+        value, error = reader.outcome[-1]
         if error is not None:
             raise error
+        unknown = self.runs is not None and not self.runs.in_order and len(x) > 1
+        if reader.in_parts and unknown:
+            self._find_order(x)
         return value
 
-    def _candidates(self, model: Module) -> dict[str, Module]:
+    # -- found once -------------------------------------------------------------------------
+
+    def _examine(self, x: Tensor, *, whole: bool = False) -> bool:
+        """Whether something else was found than was known."""
+        model = unwrap(self.model)
+        self._check_lazy(model)
+        found = examine(model, x, self.name, self._is_linear, whole=whole)
+        if found is None or len(x) == 0:
+            self.name = self.name if found is None else found.name
+            return False
+        before, self._shape = self.runs, x.shape[1:]
+        self.name, self.runs = found.name, found.runs
+        self.path = replace(found.path, name=found.name, named=self.named)
+        return before is None or before.per_sample != found.runs.per_sample
+
+    def _found_anew(self, x: Tensor, reader: LayerReader) -> bool:
+        """Samples may have other numbers of rows than those that were seen before."""
+        return reader.calls > 0 and self._examine(x, whole=True)
+
+    def _find_order(self, x: Tensor) -> None:
+        """Change the last sample, and see which rows change."""
+        assert self.runs is not None
+        assert self.name is not None
+        model = unwrap(self.model)
+        hooked = runs_first(self.name)
+        layers = {hooked: model.get_submodule(hooked)}
+        other = x.clone()
+        other[-1] = x[-1].flip(-1) + 1 if x.is_floating_point() else 255 - x[-1]
+        kept = self.runs.calls
+        before, after = (
+            [t for i, t in enumerate(taken) if kept is None or i in kept]
+            for taken in (inputs_of(model, layers, each)[hooked] for each in (x, other))
+        )
+        runs = self.runs.checked(_rows_that_differ(before, after), len(x))
+        if runs is None:
+            rows = sum(len(part) for part in before)
+            raise RuntimeError(runs_unclear(self.name, rows, len(x), len(before)))
+        self.runs = runs
+
+    def _is_linear(self, name: str, x: Tensor) -> bool:
+        if not x.is_floating_point():
+            return False
+        try:
+            impulse_response(Stem(unwrap(self.model), name), x[:2])
+        except Exception:
+            return False
+        return True
+
+    def _check_lazy(self, model: Module) -> None:
         if any(_is_lazy(module) for module in modules_of(model)):
             raise RuntimeError(
                 f"{type(model).__name__} has lazy parameters that are not initialised yet. Run "
                 f"the model once on a batch first."
             )
-        if self.name is None:
-            return dict(convolutions(model))
-        return {self.name: model.get_submodule(runs_first(self.name))}
 
     def _never_ran(self, model: Module) -> str:
         looked_for = f"Layer {self.name!r}" if self.name else "A convolution"
@@ -159,3 +252,31 @@ class FirstLayer:
 
 def _is_lazy(module: Module) -> bool:
     return any(p is not None and is_lazy(p) for p in module._parameters.values())
+
+
+def _rows_that_differ(before: list[Tensor], after: list[Tensor]) -> list[int]:
+    """Numbers of the rows that differ by more than a thousandth of the largest difference."""
+    sizes = [
+        (one.double() - other.double()).flatten(1).abs().amax(dim=1)
+        for one, other in zip(before, after, strict=False)
+        if one.shape == other.shape
+    ]
+    if not sizes:
+        return []
+    changes = torch.cat(sizes)
+    return (changes > 1e-3 * changes.max()).nonzero().flatten().tolist()
+
+
+def _check_hookable(model: Module) -> None:
+    """
+    :param model: the unwrapped model
+    :raises TypeError: if its modules do not run hooks
+    """
+    exported = isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
+    )
+    if exported or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{type(model).__name__} is a scripted, traced or exported model, in which hooks do "
+            f"not run: its layers cannot be read. Give the eager model that it was made from."
+        )

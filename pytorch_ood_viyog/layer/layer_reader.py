@@ -3,6 +3,7 @@ Reads a layer in a forward pass, by hooks that live as long as the pass.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from .convolution import CONVOLUTIONS
-from .finding.branches import names_in
-from .finding.first_to_run import LayerReached
+from .finding.branches import Branches
+from .finding.reached import LayerReached
+from .finding.relation import Path
+from .finding.runs import Runs
+from .finding.stem import Stem
 from .hooks import PassHooks
 from .layer_call import LayerCall
 
@@ -19,67 +23,161 @@ __all__ = ["LayerReader"]
 
 
 class LayerReader:
-    """Hooks on all candidates, for one forward pass of one thread; the first to run is read."""
+    """
+    A hook on one layer, for one forward pass of one thread. A layer that runs on parts of the
+    batch, or several times, is read when all rows of all samples are there.
+    """
 
     def __init__(
         self,
-        found: Callable[[str], Module],
-        candidates: dict[str, Module],
+        layer: Module,
+        name: str,
+        x: Tensor,
         read: Callable[[LayerCall], Any],
+        *,
+        runs: Runs,
+        path: Path | None,
         stop: bool,
         replace: bool = False,
     ):
         """
-        :param found: told the name of the layer before it is read, gives the layer
-        :param candidates: modules by name, of which the first to run belongs to the layer
+        :param layer: the layer, which may be several branches or a whole stem
+        :param name: its name, for messages
+        :param x: the batch of model inputs that is about to pass
         :param read: called once, at the layer
+        :param runs: how its rows belong to the samples
+        :param path: what lies between the model's input and the layer's
         :param stop: whether the forward pass ends at the layer, before the layer itself runs
-        :param replace: whether what is read takes the place of the layer's output
+        :param replace: whether what is read takes the place of the layer's output; it is then
+            called for each run
         """
-        self.found = found
-        self.candidates = candidates
+        self.layer = layer
+        self.name = name
         self.read = read
+        self.runs = runs
+        self.path = path
         self.stop = stop
         self.replace = replace
         self.hooks = PassHooks()
         #: what the reader returned or raised
         self.outcome: list[tuple[Any, Exception | None]] = []
+        #: number of runs, and of the rows in those that count
+        self.calls, self.rows = 0, 0
+        self._x = x
+        self._wanted = len(x) * runs.per_sample
+        self._parts: list[LayerCall] = []
+        self._busy = False
 
     def __enter__(self) -> None:
         register = self.hooks.before if self.stop else self.hooks.after
-        for name, module in self.candidates.items():
-            register(module, self._hook(name))
+        register(_hooked(self.layer), self._hook)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         self.hooks.__exit__()
         return kind is not None and issubclass(kind, LayerReached)
 
-    def _hook(self, name: str) -> Callable[..., Any]:
-        def hook(
-            layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
-        ) -> Any:
-            if self.outcome:
+    @property
+    def complete(self) -> bool:
+        """Whether all rows were seen, or an error ended the pass."""
+        return bool(self.outcome) and (self.rows == self._wanted or self.outcome[0][1] is not None)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the rows came in several runs."""
+        return len(self._parts) > 0
+
+    def _hook(
+        self, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
+    ) -> Any:
+        if self.complete or self.rows > self._wanted or self._busy:
+            return None
+        number, self.calls = self.calls, self.calls + 1
+        if self.runs.calls is not None and number not in self.runs.calls:
+            return None
+        try:
+            call = self._call(layer, args, kwargs, output)
+            self.rows += len(call.input)
+            if self.rows > self._wanted:
                 return None
-            try:
-                whole = self.found(name)
-                call = _call(name, layer, args, kwargs, output)
-                if len(names_in(name)) > 1:
-                    call = LayerCall(whole, call.input)
-                with torch.no_grad():  # the model may have switched gradients on
-                    self.outcome.append((self.read(call), None))
-            except Exception as error:  # kept: the model's own handlers must not swallow it
-                self.outcome.append((None, error))
-                raise LayerReached from None
-            if self.stop:
-                raise LayerReached
-            return self.outcome[0][0] if self.replace else None
+            whole = len(call.input) == self._wanted
+            if self.replace:
+                return self._replaced(call)
+            if not whole:
+                self._parts.append(self._kept(call))
+                if self.rows < self._wanted:
+                    return None
+                call = self._joined()
+            if self.runs.per_sample > 1:
+                call = replace(call, rows=self.runs.rows(len(self._x)))
+            self._conclude(call)
+        except LayerReached:
+            raise
+        except Exception as error:  # kept: the model's own handlers must not swallow it
+            self.outcome[:] = [(None, error)]
+            raise LayerReached from None
+        if self.stop:
+            raise LayerReached
+        return None
 
-        return hook
+    def _conclude(self, call: LayerCall) -> None:
+        self._busy = True  # a stem that is asked what it does runs the model again
+        try:
+            with torch.no_grad():  # the model may have switched gradients on
+                self.outcome.append((self.read(call), None))
+        finally:
+            self._busy = False
+
+    def _replaced(self, call: LayerCall) -> Any:
+        part = slice(self.rows - len(call.input), self.rows)
+        if len(call.input) != len(self._x):
+            self._parts.append(call)
+            call = replace(call, rows=replace(self.runs.rows(len(self._x)), part=part))
+        with torch.no_grad():
+            instead = self.read(call)
+        self.outcome[:] = [(instead, None)]
+        return instead
+
+    def _call(
+        self, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> LayerCall:
+        taken = _taken(self.name, layer, args, kwargs)
+        if isinstance(self.layer, Stem):
+            maps, x = self.layer.maps_of, self._x
+            if output is not None:
+                return LayerCall(self.layer, x, maps(output, x), None, self.path)
+            compute = lambda: maps(layer.forward(taken), x)  # noqa: E731
+            return LayerCall(self.layer, x, None, None, self.path, compute)
+        raw = None if isinstance(self.layer, Branches) else output
+        return LayerCall(self.layer, taken, raw, None, self.path)
+
+    def _kept(self, call: LayerCall) -> LayerCall:
+        """Copies: what comes after the layer may work in place."""
+        output = None if call.output is None else call.output.clone()
+        return replace(call, input=call.input.clone(), output=output)
+
+    def _joined(self) -> LayerCall:
+        shapes = {tuple(part.input.shape[1:]) for part in self._parts}
+        if len(shapes) > 1:
+            raise RuntimeError(
+                f"Layer {self.name!r} takes inputs of several shapes in one pass, "
+                f"{sorted(shapes)}: which of them is to be read is not clear. Give the part of "
+                f"the model that takes one of them."
+            )
+        outputs = [part.output for part in self._parts if part.output is not None]
+        return replace(
+            self._parts[0],
+            input=torch.cat([part.input for part in self._parts]),
+            output=torch.cat(outputs) if outputs else None,
+        )
 
 
-def _call(
-    name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-) -> LayerCall:
+def _hooked(layer: Module) -> Module:
+    if isinstance(layer, Branches):
+        return layer.convolutions[0]
+    return layer.last if isinstance(layer, Stem) else layer
+
+
+def _taken(name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     inputs = (*args, *kwargs.values())
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
         raise TypeError(
@@ -92,4 +190,9 @@ def _call(
             f"Layer {name!r} must be given a batch of {layer.weight.dim()} dimensions, got shape "
             f"{tuple(inputs[0].shape)}. Add the batch dimension by x.unsqueeze(0)."
         )
-    return LayerCall(layer, inputs[0], output)
+    if isinstance(layer, CONVOLUTIONS) and not inputs[0].is_floating_point():
+        raise TypeError(
+            f"Layer {name!r} takes floating point numbers, got {inputs[0].dtype}. Convert the "
+            f"inputs as the model expects them, such as x.float() / 255."
+        )
+    return inputs[0]

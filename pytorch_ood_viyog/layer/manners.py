@@ -11,7 +11,15 @@ import torch
 from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["as_found", "as_found_with_gradients", "modules_of", "same_random_state", "unwrap"]
+__all__ = [
+    "as_found",
+    "as_found_with_gradients",
+    "device_of",
+    "modules_of",
+    "same_random_state",
+    "unwrap",
+    "without_compiled",
+]
 
 # two threads must not switch modes of one model at once: the later one would restore the
 # evaluation mode it found while the earlier one was still at work
@@ -60,6 +68,31 @@ def unwrap(model: Module) -> Module:
             model = compiled
         else:
             return model
+
+
+def device_of(model: Module) -> torch.device:
+    """
+    :param model: model
+    :return: device of its parameters; the CPU for a model without any, or whose parameters are
+        elsewhere as long as they do not work
+    """
+    parameter = next(model.parameters(), None)
+    known = parameter is not None and not parameter.is_meta
+    return parameter.device if parameter is not None and known else torch.device("cpu")
+
+
+def without_compiled(model: Module) -> None:
+    """
+    Put the modules that ``torch.compile`` wrapped in place of their wrappers, which call what
+    they were made from, whatever is put in its place.
+
+    :param model: unwrapped model of one's own, which is changed
+    """
+    for module in [*model.modules()]:
+        for name, child in module._modules.items():
+            if child is not None and "_orig_mod" in child._modules:
+                module._modules[name] = unwrap(child)
+        module._compiled_call_impl = None
 
 
 def modules_of(model: Module) -> list[Module]:

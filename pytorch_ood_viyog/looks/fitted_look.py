@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..detectors.residue import ViyogResidue
 from ..images.pixel_range import PixelRange
+from ..images.ways import Through, apply_ways
 from .choice import Choice, chosen
 from .comparison import Comparison, KnownAnswers, Reference
 from .logits import Answers
@@ -53,6 +54,7 @@ class FittedLook:
         strength: float | None,
         max_flips: float,
         seed: int,
+        through: Through | None = None,
     ) -> "FittedLook":
         """
         :param purification: how the model is asked
@@ -61,10 +63,14 @@ class FittedLook:
         :param strength: as for that
         :param max_flips: as for that
         :param seed: seed of the simulated noise
+        :param through: the way that inputs and noise take before the model sees them
         :return: what follows from the ID inputs
         """
         pixels, clean = purification.pixels, x[:_JUDGED]
         noisy = pixels.noisy(clean, _NOISE, seed)
+        if through is not None:
+            noisy, x = (_sent(pixels, through, before, seed) for before in (noisy, x))
+            clean = x[:_JUDGED]
         choice = chosen(purification, purifier, strength, clean, noisy, max_flips)
         # what the choice was made for says too little of new samples
         rest = x[_JUDGED:] if len(x) >= 2 * _JUDGED else x
@@ -153,6 +159,10 @@ class FittedLook:
         )
         residue.load_state_dict(state["residue"])
         return loaded
+
+
+def _sent(pixels: PixelRange, through: Through, x: Tensor, seed: int) -> Tensor:
+    return pixels.inputs(apply_ways(through, pixels.images(x), seed=seed), x)
 
 
 def _asked(purification: Purification, choice: Choice, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 The answers of a model: its logits, picked out of whatever it returns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ..layer.first_layer import FirstLayer
 from ..layer.layer_call import LayerCall
-from ..layer.manners import as_found, unwrap
+from ..layer.manners import as_found, device_of, unwrap
 
 __all__ = ["Answers", "PickLogits", "picked_logits"]
 
@@ -22,19 +22,19 @@ PickLogits = Callable[[Any], Tensor]
 def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Module) -> Tensor:
     """
     :param output: what the model returned
-    :param pick: picks the logits out of it; ``None`` takes the output itself
+    :param pick: picks the logits out of it; ``None`` takes the output itself, or its ``logits``
     :param count: number of samples :math:`B`
     :param model: the model, for the message
     :return: logits of shape :math:`B \\times C`, without gradients
     :raises TypeError: if they are not a tensor
     :raises ValueError: if they have another shape
     """
-    logits = output if pick is None else pick(output)
+    logits = _usual(output) if pick is None else pick(output)
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"Logits must be a tensor, got {type(logits).__name__} from "
-            f"{type(model).__name__}. Pass a function that picks them from the model's "
-            f"output, such as logits=lambda output: output[0]."
+            f"{type(model).__name__}{_fields(output)}. Pass a function that picks them from the "
+            f"model's output, such as logits=lambda output: output[0]."
         )
     if logits.dim() != 2 or len(logits) != count:
         raise ValueError(
@@ -42,6 +42,19 @@ def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Modul
             f"Pass a function that picks them from the model's output by logits=..."
         )
     return logits.detach()
+
+
+def _usual(output: Any) -> Any:
+    """The output, or what it calls logits, as the models of transformers do."""
+    if isinstance(output, Tensor):
+        return output
+    named = output.get("logits") if isinstance(output, Mapping) else None
+    found = getattr(output, "logits", named)
+    return found if isinstance(found, Tensor) else output
+
+
+def _fields(output: Any) -> str:
+    return f" with {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
 
 
 class Answers:
@@ -86,9 +99,9 @@ class Answers:
         with ExitStack() as stack:
             stack.enter_context(as_found(bare))
             if change is not None:
-                stack.enter_context(self.first_layer.replacing(change))
+                stack.enter_context(self.first_layer.replacing(x, change))
             if read is not None:
-                stack.enter_context(self.first_layer.reading(read))
+                stack.enter_context(self.first_layer.reading(x, read))
             output = bare(x)
         logits = picked_logits(output, self.pick, len(x), bare)
         if logits.shape[1] < 2 or not logits.is_floating_point():
@@ -103,5 +116,4 @@ class Answers:
     @property
     def device(self) -> torch.device:
         """Device of the model's parameters; the CPU for a model without any."""
-        parameter = next(self.model.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        return device_of(self.model)

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from ..detectors.residue import ViyogResidue
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import Bound, PixelRange
+from ..images.ways import Through, checked_through
 from ..layer.batches import batches, id_mask
 from ..layer.checks import check_count, check_number
 from ..layer.manners import same_random_state
@@ -101,6 +102,7 @@ class SecondLook(LookReadings):
         pixel_range: tuple[Bound, Bound] | None = None,
         sample_size: int = 256,
         seed: int = 0,
+        through: Through | None = None,
     ):
         """
         :param model: classifier; ``None`` where a pipeline gives it
@@ -119,6 +121,9 @@ class SecondLook(LookReadings):
         :param sample_size: number of ID samples that all of it is concluded from; fewer, but at
             least 64, where they would take more than 128 MiB
         :param seed: seed of the choice of ID samples and of the simulated noise
+        :param through: the way between attacker and model, as for :class:`ViyogResidue`; ``fit``
+            then takes images before that way and chooses by what comes out of it. Default is
+            that of ``residue``.
         :raises TypeError: if an argument has the wrong type
         :raises ValueError: if a number is out of range, or a name unknown
         """
@@ -138,6 +143,7 @@ class SecondLook(LookReadings):
         self.pixel_range = pixel_range
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
+        self.through = None if through is None else checked_through(through)
 
     @property
     def follow(self) -> float:
@@ -194,6 +200,7 @@ class SecondLook(LookReadings):
                 self.strength,
                 self.max_flips,
                 self.seed,
+                self.through or residue.through,
             )
         return self
 
@@ -228,7 +235,9 @@ class SecondLook(LookReadings):
         """The user's, fitted now if it is not yet, or a new one of this detector's own."""
         residue = self.residue
         if residue is None or residue.noise_directions is None:
-            residue = residue or ViyogResidue(self.model, layer=self.layer, seed=self.seed)
+            residue = residue or ViyogResidue(
+                self.model, layer=self.layer, seed=self.seed, through=self.through
+            )
             return residue.fit(sampled, progress=progress)
         with same_random_state(self.model):
             for _ in sampled:

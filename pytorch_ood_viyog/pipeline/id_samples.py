@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..detectors.base import FirstLayerDetector
 from ..fitting.fitted import Statistics
-from ..layer.checks import check_finite, check_maps
+from ..layer.checks import check_finite
 from ..layer.layer_call import LayerCall
 from .feeding import give_layer
 from .shared_pass import ReadFirstLayer, Representations
@@ -42,11 +42,9 @@ class IdSamples:
         """
 
         def read(call: LayerCall) -> None:
-            maps = check_maps(call.maps())
-            check_finite("Input", x, maps)
             for name, detector in self._first_layer.items():
                 give_layer(detector, call)
-                batch = detector._counted(maps, call.input)
+                batch = detector._measure_call(x, call)
                 self.statistics[name] = detector._add(self.statistics[name], batch)
 
         return read if self._first_layer else None

@@ -81,7 +81,9 @@ class Panel:
         """
         for detector in self.first_layer.values():
             give_layer(detector.fits, call)
-        return {n: d._score_call(call, states[n]) for n, d in self.first_layer.items()}
+        return {
+            n: call.largest(d._score_call(call, states[n])) for n, d in self.first_layer.items()
+        }
 
     def score_other(self, name: str, x: Tensor, seen: Representations) -> Tensor:
         """

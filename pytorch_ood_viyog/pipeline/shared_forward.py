@@ -69,8 +69,8 @@ class SharedForward:
         :param detectors: detectors by name
         :param layer: first layer to read, as dotted name or module; default is what the
             detectors name, else the first convolution that executes
-        :param head: layer whose input are the features; default is the last ``Linear``, or 1×1
-            convolution of pooled features, that runs
+        :param head: layer whose input are the features; default is the ``Linear``, or 1×1
+            convolution of pooled features, whose output becomes the logits
         :param feature_maps: layer whose output pytorch-ood's feature-map detectors (ASH, ReAct,
             ...) take; without it they are refused
         :param logits: picks the logits out of the model's output, for models that return a

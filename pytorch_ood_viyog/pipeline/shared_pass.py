@@ -5,19 +5,20 @@ features, at a layer's feature maps and at the logits.
 
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Conv2d, Linear, Module
+from torch.nn import Module
 
 from ..layer.finding import find_layer
 from ..layer.first_layer import FirstLayer
 from ..layer.hooks import PassHooks
 from ..layer.layer_call import LayerCall
-from ..layer.manners import as_found, unwrap
+from ..layer.manners import as_found, device_of, unwrap
 from ..looks.logits import PickLogits, picked_logits
+from .heads import HeadWatch
 
 __all__ = ["Representations", "SharedPass"]
 
@@ -59,8 +60,8 @@ class SharedPass:
         :param model: model to run, also wrapped in ``DataParallel``, ``DistributedDataParallel``
             or ``torch.compile``
         :param layer: first layer to read; default is the first convolution that executes
-        :param head: layer whose input are the features; default is the last ``Linear``, or 1×1
-            convolution of pooled features, that runs
+        :param head: layer whose input are the features; default is the ``Linear``, or 1×1
+            convolution of pooled features, whose output becomes the logits
         :param feature_maps: layer whose output are the feature maps
         :param logits: picks the logits out of the model's output; default takes the output itself
         :raises ValueError: if a layer is not part of the model
@@ -95,20 +96,20 @@ class SharedPass:
         with ExitStack() as stack:
             stack.enter_context(as_found(model))
             if read_first_layer is not None:
-                stack.enter_context(self._require_first_layer().reading(read_first_layer))
+                stack.enter_context(self._require_first_layer().reading(x, read_first_layer))
             hooks = stack.enter_context(PassHooks())
-            inputs = self._watch_head(model, hooks) if "features" in wanted else {}
+            heads = HeadWatch(model, hooks, self.head_name) if "features" in wanted else None
             maps = self._watch_maps(model, hooks) if "feature_maps" in wanted else []
             output = model(x)
         return Representations(
             logits=self._picked(output, len(x)) if "logits" in wanted else None,
-            features=self._features(inputs, len(x)) if "features" in wanted else None,
+            features=None if heads is None else self._features(heads, output, len(x)),
             feature_maps=_last(self.maps_name, maps) if "feature_maps" in wanted else None,
         )
 
     def _run_to_first_layer(self, x: Tensor, read: ReadFirstLayer) -> None:
         def run_layer_once(call: LayerCall) -> None:
-            read(LayerCall(call.layer, call.input, call.maps()))
+            read(replace(call, output=call.maps()))
 
         self._require_first_layer().run(x, run_layer_once)
 
@@ -122,8 +123,7 @@ class SharedPass:
     @property
     def device(self) -> torch.device:
         """Device of the model's parameters; the CPU for a model without any."""
-        parameter = next(self.model.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        return device_of(self.model)
 
     def _require_first_layer(self) -> FirstLayer:
         # made when first needed: a model without any convolution may still feed other detectors
@@ -131,49 +131,11 @@ class SharedPass:
             self._first_layer = FirstLayer(self.model, self.layer_name)
         return self._first_layer
 
-    def _watch_head(self, model: Module, hooks: PassHooks) -> dict[str, Tensor]:
-        """Filled in the pass with the input of the head, or of the last likely one that ran."""
-        inputs: dict[str, Tensor] = {}
-
-        def remember(name: str) -> Callable[..., None]:
-            def hook(layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                taken = next(iter((*args, *kwargs.values())))
-                if isinstance(layer, Conv2d) and self.head_name is None:
-                    if taken.shape[2:].numel() != 1:
-                        return
-                    taken = taken.flatten(1)  # pooled features: the convolution is a linear layer
-                inputs.clear()
-                # a copy: what comes after the layer may work in place
-                inputs[name] = taken.detach().clone()
-
-            return hook
-
-        for name, module in self._head_candidates(model).items():
-            hooks.before(module, remember(name))
-        return inputs
-
-    def _head_candidates(self, model: Module) -> dict[str, Module]:
-        if self.head_name is not None:
-            return {self.head_name: model.get_submodule(self.head_name)}
-        return {name: m for name, m in model.named_modules() if _may_be_head(m)}
-
-    def _features(self, inputs: dict[str, Tensor], count: int) -> Tensor:
-        if not inputs:
-            looked_for = f"The head {self.head_name!r}" if self.head_name else "A Linear layer"
-            raise RuntimeError(
-                f"{looked_for} never runs in the forward pass of {type(self.model).__name__}. "
-                f"Name the layer whose input are the penultimate features by head='...'."
-            )
-        [(name, features)] = inputs.items()
-        found = self.head_name is None
-        if features.dim() < 2 or len(features) != count or (found and features.dim() != 2):
-            raise ValueError(
-                f"Features must have the shape (B, D) with B = {count}, got "
-                f"{tuple(features.shape)} at the input of {name!r}. Name the layer whose input "
-                f"are the penultimate features by head='...'."
-            )
-        self.head_name = name
-        return features.flatten(1)
+    def _features(self, heads: HeadWatch, output: Any, count: int) -> Tensor:
+        self.head_name, features = heads.found(
+            lambda: picked_logits(output, self.logits, count, self.model), count
+        )
+        return features
 
     def _watch_maps(self, model: Module, hooks: PassHooks) -> list[Tensor]:
         if self.maps_name is None:
@@ -185,11 +147,6 @@ class SharedPass:
 
     def _picked(self, output: Any, count: int) -> Tensor:
         return picked_logits(output, self.logits, count, self.model)
-
-
-def _may_be_head(module: Module) -> bool:
-    pointwise = isinstance(module, Conv2d) and set(module.kernel_size) == {1}
-    return isinstance(module, Linear) or pointwise
 
 
 def _last(name: str | None, outputs: list[Tensor]) -> Tensor:

@@ -41,7 +41,7 @@ def smooth(classifier: Classifier, images: Tensor, answers: Tensor, seed: int) -
     for _ in range(_STEPS):
         gradient, _ = classifier.gradient((images + change).clamp(0, 1), loss)
         change = _to_budget(change + 2 / _STEPS * _to_budget(_blurred(gradient), eps), eps)
-    return to_8_bit(images + _to_budget(change, eps, always=True))
+    return to_8_bit(images + change)
 
 
 def _blurred(gradient: Tensor) -> Tensor:
@@ -49,13 +49,13 @@ def _blurred(gradient: Tensor) -> Tensor:
     for number, radius in enumerate(_RADII):
         part = gradient[number :: len(_RADII)]
         if len(part):
-            # the sign first: every region of the image takes part
+            # of the sign of a blurred gradient: every region of the image takes part
             signs = gaussian_blur(part, radius).sign()
             blurred[number :: len(_RADII)] = gaussian_blur(signs, radius)
     return blurred
 
 
-def _to_budget(change: Tensor, eps: Tensor, always: bool = True) -> Tensor:
+def _to_budget(change: Tensor, eps: Tensor) -> Tensor:
     """Scaled so that the largest change is the budget."""
     largest = change.abs().flatten(1).amax(dim=1).clamp_min(1e-20)
     return change * (eps / largest.view(-1, *[1] * (change.dim() - 1)))

@@ -2,20 +2,27 @@
 The fit of ViyogResidue: from a sample of ID maps to directions, hypotheses and their scale.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..fitting.fitted import Statistics
-from ..layer.linear.effective_convolution import Geometry
+from ..images.kind import level_steps
+from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import fisher_contrast, shrunk_whitening
+from .intent.behind import Behind
 from .random_residues import random_residue
 from .reader import Reader
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
-__all__ = ["conclude", "in_own_order"]
+__all__ = ["FEWEST", "conclude", "in_own_order"]
+
+#: images below which nothing is held out that could be judged
+FEWEST = 4
 
 # strengths beyond the budget, in multiples of the largest eps: what looks like these is OOD
 _BEYOND = (4, 8, 16)
@@ -29,23 +36,40 @@ _PARTS = 8
 _BELOW_LEAST = 0.01
 
 
-def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
+def conclude(
+    statistics: Statistics,
+    settings: Settings,
+    behind: Behind | None = None,
+    features: Callable[[Tensor, dict[str, Tensor]], Tensor] | None = None,
+) -> dict[str, Tensor]:
     """
     :param statistics: what was kept of the ID data
     :param settings: the detector's settings
+    :param behind: sends ID images and residues through what lies before the model, if anything
+    :param features: gives features for inputs of the layer and the directions found, for these
     :return: fitted state: the :class:`Reader`'s directions and kernels, ``geometry`` of the layer,
-        ``scale`` (dynamic range of the input), ``means`` and ``whitening`` of the hypotheses,
+        ``scale`` (dynamic range of the input), ``seen`` and ``seen_size`` (its extremes, levels
+        and size), ``means`` and ``whitening`` of the hypotheses,
         ``centre`` and ``spread`` of the evidence on ID, ``least`` scores of ID with the residue of
         each strength, and the ``contrast`` of ID and ADV, also with ``smooth`` residues
     """
     conv = convolution_of(statistics)
     windows = Windows.of(conv.geometry, tuple(statistics["shape"].tolist()))
     scale = dynamic_range(conv, statistics, settings.input_range)
-    sample = in_own_order(statistics["sample"])
+    clean = None if behind is None else behind.clean()
+    maps = statistics["sample"] if clean is None else _maps_of(clean, conv, windows)
+    _check_enough(len(statistics["sample"]))
+    sample = in_own_order(maps)
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
-    *groups, smooth = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
-    known = {"scale": scale, "geometry": statistics["geometry"]}
-    state = vars(reader) | known | _fit_hypotheses(groups, settings)
+    known = {"scale": scale, "geometry": statistics["geometry"], **_kind(statistics, clean)}
+    state = vars(reader) | known
+    if behind is None or features is None:
+        *groups, smooth = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
+    else:
+        *groups, smooth = behind.groups(
+            lambda inputs: features(inputs, state), _strengths(settings), settings.eps, _SMOOTH
+        )
+    state |= _fit_hypotheses(groups, settings)
     evidence, *with_residues = _held_out_evidence(groups, settings)
     centre, spread = evidence.mean(), evidence.std(correction=0)
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -59,6 +83,33 @@ def conclude(statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
         "contrast": fisher_contrast(groups[0], residues, shrinkage),
         "smooth_contrast": fisher_contrast(groups[0], smooth, shrinkage),
     }
+
+
+def _maps_of(inputs: Tensor, conv: EffectiveConvolution, windows: Windows) -> Tensor:
+    parts = torch.split(inputs, _CHUNK)
+    return torch.cat([windows.pack(conv.maps(part)) for part in parts])
+
+
+def _kind(statistics: Statistics, clean: Tensor | None) -> dict[str, Tensor]:
+    """Range and levels of the inputs, as rows, and their size; zeros where not known."""
+    low, high, step = (statistics[name] for name in ("low", "high", "step"))
+    step = step if clean is None else level_steps(clean).amin(dim=0).to(step)
+    seen = torch.stack([low, high, torch.where(torch.isfinite(step), step, -1.0)])
+    seen = torch.where(torch.isfinite(low), seen, torch.tensor([[0.0], [0.0], [-1.0]]).to(seen))
+    return {"seen": seen, "seen_size": statistics["input_shape"]}
+
+
+def _strengths(settings: Settings) -> tuple[float, ...]:
+    """None, those of ``eps``, and those beyond the budget."""
+    return (0.0, *settings.eps, *(max(settings.eps) * factor for factor in _BEYOND))
+
+
+def _check_enough(samples: int) -> None:
+    if samples < FEWEST:
+        raise ValueError(
+            f"ViyogResidue needs at least {FEWEST} ID images to tell what is usual among them, "
+            f"got {samples}. Fit it to more; 64 and more are better."
+        )
 
 
 def in_own_order(maps: Tensor) -> Tensor:
@@ -92,9 +143,6 @@ def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]
     """
     judged = groups[: len(settings.eps) + 1]
     count = len(groups[0])
-    if count < 4:
-        fitted = _fit_hypotheses(groups, settings)
-        return [evidence(hypotheses(group, fitted, settings)) for group in judged]
     found = [group.new_empty(count) for group in judged]
     for part in range(min(_PARTS, count)):
         own = torch.arange(count, device=groups[0].device) % min(_PARTS, count) == part
@@ -119,15 +167,16 @@ def _feature_groups(
     generator = torch.Generator().manual_seed(settings.seed)
     for_smooth = torch.Generator().manual_seed(settings.seed)
     counts = windows.count(tuple(maps.shape[2:]))
-    beyond = [max(settings.eps) * factor for factor in _BEYOND]
-    strengths = (0.0, *settings.eps, *beyond)
+    strengths = _strengths(settings)
     chunks = []
     for part in torch.split(maps, _CHUNK):
-        local, around = reader.from_maps(part, windows)
+        (local, around), flat = reader.from_maps(part, windows)
         shape = (geometry, windows, counts, len(part), scale)
         white = random_residue(reader, *shape, generator)
         noise, more = reader.of_residue(geometry, white, windows)
-        groups = [reader.features((local + e * noise, around + e * more)) for e in strengths]
+        groups = [reader.features((local, around), flat, windows)]
+        # with a residue, no place is constant
+        groups += [reader.features((local + e * noise, around + e * more)) for e in strengths[1:]]
         blurred = random_residue(reader, *shape, for_smooth, width=_SMOOTH)
         noise, more = reader.of_residue(geometry, blurred, windows)
         turns = local.new_tensor(settings.eps).repeat(len(part))[: len(part)].view(-1, 1, 1)

@@ -18,6 +18,8 @@ _NEIGHBOURHOOD = 576
 # vectors a covariance is estimated from, and fewest for each of its rows: with fewer, the quietest
 # directions would be quiet by chance
 _VECTORS, _FEWEST = 65536, 8
+# energy of rounding, less than a hundredth of a grey level in 255: such directions are empty
+_EMPTY = 1e-10
 # samples at once
 _CHUNK = 8
 
@@ -73,13 +75,15 @@ def fit_reader(
     mean = vectors.mean(dim=0)
     gain = _gram(kernel * scale)
     most = max(count, _NEIGHBOURHOOD // 3 ** (maps.dim() - 2))
-    local, energies = quiet_directions(_covariance(vectors - mean), gain, most)
+    found = quiet_directions(_covariance(vectors - mean), gain, len(gain))
+    local, energies, empty = _without_empty(*found, most)
 
     local_kernel = torch.einsum("mc,c...->m...", local, kernel)
     quiet = local[: _window_directions(maps, windows)]
     extended = extended_kernel(conv.geometry, local_kernel[: len(quiet)])
     around = _neighbourhood_covariance(maps, mean, quiet, windows)
-    window, more_energies = quiet_directions(around, _gram(extended * scale), count)
+    found = quiet_directions(around, _gram(extended * scale), len(around))
+    window, more_energies, _ = _without_empty(*found, count)
     offset = local @ (conv.bias - mean)
     return Reader(
         mean=mean,
@@ -91,7 +95,21 @@ def fit_reader(
         window_offset=window.reshape(len(window), len(quiet), -1).sum(dim=2)
         @ offset[: len(quiet)],
         energies=torch.cat([energies, more_energies]),
+        empty=empty,
     )
+
+
+def _without_empty(
+    directions: Tensor, energies: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    The quietest directions, their energies, and those that ID images leave empty to rounding, as
+    grey images do with differences between colours: these say nothing of how quiet images are.
+    """
+    empty = energies <= _EMPTY
+    if bool(empty.all()):  # of flat images nothing else would be left
+        empty = torch.zeros_like(empty)
+    return directions[~empty][:count], energies[~empty][:count], directions[empty]
 
 
 def _window_directions(maps: Tensor, windows: Windows) -> int:

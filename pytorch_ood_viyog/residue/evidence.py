@@ -14,6 +14,7 @@ __all__ = [
     "Settings",
     "arsinh",
     "evidence",
+    "floor_is_known",
     "hypotheses",
     "log_odds",
     "noise_floor",
@@ -21,6 +22,8 @@ __all__ = [
     "score",
 ]
 
+# median of the squares, on ID images, above which a residue of a few grey levels cannot be told
+_LOUD = 0.4549 * (16 / 255) ** 2
 # median of the square of a standard normal variable
 _NORMAL_MEDIAN = 0.4549
 
@@ -64,13 +67,30 @@ def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
     :param features: :math:`B \\times F`
     :param state: fitted state
     :return: estimated strength of the perturbation, as fraction of the dynamic range, shape
-        :math:`B`
+        :math:`B`; means little where :func:`floor_is_known` says no
     """
-    medians = reader_of(state).local_medians
-    excess = features[:, medians].exp() - state["means"][0, medians].exp()
-    # the lower median, as torch.median has it, which exporters do not know
-    median = excess.sort(dim=1).values[:, (excess.shape[1] - 1) // 2]
-    return (median.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+    usual, reader = state["means"][0].exp(), reader_of(state)
+    kinds = (reader.local_medians, reader.window_medians)
+    local, window = (_lower_median(features[:, kind].exp() - usual[kind]) for kind in kinds)
+    # stems of few channels have no quiet direction at a position, only among neighbours
+    excess = torch.where(_lower_median(usual[None, kinds[0]]) > _LOUD, window, local)
+    return (excess.clamp_min(0) / _NORMAL_MEDIAN).sqrt()
+
+
+def floor_is_known(state: dict[str, Tensor]) -> bool:
+    """
+    :param state: fitted state
+    :return: whether ID images leave directions so quiet that a residue of a few grey levels shows
+        in :func:`noise_floor`
+    """
+    usual, reader = state["means"][0].exp(), reader_of(state)
+    kinds = (reader.local_medians, reader.window_medians)
+    return any(bool(_lower_median(usual[None, kind]) <= _LOUD) for kind in kinds)
+
+
+def _lower_median(values: Tensor) -> Tensor:
+    """As torch.median has it, which exporters do not know."""
+    return values.sort(dim=1).values[:, (values.shape[1] - 1) // 2]
 
 
 def reader_of(state: dict[str, Tensor]) -> Reader:
@@ -95,7 +115,8 @@ def log_odds(likelihoods: Tensor) -> Tensor:
     :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
     :return: log-odds of ADV against ID or OOD, shape :math:`B`
     """
-    return likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    # not logaddexp: exporters write log(exp(a) + exp(b)), which is -inf far from all hypotheses
+    return likelihoods[:, 2] - likelihoods[:, :2].logsumexp(dim=1)
 
 
 def arsinh(odds: Tensor) -> Tensor:

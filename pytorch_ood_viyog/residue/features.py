@@ -1,5 +1,6 @@
 """
-Robust summaries of responses over space.
+Robust summaries of responses over space, without places where an image is constant: bars of a
+letterbox, borders cut to black, padding. No camera leaves that, and it says nothing of a residue.
 """
 
 import math
@@ -7,19 +8,41 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["features", "quantile"]
+from .windows import Windows
 
-# a hundredth of an 8-bit step, squared: what is flatter counts as flat
-_FLAT = (0.01 / 255) ** 2
+__all__ = [
+    "BAND",
+    "constant",
+    "constant_maps",
+    "everywhere",
+    "features",
+    "quantile",
+    "unreadable",
+    "without",
+]
+
+# a hundredth of an 8-bit step: what is flatter counts as flat
+_STEP = 0.01 / 255
+# values of a window that differ by less are the same: rounding of maps, not of images
+_SAME = 5 * _STEP
+# places along an axis of a window that are compared
+_COMPARED = 6
+# share of the windows that must not be constant, and fewest of them, to read an image at all
+_LEAST, _FEWEST = 0.1, 4
+_FLAT = _STEP**2
+# features so little above the least are it
+_NOTHING = 1e-9
 # squares of responses beyond it tell nothing more
 _LARGEST = 1e30
-# directions in a band
-_BAND = 4
+#: directions in a band
+BAND = 4
 # positions that are searched for a quantile; of more, groups are
 _SEARCHED = 150
 
 
-def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
+def features(
+    local: Tensor, around: Tensor, one_by_one: int, flat: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """
     Robust summaries over space. The quantiles see the flat regions of an image, where texture
     cannot hide a residue; the mean sees all of it. Bands, means of :math:`z^2` over four
@@ -30,15 +53,22 @@ def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
         v \\in \\{ q_{10\\%}(z^2),\\ q_{50\\%}(z^2),\\ \\mathrm{mean}(z^2) \\}
         \\cup \\{ q_{5\\%}(band),\\ q_{25\\%}(band),\\ q_{50\\%}(band) \\}
 
+    Positions in constant windows are left out. An image that has hardly any others cannot be read:
+    all of its features are those of nothing, :math:`\\ln (0.01 / 255)^2`.
+
     Of many positions, the quantiles are medians over groups of positions, see :func:`quantile`.
 
     :param local: responses :math:`z` of the directions at a position, quietest first, in units of
         the input's dynamic range, :math:`B \\times M \\times P`
     :param around: those of the directions in a window, :math:`B \\times R \\times P'`
     :param one_by_one: number of local directions that are read one by one; all are in bands
+    :param flat: which positions of both are in constant windows, :math:`B \\times P` and
+        :math:`B \\times P'`; ``None``: none of them
     :return: features of shape :math:`B \\times F`, float64
     """
     local, around = (z.square().clamp_max_(_LARGEST) for z in (local, around))
+    if flat is not None:
+        local, around = without(flat[0], local), without(flat[1], around)
     columns = [
         torch.cat(pair, dim=1)
         for pair in (
@@ -47,7 +77,18 @@ def features(local: Tensor, around: Tensor, one_by_one: int) -> Tensor:
         )
     ]
     # ONNX exporters drop the addition of so small a number as _FLAT
-    return (torch.cat(columns, dim=1).double() / _FLAT + 1).log() + math.log(_FLAT)
+    energies = torch.cat(columns, dim=1).double() / _FLAT
+    if flat is not None:
+        energies = torch.where(everywhere(flat[1])[:, None], 0.0, energies)
+    return (energies + 1).log() + math.log(_FLAT)
+
+
+def unreadable(features: Tensor) -> Tensor:
+    """
+    :param features: what :func:`features` gave
+    :return: of which images nothing can be read, shape :math:`B`
+    """
+    return (features < math.log(_FLAT) + _NOTHING).all(dim=1)
 
 
 def quantile(values: Tensor, fraction: float) -> Tensor:
@@ -98,7 +139,81 @@ def _banded(energies: Tensor) -> list[Tensor]:
 
 def _bands(energies: Tensor) -> Tensor:
     """Means over groups of four directions: :math:`B \\times R / 4 \\times P`."""
-    size = min(_BAND, energies.shape[1])
+    size = min(BAND, energies.shape[1])
     groups = energies.shape[1] // size
     whole = energies[:, : groups * size]
     return whole.reshape(energies.shape[0], groups, size, energies.shape[2]).mean(dim=2)
+
+
+def constant(field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: list[int]) -> Tensor:
+    """
+    :param field: the part of the layer's input that the windows see,
+        :math:`B \\times C_{in} \\times *S`
+    :param scale: dynamic range of each channel
+    :param sizes: of a window, along each axis
+    :param strides: from one window to the next
+    :return: where windows are constant, at up to six places along each axis,
+        :math:`B \\times *counts`
+    """
+    high = low = field
+    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True), 2):
+        count = (field.shape[axis] - size) // stride + 1
+        compared = min(size, _COMPARED)
+        places = sorted({round(i * (size - 1) / max(1, compared - 1)) for i in range(compared)})
+        highs, lows = (
+            [_every(values, axis, start, count, stride) for start in places]
+            for values in (high, low)
+        )
+        high, low = highs[0], lows[0]
+        for other in highs[1:]:
+            high = torch.maximum(high, other)
+        for other in lows[1:]:
+            low = torch.minimum(low, other)
+    same = (_SAME * scale).to(field).view(-1, *[1] * len(sizes))
+    return ((high - low) <= same).all(dim=1)
+
+
+def constant_maps(quiet: Tensor, windows: Windows) -> Tensor:
+    """
+    :param quiet: responses of the quiet directions, position by position, as packed maps
+    :param windows: where they are read
+    :return: where windows are constant, as far as the maps tell, :math:`B \\times *counts`
+    """
+    high = low = None
+    for values in windows.neighbours(quiet):
+        high = values if high is None else torch.maximum(high, values)
+        low = values if low is None else torch.minimum(low, values)
+    assert high is not None
+    assert low is not None
+    return ((high - low) <= _SAME).all(dim=1)
+
+
+def everywhere(flat: Tensor) -> Tensor:
+    """
+    :param flat: where an image is constant, :math:`B \\times P`
+    :return: whether it is nearly everywhere, too much so to be read, shape :math:`B`
+    """
+    least = max(_FEWEST, math.ceil(_LEAST * flat.shape[1]))
+    return (~flat).sum(dim=1) < min(least, flat.shape[1])
+
+
+def without(flat: Tensor, values: Tensor) -> Tensor:
+    """
+    :param flat: positions to leave out, :math:`B \\times P`
+    :param values: :math:`B \\times R \\times P`
+    :return: the others, again and again until there are :math:`P`, so that quantiles and means
+        over these are those of the others
+    """
+    count = flat.shape[1]
+    places = torch.arange(count, device=flat.device)
+    # those to keep first, in their order; no stable sort, which exporters do not know
+    order = (places + count * flat).sort(dim=1).values % count
+    kept = (~flat).sum(dim=1, keepdim=True).clamp_min(1)
+    index = order.gather(1, places % kept)
+    return values.gather(2, index[:, None].expand(values.shape))
+
+
+def _every(values: Tensor, axis: int, start: int, count: int, stride: int) -> Tensor:
+    index = [slice(None)] * values.dim()
+    index[axis] = slice(start, start + (count - 1) * stride + 1, stride)
+    return values[tuple(index)]

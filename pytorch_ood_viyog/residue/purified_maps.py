@@ -6,7 +6,7 @@ in. Plain tensor code, any number of spatial dimensions.
 import torch
 from torch import Tensor
 
-__all__ = ["duals", "purified_maps"]
+__all__ = ["duals", "energy_in", "purified_maps"]
 
 # of white noise, three in a thousand responses are larger than this multiple of its strength
 _DEVIATIONS = 3.0
@@ -52,3 +52,18 @@ def purified_maps(
     small = torch.where(responses.abs() <= limits, responses, torch.zeros_like(responses))
     change = torch.einsum("mc,bm...->bc...", duals.to(exact), small)
     return (maps.to(exact) - change).to(maps.dtype)
+
+
+def energy_in(directions: Tensor, maps: Tensor, mean: Tensor) -> Tensor:
+    """
+    :param directions: :math:`u_i` as rows, :math:`M \\times C`
+    :param maps: :math:`a`, shape :math:`B \\times C \\times *S`
+    :param mean: :math:`\\mathbb{E}_{ID}\\, a`, shape :math:`C`
+    :return: root mean square of :math:`u_i^\\top (a - \\mathbb{E}_{ID}\\, a)` over directions and
+        positions, shape :math:`B`; 0 for no directions
+    """
+    exact = torch.float32 if maps.device.type == "mps" else torch.float64
+    centred = maps.to(exact) - mean.to(exact).view(-1, *[1] * (maps.dim() - 2))
+    responses = torch.einsum("mc,bc...->bm...", directions.to(exact), centred)
+    squares = responses.square().flatten(1)
+    return (squares.sum(dim=1) / max(1, squares.shape[1])).sqrt()

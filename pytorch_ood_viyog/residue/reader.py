@@ -11,7 +11,7 @@ from torch import Tensor
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
-from .features import features
+from .features import BAND, constant, constant_maps, features
 from .windows import Windows
 
 __all__ = ["Reader", "Reading", "Responses"]
@@ -33,6 +33,8 @@ class Reading:
     shape: tuple[int, ...]
     #: robust summaries over space, :math:`B \\times F`
     features: Tensor
+    #: which windows are constant, with their spatial axes, :math:`B \\times *counts`
+    flat: Tensor
     #: gives the local responses at all positions
     read_local: Callable[[], Tensor]
 
@@ -68,6 +70,27 @@ class Reader:
     window_offset: Tensor
     #: natural energy per unit of noise gain of the :math:`M + R` directions
     energies: Tensor
+    #: directions at a position that ID images leave empty to rounding, :math:`Z \\times C`; they
+    #: are no quiet ones
+    empty: Tensor
+
+    @property
+    def names(self) -> list[str]:
+        """What the features are, in their order; directions are counted from the quietest."""
+        local, read = len(self.local), min(len(self.window), len(self.local))
+        bands = [max(1, n // min(BAND, n)) for n in (local, len(self.window))]
+        kinds = [(s, "direction") for s in ("10 % quantile", "median", "mean")]
+        kinds += [(s, "band") for s in ("5 % quantile", "25 % quantile", "median")]
+        return [
+            f"{summary} of {what} {number + 1} {where}"
+            for summary, what in kinds
+            for where, count in zip(
+                ("at a position", "in a window"),
+                (read, len(self.window)) if what == "direction" else bands,
+                strict=True,
+            )
+            for number in range(count)
+        ]
 
     @property
     def local_medians(self) -> slice:
@@ -81,18 +104,20 @@ class Reader:
         start = self.local_medians.stop
         return slice(start, start + len(self.window))
 
-    def from_maps(self, maps: Tensor, windows: Windows) -> Responses:
+    def from_maps(self, maps: Tensor, windows: Windows) -> tuple[Responses, Tensor]:
         """
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
         :param windows: where they are read
-        :return: responses :math:`z`
+        :return: responses :math:`z`, and which windows are constant, see
+            :func:`~pytorch_ood_viyog.residue.features.constant_maps`
         """
         local = self._local_of(maps)
         quiet = local[:, : self.window.shape[1]]
         weights = self.window.to(local).flatten(2).unbind(dim=2)
         parts = zip(weights, windows.neighbours(quiet), strict=True)
         around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
-        return windows.thinned(windows.positions(local)).flatten(2), around.sum(dim=0)
+        responses = windows.thinned(windows.positions(local)).flatten(2), around.sum(dim=0)
+        return responses, constant_maps(quiet, windows)
 
     def local_from_maps(self, maps: Tensor, windows: Windows) -> Tensor:
         """
@@ -133,6 +158,20 @@ class Reader:
         local = convolve_differences(own, self.local_kernel, stride, geometry.dilation)
         return local.flatten(2) + self.local_offset.to(field.dtype)[:, None]
 
+    def flat_in_input(
+        self, geometry: Geometry, field: Tensor, windows: Windows, scale: Tensor
+    ) -> Tensor:
+        """
+        :param geometry: grid of the layer
+        :param field: the part of the layer's input that the windows see
+        :param windows: where it is read
+        :param scale: dynamic range of each input channel
+        :return: which windows are constant, see
+            :func:`~pytorch_ood_viyog.residue.features.constant`
+        """
+        sizes = tuple(self.window_kernel.shape[2:])
+        return constant(field, scale, sizes, list(windows.input_stride(geometry)))
+
     def _linear(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         stride = windows.input_stride(geometry)
         own = windows.positions_field(geometry, field)
@@ -160,10 +199,23 @@ class Reader:
         stride = windows.input_stride(geometry)
         return convolve_differences(residue, self.window_kernel, stride, (1,) * len(stride))
 
-    def features(self, responses: Responses) -> Tensor:
+    def features(
+        self,
+        responses: Responses,
+        flat: Tensor | None = None,
+        windows: Windows | None = None,
+    ) -> Tensor:
         """
         :param responses: :math:`z`, in units of the input's dynamic range
+        :param flat: which windows are constant, :math:`B \\times *counts`; ``None``: none are
+        :param windows: where they are
         :return: what :func:`~pytorch_ood_viyog.residue.features.features` gives, shape
             :math:`B \\times F`
         """
-        return features(*responses, one_by_one=len(self.window))
+        if flat is None or windows is None:
+            return features(*responses, one_by_one=len(self.window))
+        # most images have no such windows; a trace must hold for all
+        if not torch.compiler.is_compiling() and not bool(flat.any()):
+            return features(*responses, one_by_one=len(self.window))
+        positions = windows.thinned(windows.around_positions(flat)).flatten(1)
+        return features(*responses, len(self.window), (positions, flat.flatten(1)))

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ..fitting import content_sample
 from ..fitting.fitted import Statistics
+from ..images.kind import ImageKind, level_steps
 from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ..layer.precision import full_precision
 from .windows import Windows
 
-__all__ = ["convolution_of", "dynamic_range", "measure", "merge"]
+__all__ = ["convolution_of", "dynamic_range", "kind_of", "kind_of_state", "measure", "merge"]
 
 # memory that the sample of maps may take
 _SAMPLE_BYTES = 2**27
@@ -31,20 +32,25 @@ def measure(
     :param sample_size: number of samples to keep
     :param seed: seed of their choice
     :return: ``sample``, packed maps of the chosen samples, and their ``priority``; ``low`` and
-        ``high``, extremes of the inputs per channel, infinite where unknown; ``shape``, the
-        spatial shape of the maps; ``kernel``, ``bias`` and ``geometry`` of the layer
+        ``high``, extremes of the inputs per channel, infinite where unknown; ``step`` between
+        their levels, see :func:`~pytorch_ood_viyog.images.kind.level_steps`; ``shape`` and
+        ``input_shape``, the spatial shapes of the maps and of the inputs, zeros where unknown;
+        ``kernel``, ``bias`` and ``geometry`` of the layer
     """
     shape = tuple(maps.shape[2:])
     packed = full_precision(Windows.of(conv.geometry, shape).pack(maps))
     priority = content_sample.priorities(maps if inputs is None else inputs, seed)
     priority, sample = content_sample.draw(priority, packed, _capacity(packed, sample_size))
     low, high = _extremes(inputs, conv.in_channels, maps.device)
+    unknown = torch.full_like(low, torch.inf)
     return {
         "priority": priority,
         "sample": sample,
         "low": low,
         "high": high,
+        "step": unknown if inputs is None else level_steps(inputs).amin(dim=0),
         "shape": torch.tensor(shape),
+        "input_shape": torch.tensor([0] * len(shape) if inputs is None else inputs.shape[2:]),
         "kernel": conv.kernel,
         "bias": conv.bias,
         "geometry": conv.geometry.to_tensor(),
@@ -58,6 +64,31 @@ def convolution_of(statistics: Statistics) -> EffectiveConvolution:
     """
     geometry = Geometry.from_tensor(statistics["geometry"])
     return EffectiveConvolution(statistics["kernel"], statistics["bias"], geometry)
+
+
+def kind_of(statistics: Statistics) -> ImageKind:
+    """
+    :param statistics: statistics of ID samples
+    :return: what kind of images the layer's inputs are
+    """
+    step = statistics["step"]
+    return ImageKind(
+        statistics["low"],
+        statistics["high"],
+        torch.where(torch.isfinite(step), step, -1.0),
+        _known_size(statistics["input_shape"]),
+    )
+
+
+def kind_of_state(state: dict[str, Tensor]) -> ImageKind | None:
+    """
+    :param state: fitted state
+    :return: what kind of images the layer's inputs were at fit; ``None`` where only maps were seen
+    """
+    low, high, step = state["seen"].unbind()
+    if not bool((high > low).any()):
+        return None
+    return ImageKind(low, high, step, _known_size(state["seen_size"]))
 
 
 def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
@@ -85,6 +116,8 @@ def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
         "sample": sample,
         "low": torch.minimum(one["low"], other["low"].to(device)),
         "high": torch.maximum(one["high"], other["high"].to(device)),
+        "step": torch.minimum(one["step"], other["step"].to(device)),
+        "input_shape": torch.minimum(one["input_shape"], other["input_shape"]),
         "shape": one["shape"],
         "count": one["count"] + other["count"].to(device),
     }
@@ -116,6 +149,10 @@ def dynamic_range(
     widest = widths.max() if bool(widths.max() > 0) else torch.ones_like(widths[0])
     # a constant channel tells nothing of its range: it gets that of the widest
     return torch.where(widths > 0, widths, widest)
+
+
+def _known_size(size: Tensor) -> tuple[int, ...]:
+    return tuple(size.tolist()) if bool((size > 0).all()) else ()
 
 
 def _capacity(packed: Tensor, sample_size: int) -> int:

@@ -145,6 +145,19 @@ class Windows:
         read = [slice(1, -1, apart) if step > 1 else slice(None) for step, apart in steps]
         return _cut(packed, read)
 
+    def around_positions(self, at_windows: Tensor) -> Tensor:
+        """
+        :param at_windows: values of windows, :math:`B \\times *counts`
+        :return: for each of what :meth:`positions` gives, that of the window around it, or next to
+            it at the ends
+        """
+        for axis, step in enumerate(self.steps, 1):
+            if step == 1:
+                last = at_windows.shape[axis] - 1
+                ends = at_windows.narrow(axis, 0, 1), at_windows.narrow(axis, last, 1)
+                at_windows = torch.cat([ends[0], at_windows, ends[1]], dim=axis)
+        return at_windows
+
     def thinned(self, positions: Tensor) -> Tensor:
         """
         :param positions: values at what :meth:`positions` gives, with their spatial axes

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from pytorch_ood.api import Detector
 from pytorch_ood.detector import KNN, EnergyBased
+from torch.nn import Module
 
 from ..detectors.noise_floor import NoiseFloor
 from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
+from ..images.ways import Through
 from ..pipeline.shared_forward import SharedForward
 from .evidence import ANSWER, LOOKS
 from .learning import SHAPES
@@ -19,13 +21,15 @@ __all__ = ["chosen_evidence", "default_evidence", "residue_of"]
 _NEIGHBOURS = 5
 
 
-def default_evidence() -> dict[str, Detector]:
+def default_evidence(model: Module, through: Through | None) -> dict[str, Detector]:
     """
+    :param model: classifier
+    :param through: the way between an attacker and the model, if there is one
     :return: detectors by name: the residue as a whole, and contrasted with ID images that have a
         white and a smooth one, and its strength; the energy of the logits; the nearest ID
         features
     """
-    residue = ViyogResidue(None)
+    residue = ViyogResidue(model, through=through)
     return {
         "ViyogResidue": residue,
         "ResidueAlarm": ResidueAlarm(residue),
@@ -36,14 +40,18 @@ def default_evidence() -> dict[str, Detector]:
     }
 
 
-def chosen_evidence(given: Mapping[str, Detector | None]) -> dict[str, Detector]:
+def chosen_evidence(
+    given: Mapping[str, Detector | None], model: Module, through: Through | None
+) -> dict[str, Detector]:
     """
     :param given: detectors by name that are added or replace others; ``None`` leaves one out
+    :param model: as for :func:`default_evidence`
+    :param through: as for :func:`default_evidence`
     :return: all detectors by name
     :raises TypeError: if one is no detector
     :raises ValueError: if a name is taken or unknown, or there is no :class:`ViyogResidue`
     """
-    chosen: dict[str, Detector] = default_evidence()
+    chosen: dict[str, Detector] = default_evidence(model, through)
     taken = {*ANSWER, *SHAPES, *(f"{look} distance" for look in LOOKS)}
     for name, detector in given.items():
         if name in taken:

@@ -47,7 +47,9 @@ def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> Fir
 
     def read(call: LayerCall) -> None:
         state = residue._require_state()
-        shapes.append(intent_features(residue._read_call(call, state), state))
+        reading = residue._read_call(call, state)
+        evidence = residue._score_reading(reading, state)
+        shapes.append(call.of_largest(intent_features(reading, state), evidence))
 
     scores, seen = pipeline.run(x, ("logits", "features"), read)
     assert seen.logits is not None, "logits were asked for"

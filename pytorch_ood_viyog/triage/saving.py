@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from ..detectors.same_way import SameWay
 from ..images.pixel_range import PixelRange
 from ..pipeline.saving import detector_state, load_detector_state
 from .fitted_triage import FittedTriage
@@ -45,6 +47,7 @@ def triage_state(triage: "Triage") -> dict[str, Any]:
         "first": _tensors(rule.first),
         "full": None if rule.full is None else _tensors(rule.full),
         "open_above": rule.open_above,
+        "drift": torch.from_numpy(triage.drift.known.copy()),
     }
 
 
@@ -81,7 +84,8 @@ def load_triage(triage: "Triage", state: Mapping[str, Any]) -> None:
     for name, detector in triage.pipeline.detectors.items():
         load_detector_state(detector, state["detectors"][name])
     triage.id_fpr, triage.noisy_fpr = (state["settings"][n] for n in ("id_fpr", "noisy_fpr"))
-    triage.look, triage._fitted = state["look"], found
+    drift = SameWay(triage.residue).fit_readings(state["drift"].numpy())
+    triage.look, triage._drift, triage._fitted = state["look"], drift, found
 
 
 def _tensors(held: Any) -> dict[str, Any]:

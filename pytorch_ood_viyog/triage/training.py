@@ -3,7 +3,7 @@ How a Triage comes to its rule: detectors, simulated populations, evidence, thre
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..detectors.residue import ViyogResidue
+from ..detectors.same_way import SameWay
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import PixelRange
 from ..images.pixels import to_8_bit
+from ..images.ways import Through, apply_ways
 from ..layer.batches import batches, first_inputs, in_batches, split_batch
 from ..layer.manners import same_random_state
 from ..looks.logits import Answers
@@ -52,7 +54,7 @@ class Trained(Protocol):
     ask_share: float
     simulate_on: int
     leave_out: tuple[str, ...]
-    through: Callable[[Tensor], Tensor] | None
+    through: Through | None
     pixel_range: Any
     seed: int
 
@@ -124,6 +126,14 @@ class Training:
         thresholds = self._thresholds(rule, images[:kept])
         return FittedTriage(rule, thresholds, self.pixels, triage.look, counts, shaped_by)
 
+    def drift(self, x: Tensor) -> SameWay:
+        """
+        :param x: calibration inputs
+        :return: tells whether others come the same way
+        """
+        images = self._way(self.pixels.images(x).clamp(0, 1), self.triage.seed)
+        return SameWay(self.triage.residue).fit(self.pixels.inputs(images, x), progress=False)
+
     # -- populations --------------------------------------------------------------------------
 
     def _classifier(self, images: Tensor) -> tuple[Classifier, str]:
@@ -144,7 +154,7 @@ class Training:
 
     def _way(self, images: Tensor, seed: int) -> Tensor:
         through = self.triage.through
-        return images if through is None else through(images)
+        return images if through is None else apply_ways(through, images, seed=seed)
 
     def _populations(
         self,

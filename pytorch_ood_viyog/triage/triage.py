@@ -3,7 +3,7 @@ Triage: a verdict per sample, ID, OOD, ADV or NOISY, learnt from all the evidenc
 """
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ..detectors.same_way import SameWay
 from ..fitting.held_by_content import HeldByContent
+from ..images.ways import Through, checked_through
 from ..layer.checks import check_count, check_input, check_number
 from ..looks.logits import Answers
 from ..pipeline.shared_forward import SharedForward
@@ -78,7 +80,7 @@ class Triage:
         ask_share: float = 0.05,
         simulate_on: int = 300,
         leave_out: Collection[str] = (),
-        through: Callable[[Tensor], Tensor] | None = None,
+        through: Through | None = None,
         pixel_range: tuple[Any, Any] | None = None,
         held_out: float = 0.2,
         seed: int = 0,
@@ -95,9 +97,10 @@ class Triage:
         :param ask_share: share of ID images that it may be asked about again with ``"open"``
         :param simulate_on: number of calibration images that the rule is learnt from, at most
         :param leave_out: populations that are not simulated, by name
-        :param through: what happens to every image between an attacker and the model, such as a
-            codec: a function of images in [0, 1]. All images of ``fit`` are taken for images
-            before it.
+        :param through: the way that lies between an attacker and the model, such as a codec, as
+            for :class:`~pytorch_ood_viyog.detectors.residue.ViyogResidue`; of several, one is
+            drawn for each image. ``fit`` then takes images *before* that way, everything else
+            takes images as the model gets them.
         :param pixel_range: black and white of the inputs, one number each or one per channel;
             default is read from the calibration images
         :param held_out: share of the training data to calibrate on where no calibration data are
@@ -109,7 +112,11 @@ class Triage:
         :raises TypeError: if the model or a detector is none
         :raises ValueError: if a number is out of range
         """
-        self.pipeline = SharedForward(model, chosen_evidence(evidence or {}), **shared)
+        if not isinstance(model, Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+        self.through = None if through is None else checked_through(through)
+        detectors = chosen_evidence(evidence or {}, model, self.through)
+        self.pipeline = SharedForward(model, detectors, **shared)
         self.id_fpr = check_number("id_fpr", id_fpr, low=1e-6, high=0.5)
         self.noisy_fpr = check_number("noisy_fpr", noisy_fpr, low=1e-6, high=0.5)
         if look not in ("open", "always", "never"):
@@ -118,15 +125,13 @@ class Triage:
         self.ask_share = check_number("ask_share", ask_share, low=0.0, high=1.0)
         self.simulate_on = check_count("simulate_on", simulate_on, low=10)
         self.leave_out = tuple(leave_out)
-        if through is not None and not callable(through):
-            raise TypeError(f"through must be a function of images, got {type(through).__name__}.")
-        self.through = through
         self.pixel_range = pixel_range
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
         self.seed = check_count("seed", seed, low=0)
         self.residue = residue_of(self.pipeline)
         self.answers = Answers(model, shared.get("layer"), shared.get("logits"))
         self._fitted: FittedTriage | None = None
+        self._drift: SameWay | None = None
 
     @property
     def model(self) -> Module:
@@ -143,6 +148,18 @@ class Triage:
         if self._fitted is None:
             raise RequiresFittingException("Triage is not fitted. Call fit() first.")
         return self._fitted
+
+    @property
+    def drift(self) -> SameWay:
+        """
+        Whether a set or a stream of images comes the way of the calibration images:
+        ``triage.drift.check(images)``, ``triage.drift.update(batch)``.
+
+        :raises RequiresFittingException: before fitting
+        """
+        if self._drift is None:
+            raise RequiresFittingException("Triage is not fitted. Call fit() first.")
+        return self._drift
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -186,7 +203,8 @@ class Triage:
                 pass
         kept = held.held() if calibration_loader is None else calibration_loader
         calibration = training.calibration(kept)
-        self._fitted = training.learnt(calibration, ood, adv)
+        fitted = training.learnt(calibration, ood, adv)
+        self._drift, self._fitted = training.drift(calibration), fitted
         return self
 
     # -- predict ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pytorch_ood_viyog.benchmark.attacks.craft import (
+from pytorch_ood_viyog.benchmark.attacks import (
     AdversarialExamples,
     Attack,
     FoolboxAttack,
@@ -109,11 +109,11 @@ def test_rms_and_linf_differ_for_a_change_of_one_pixel() -> None:
     assert size.rms == pytest.approx(4, abs=1e-4)  # sqrt(8² / 4)
 
 
-def test_second_run_calls_neither_model_nor_attack(tmp_path: Path) -> None:
+def test_second_run_calls_no_attack_and_checks_its_successes_again(tmp_path: Path) -> None:
     first = run(Shift(2 / 255), cache=tmp_path)
     model, attack = Brightness(), Shift(2 / 255)
     second = run(attack, model, cache=tmp_path)
-    assert (model.calls, attack.calls) == (0, 0)
+    assert (model.calls, attack.calls) == (1 + 3, 0)  # a few images for the key, three batches
     assert torch.equal(first.x, second.x)
     assert torch.equal(first.index, second.index)
     assert first.size == second.size
@@ -125,7 +125,9 @@ def test_interrupted_run_resumes_after_the_last_batch(tmp_path: Path) -> None:
     model, attack = Brightness(), Shift(2 / 255)
     resumed = run(attack, model, cache=tmp_path, x=X[:6], y=Y[:6], batch_size=2)
     assert attack.calls == 1  # two of three batches were on disk
-    assert model.calls == 2  # the clean and the attacked images of one batch
+    # a few images for the key, two batches checked again; of one batch the clean images and the
+    # attacked ones, before and after rounding
+    assert model.calls == 1 + 2 + 3
     assert torch.equal(resumed.x, run(Shift(2 / 255), x=X[:6], y=Y[:6]).x)
 
 
@@ -186,16 +188,6 @@ def test_everything_that_changes_the_result_changes_the_key(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_function_needs_a_key_to_be_cached(tmp_path: Path) -> None:
-    def unchanged(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return x
-
-    with pytest.raises(ValueError, match="key="):
-        run(unchanged, cache=tmp_path)
-    run(unchanged, cache=tmp_path, key="unchanged")
-    assert [folder.name.split("-")[0] for folder in tmp_path.iterdir()] == ["unchanged"]
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_model_and_random_state_are_as_found(fails: bool) -> None:
     model = Brightness().train()
@@ -245,7 +237,7 @@ def test_random_attacks_repeat_and_differ_between_batches() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"x": X * 255}, r"in \[0, 1\].* to 150"),
+        ({"x": X * 255}, r"in \[0, 1\].* to 126"),
         ({"x": (X * 255).to(torch.uint8)}, "uint8"),
         ({"x": X.where(X < 0.5, torch.nan)}, "nan"),
         ({"y": Y[:3]}, r"\(3,\)"),
@@ -256,14 +248,6 @@ def test_random_attacks_repeat_and_differ_between_batches() -> None:
 def test_wrong_arguments_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(Shift(2 / 255), **options)
-
-
-@pytest.mark.parametrize(
-    "attack", [lambda model, x, y: x[:1, :, :1], lambda model, x, y: x / 0], ids=["shape", "nan"]
-)
-def test_attacks_that_return_nonsense_are_named(attack: Attack) -> None:
-    with pytest.raises(ValueError, match="must return finite images"):
-        run(attack)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -293,7 +277,7 @@ def test_settings_of_a_foolbox_attack_are_part_of_the_key(tmp_path: Path) -> Non
 
 def test_missing_foolbox_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "foolbox", None)
-    with pytest.raises(ImportError, match=r"pytorch-ood-viyog\[examples\]"):
+    with pytest.raises(ImportError, match=r"pytorch-ood-viyog\[foolbox\]"):
         FoolboxAttack(None)
 
 

@@ -96,6 +96,7 @@ def bench():
         {"brighten": Brighten(0.45)},
         id_train=(flat(0.1, 0.2), torch.zeros(2, dtype=torch.int64)),
         resamples=20,
+        min_images=1,
         progress=False,
     )
 
@@ -145,7 +146,9 @@ def test_attacks_that_rounding_undoes_do_not_count():
     model.threshold += -0.5 + 127.2 / 255  # 127.3 crosses it, and is rounded to 127
     images = (flat(127 / 255), torch.zeros(1, dtype=torch.int64))
     attacks = {"weak": Brighten(0.3 / 255)}
-    weak = AdversarialBenchmark(model, images, {"noon": flat(0.95)}, attacks, progress=False)
+    weak = AdversarialBenchmark(
+        model, images, {"noon": flat(0.95)}, attacks, min_images=1, progress=False
+    )
     rows = weak.evaluate(MeanDetector())
     t2 = next(row for row in rows if row["Task"] == "T2")
     assert math.isnan(t2["AUROC"])
@@ -221,7 +224,7 @@ def test_one_forward_pass_serves_all(bench):
     scorer = Scorer(bench.model, detectors, seed=0, progress=False)
     scorer.fit(DataLoader(bench.train_set(), batch_size=1))
     assert len(passes) == 2
-    scorer.score("ID", DataLoader(bench.id_test, batch_size=3))
+    scorer.score("ID", lambda: bench.id_test, {"batch_size": 3})
     assert len(passes) == 2 + 2
     alone = KLMatching(bench.model).fit(DataLoader(bench.train_set(), batch_size=2))
     x = torch.stack([x for x, _ in bench.id_test])
@@ -341,7 +344,7 @@ def test_benign_changes_are_compared_with_attacks(tmp_path):
     brighter = BenignChange("gamma", 0.5)
     bench = AdversarialBenchmark(
         Brightness(), (images, labels), {}, {"up": Brighten(0.4)}, benign=[brighter],
-        resamples=0, progress=False,
+        resamples=0, min_images=1, progress=False,
     )  # fmt: skip
     rows = bench.evaluate({"mean": MeanDetector(), "reversed": MeanDetector(-1)})
     by_task = {(row["Detector"], row["Task"]): row for row in rows}

@@ -67,6 +67,31 @@ def test_a_whole_run(files, capsys, monkeypatch):
     assert page.texts("h2")[-5:-1] == ["ID images", "OOD images", "ADV images", "NOISY images"]
 
 
+def upside_down(model, x, y):
+    """What ``--attacks own=test_command_line:upside_down`` imports."""
+    return 1 - x
+
+
+@pytest.mark.parametrize("command", [["run"], []])
+def test_attacks_of_ones_own_with_and_without_the_word_run(files, capsys, monkeypatch, command):
+    monkeypatch.chdir(files)
+    arguments = "--model test_command_line:colour_model --checkpoint model.pt --id-test id.npz"
+    arguments += " --attacks own=test_command_line:upside_down --detectors MSP --limit 40"
+    main([*command, *arguments.split(), "--resamples", "0", "--out", "run", "--no-figures"])
+    assert "clean accuracy 0.9" in capsys.readouterr().out
+    assert "| own | " in (files / "run.md").read_text()
+
+
+def test_each_command_has_its_help(capsys):
+    for arguments in (["--help"], ["run", "--help"], ["evasion", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+        assert arguments[0] in ("--help", *capsys.readouterr().out.split())
+    with pytest.raises(SystemExit, match="2"):
+        main(["fly"])
+    assert "invalid choice: 'fly'" in capsys.readouterr().err
+
+
 def test_a_page_that_cannot_be_written_is_told_first(files, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(SystemExit):
@@ -92,6 +117,11 @@ def test_a_page_that_cannot_be_written_is_told_first(files, capsys, monkeypatch)
             "--benign takes KIND=STRENGTH, such as 'white noise=8', got 'blur'",
         ),
         ({"--benign": "dust=3"}, "kind must be one of white noise"),
+        ({"--attacks": "own=nowhere:attack"}, "attack 'nowhere:attack' cannot be imported"),
+        ({"--attacks": "own=math:pi"}, "attack 'own': float is no attack"),
+        ({"--limit": "8", "--attacks": "targeted8"}, "too few to say anything (min_images=10)"),
+        # told before any weights are fetched
+        ({"--model": "resnet-none", "--ood": "gone.npz"}, "gone.npz does not exist"),
     ],
 )
 def test_mistakes_are_told(files, capsys, monkeypatch, changed, message):

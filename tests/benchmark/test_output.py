@@ -13,8 +13,7 @@ from torch import nn
 
 from pytorch_ood_viyog import Triage, ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
-from pytorch_ood_viyog.benchmark.page import summary
-from pytorch_ood_viyog.benchmark.shown import best_detector
+from pytorch_ood_viyog.benchmark.report import best_detector, summary
 from pytorch_ood_viyog.images import BenignChange
 
 pytest.importorskip("jinja2")
@@ -65,6 +64,7 @@ def bench(attacks, **options):
         {"<i>dusk</i>": flat(0.1, 0.6, 0.75), "noon": flat(0.95)},
         attacks,
         resamples=0,
+        min_images=1,
         progress=False,
         **options,
     )
@@ -215,6 +215,7 @@ def test_a_triage_gives_its_verdicts(tmp_path):
         {"half": held[:7] / 2, "noise": torch.rand(20, 1, 8, 8)},
         {"turn": lambda model, x, y: x.flip(2), "mirror": lambda model, x, y: x.flip(3)},
         resamples=0,
+        min_images=1,
         progress=False,
     )
     made.evaluate({"energy": EnergyBased(model)})

@@ -12,13 +12,13 @@ from digits import trained
 from manners import untouched
 from pytorch_ood.api import RequiresFittingException
 from pytorch_ood.detector import EnergyBased, ReAct, fDBD
+from pytorch_ood_viyog.triage.calibration import Calibration
 from torch import nn
 
 from pytorch_ood_viyog import Triage, Verdict, Viyog, ViyogResidue, ViyogTV, export_onnx
 from pytorch_ood_viyog.deploy import onnx_check, onnx_file
 from pytorch_ood_viyog.deploy.verdict_rule import VerdictRule
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
-from pytorch_ood_viyog.triage.calibration import Calibration
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -350,3 +350,25 @@ def test_the_model_is_left_as_found(look):
     with untouched(MODEL):
         look.compare(X)
         SecondLook(MODEL, purifier="maps").fit(id_batches())
+
+
+# -- the way between attacker and model ----------------------------------------------------------
+
+
+def test_what_is_chosen_is_chosen_behind_the_way():
+    """A fit with ``through`` is a fit to what comes out of it, noise included."""
+    calls = []
+
+    def darker(images):
+        calls.append(len(images))
+        return (images * 255 / 2).floor() / 255
+
+    look = SecondLook(MODEL, purifier="maps", strength=4 / 255, through=darker).fit(id_batches())
+    residue = look._fitted.residue
+    assert residue.through is darker
+    assert calls
+    images = torch.cat([x for x, _ in id_batches()])
+    first = MODEL(darker((images * 255).round() / 255)).softmax(dim=1).amax(dim=1)
+    assert float(first.mean()) != pytest.approx(float(MODEL(images).softmax(1).amax(1).mean()))
+    by_residue = SecondLook(MODEL, purifier="maps", strength=4 / 255, residue=residue)
+    assert torch.equal(by_residue.fit(id_batches())(X), look(X))

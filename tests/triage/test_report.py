@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
+from pytorch_ood_viyog.triage.verdict import Verdict
 
 from pytorch_ood_viyog.triage.report import TriageReport
-from pytorch_ood_viyog.triage.verdict import Verdict
 
 ID = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, -1])
 OOD = torch.tensor([1, 1, 1, 0])

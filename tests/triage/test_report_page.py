@@ -6,10 +6,10 @@ import io
 import pytest
 import torch
 from pages import check_self_contained
+from pytorch_ood_viyog.triage.verdict import Verdict
 
 from pytorch_ood_viyog.triage.explanation import Explanation
 from pytorch_ood_viyog.triage.report import JudgedClass, JudgedSample, TriageReport, residue_at
-from pytorch_ood_viyog.triage.verdict import Verdict
 
 EVIL = "<script>gate</script>"
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "testing": set(),
     "fitting": {"layer"},
     "residue": {"fitting", "images", "layer"},
-    "detectors": {"residue", "fitting", "layer"},
+    "detectors": {"residue", "fitting", "images", "layer"},
     "looks": {"detectors", "residue", "fitting", "images", "layer"},
     "pipeline": {"looks", "detectors", "fitting", "layer"},
     "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "images", "layer"},

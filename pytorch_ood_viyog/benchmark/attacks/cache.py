@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AttackedBatch", "BatchCache", "digest"]
+__all__ = ["DAMAGED", "AttackedBatch", "BatchCache", "digest"]
 
 AttackedBatch = tuple[Tensor, Tensor, Tensor]
 """Rounded images uint8 (B, ...), clean prediction correct (B,), attack successful (B,)."""
 
-_DAMAGED = (
+#: what reading a damaged file may raise
+DAMAGED = (
     RuntimeError,
     ValueError,
     TypeError,
@@ -73,7 +74,7 @@ class BatchCache:
             attacked, correct, success = torch.load(file, weights_only=True)
             if attacked.shape != shape or len(correct) != shape[0] or len(success) != shape[0]:
                 raise ValueError(f"expected shape {tuple(shape)}, got {tuple(attacked.shape)}")
-        except _DAMAGED as error:
+        except DAMAGED as error:
             warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=3)
             return None
         return attacked, correct, success

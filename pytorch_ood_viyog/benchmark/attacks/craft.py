@@ -1,58 +1,34 @@
 """Adversarial examples for benchmarks: crafted, rounded to 8 bit, filtered by success, cached.
 
-An attack is a callable ``(model, x, y) -> x_adv`` on images in [0, 1]. A perturbation that does
-not survive rounding to 8 bit cannot be stored in an image file, so rounding comes before success
-is judged. Many minimal-norm attacks lose part of their successes there.
+A perturbation that does not survive rounding to 8 bit cannot be stored in an image file, so
+rounding comes before success is judged. Many minimal-norm attacks lose part of their successes
+there. What an attack says of its own success does not count.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
-from ...layer.manners import as_found
-from .adapters import FoolboxAttack, TorchattacksAttack
-from .cache import AttackedBatch, BatchCache, digest
+from ...layer.manners import as_found, same_random_state
+from ...looks.logits import PickLogits
+from .cache import AttackedBatch, BatchCache
+from .foreign import Attack, KeyedAttack, as_attack
+from .foreign.guard import ModelState, foreign_code
+from .images import class_numbers, returned_images, round_to_8_bit
+from .keys import data_digest, described, model_digest
+from .logits import PickedLogits, checked_logits
+from .size import AttackSize, changes, measured
 
-__all__ = [
-    "AdversarialExamples",
-    "Attack",
-    "AttackSize",
-    "FoolboxAttack",
-    "TorchattacksAttack",
-    "craft",
-    "round_to_8_bit",
-]
+__all__ = ["AdversarialExamples", "Attack", "AttackSize", "craft", "craft_of", "round_to_8_bit"]
 
-#: ``(model, x, y) -> x_adv``, images in [0, 1] with their labels
-Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class AttackSize:
-    """
-    How often an attack succeeds and how large its successful perturbations are.
-
-    :param attacked: number of images that the model classifies correctly before the attack
-    :param succeeded: number of them that it misclassifies after attack and rounding
-    :param linf: mean over the successes of the largest absolute change, in units of 1/255
-    :param rms: mean over the successes of the root mean square change, in units of 1/255
-    """
-
-    attacked: int
-    succeeded: int
-    linf: float
-    rms: float
-
-    @property
-    def success_rate(self) -> float:
-        """``succeeded / attacked``, NaN if nothing was attacked."""
-        return self.succeeded / self.attacked if self.attacked else float("nan")
+# what became of an image, added up
+_SUCCEEDED, _FOOLED, _BROKEN, _UNCHANGED, _OUTSIDE = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True)
@@ -72,153 +48,194 @@ class AdversarialExamples:
     size: AttackSize
 
 
-def round_to_8_bit(x: Tensor) -> Tensor:
-    """
-    :param x: images in [0, 1]
-    :return: the nearest images that 8 bit can store, :math:`\\mathrm{round}(255 x) / 255`
-    """
-    return (x.clamp(0, 1) * 255).round() / 255
-
-
 def craft(
+    model: nn.Module, attack: Attack, x: Tensor, y: Any, **options: Any
+) -> AdversarialExamples:
+    """
+    :func:`craft_of` for images in memory.
+
+    :param model: classifier of images in [0, 1]
+    :param attack: see :func:`~pytorch_ood_viyog.benchmark.attacks.as_attack.as_attack`
+    :param x: images (N, ...) in [0, 1]
+    :param y: class numbers (N,)
+    :param options: the keyword arguments of :func:`craft_of`
+    :return: the successful examples and the size of the attack
+    :raises ValueError: as :func:`craft_of`, and if x and y do not fit together
+    """
+    y = class_numbers(y)
+    if len(x) != len(y) or y.ndim != 1 or len(y) == 0:
+        raise ValueError(
+            "x must be images (N, ...) and y labels (N,) with N > 0, "
+            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    return craft_of(model, attack, TensorDataset(x.detach(), y.detach().to(x.device)), **options)
+
+
+def craft_of(
     model: nn.Module,
     attack: Attack,
-    x: Tensor,
-    y: Tensor,
+    data: Dataset[Any],
     *,
     name: str | None = None,
     batch_size: int = 100,
     cache: str | Path | None = None,
     key: str | None = None,
     seed: int = 0,
+    logits: PickLogits | None = None,
     progress: bool = True,
 ) -> AdversarialExamples:
     """
     Attacks images and keeps what succeeds after rounding to 8 bit: the clean image is classified
-    correctly and the rounded one is not. The model runs in evaluation mode; its mode, gradients
-    and the random state are afterwards as they were.
+    correctly and the rounded one is not. The model runs in evaluation mode; its mode, weights,
+    buffers, hooks, gradients and all random states are afterwards as they were, whatever the
+    attack does.
 
     With ``cache``, each batch is stored as soon as it is done. An interrupted run resumes after
-    the last complete batch and a second run calls neither model nor attack. What is stored
-    belongs to the model's weights, the data, the attack's settings, ``batch_size`` and ``seed``.
+    the last complete batch. What is stored belongs to the model's weights and its answers to a
+    few images, to the data, the attack's settings, ``batch_size`` and ``seed``; successes are
+    checked again by one forward pass.
 
     :param model: classifier of images in [0, 1]
-    :param attack: callable ``(model, x, y) -> x_adv``
-    :param x: images (N, ...) in [0, 1]
-    :param y: labels (N,)
+    :param attack: see :func:`~pytorch_ood_viyog.benchmark.attacks.as_attack.as_attack`
+    :param data: images in [0, 1] and class numbers
     :param name: name in the progress bar and of the cache folder, by default the attack's class
     :param batch_size: images attacked together
     :param cache: folder for finished batches, None to store nothing
-    :param key: text that stands for the attack and its settings, by default its ``repr``
-    :param seed: seeds torch and NumPy before each batch
+    :param key: text that stands for the attack and its settings, by default all that is found
+    :param seed: seeds Python, torch and NumPy before each batch
+    :param logits: picks the logits out of the model's output, where that is no tensor of them
     :param progress: show a progress bar
     :return: the successful examples and the size of the attack
-    :raises ValueError: if x and y do not fit together, x leaves [0, 1], or the attack's ``repr``
-        does not tell its settings and no ``key`` is given
+    :raises ValueError: if the images leave [0, 1], the model gives one number an image, or the
+        attack returns something else than images; settings cannot be told and there is no ``key``
     """
-    _check(x, y, batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    attack = as_attack(attack)
     name = name or str(getattr(attack, "__name__", type(attack).__name__))
-    store = None
-    if cache is not None:
-        settings = f"{name}\n{key or _settings(attack)} batch_size={batch_size} seed={seed}"
-        store = BatchCache(Path(cache) / f"{name}-{digest(model, x, y, settings)}")
-    batches = []
-    starts = range(0, len(y), batch_size)
-    for i, start in enumerate(tqdm(starts, desc=name, disable=not progress)):
-        part = slice(start, start + batch_size)
-        batch = store.read(i, x[part].shape) if store else None
+    classifier = model if logits is None else PickedLogits(model, logits)
+    with same_random_state():  # a loader draws a seed
+        batches = tqdm(DataLoader(data, batch_size), desc=name, disable=not progress)
+        with as_found(classifier):
+            work = _Crafting(classifier, attack, seed)
+            folder = None
+            if cache is not None:
+                own = attack.key if isinstance(attack, KeyedAttack) else None
+                key = key or own or described(attack, {id(model): "the model"})
+                settings = f"{name}\n{key} {batch_size=} {seed=} {data_digest(data)}"
+                folder = BatchCache(
+                    Path(cache) / f"{name}-{model_digest(classifier, data, settings)}"
+                )
+            for number, (x, y) in enumerate(batches):
+                work.add(number, x, y, folder)
+    return work.examples()
+
+
+class _Crafting:
+    """Batches of one attack, judged one after the other."""
+
+    def __init__(self, model: nn.Module, attack: Attack, seed: int):
+        self.model = model
+        self.attack = attack
+        self.seed = seed
+        self.state = ModelState(model)
+        self._device = next((p.device for p in model.parameters()), None)
+        self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._attacked = self._images = 0
+        self._outcomes: list[Tensor] = []
+
+    def add(self, number: int, x: Tensor, y: Tensor, folder: BatchCache | None) -> None:
+        """Attack a batch, or take it from the folder."""
+        _check_range(x)
+        x, y = x.to(self._device or x.device), y.to(self._device or y.device)
+        batch = folder.read(number, x.shape) if folder else None
+        if batch is not None and not self._confirmed(batch, y):
+            warnings.warn(
+                f"{folder.folder.name if folder else ''}: the model answers other than when "
+                f"batch {number} was stored, which is computed again",
+                stacklevel=4,
+            )
+            batch = None
         if batch is None:
-            batch = _attack_batch(model, attack, x[part], y[part], seed + i)
-            if store:
-                store.write(i, batch)
-        batches.append(batch)
-    attacked, correct, success = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return _successes(attacked, x.detach().cpu(), y.detach().cpu(), correct, success)
+            batch = self._attack(x, y, self.seed + number)
+            if folder:
+                folder.write(number, batch)
+        self._keep(batch, x.cpu(), y.cpu())
 
+    def _confirmed(self, batch: AttackedBatch, y: Tensor) -> bool:
+        pixels, correct, outcome = (part.to(y.device) for part in batch)
+        fooled = self._classes(pixels.float() / 255) != y
+        return torch.equal(correct & fooled, (outcome & _SUCCEEDED).bool())
 
-def _check(x: Tensor, y: Tensor, batch_size: int) -> None:
-    if len(x) != len(y) or y.ndim != 1 or len(y) == 0:
-        raise ValueError(
-            "x must be images (N, ...) and y labels (N,) with N > 0, "
-            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+    def _attack(self, x: Tensor, y: Tensor, seed: int) -> AttackedBatch:
+        correct = self._classes(x) == y
+        attacked, outcome = x.clone(), torch.zeros(len(x), dtype=torch.uint8, device=x.device)
+        if correct.any():
+            given, labels = x[correct], y[correct]
+            with foreign_code(self.state, seed):
+                # a copy: some attacks write into what they are given
+                returned = self.attack(self.model, given.clone(), labels.clone())
+            attacked[correct], outcome[correct] = self._judged(returned, given, labels)
+        pixels = (attacked * 255).round().to(torch.uint8)
+        return pixels.cpu(), correct.cpu(), outcome.cpu()
+
+    def _judged(self, returned: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Images as they can be stored, and what became of each."""
+        images = returned_images(returned, x)
+        finite = images.flatten(1).isfinite().all(1)
+        images = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), images, x)
+        outside = (images - images.clamp(0, 1)).flatten(1).abs().amax(1) > 0.5 / 255
+        if outside.any():
+            warnings.warn(
+                f"The attack returned {int(outside.sum())} of {len(x)} images outside [0, 1], "
+                f"which were clipped.",
+                stacklevel=5,
+            )
+        rounded = round_to_8_bit(images)
+        fooled = finite & (self._classes(images.clamp(0, 1)) != y)
+        succeeded = finite & (self._classes(rounded) != y)
+        unchanged = finite & (rounded == round_to_8_bit(x)).flatten(1).all(1)
+        outcome = sum(
+            flag * happened.to(torch.uint8)
+            for flag, happened in (
+                (_SUCCEEDED, succeeded),
+                (_FOOLED, fooled),
+                (_BROKEN, ~finite),
+                (_UNCHANGED, unchanged),
+                (_OUTSIDE, outside),
+            )
         )
+        assert isinstance(outcome, Tensor)
+        return rounded, outcome
+
+    def _classes(self, x: Tensor) -> Tensor:
+        return checked_logits(self.model, x).argmax(dim=1)
+
+    def _keep(self, batch: AttackedBatch, x: Tensor, y: Tensor) -> None:
+        pixels, correct, outcome = batch
+        chosen = (outcome & _SUCCEEDED).bool()
+        found = pixels[chosen]
+        index = self._images + chosen.nonzero().squeeze(1)
+        self._kept.append((found, y[chosen], index, changes(found.float() / 255, x[chosen])))
+        self._outcomes.append(outcome)
+        self._attacked += int(correct.sum())
+        self._images += len(x)
+
+    def examples(self) -> AdversarialExamples:
+        """:return: all that succeeded"""
+        pixels, y, index, found = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
+        outcomes = torch.cat(self._outcomes)
+        flags = {"fooled": _FOOLED, "broken": _BROKEN, "unchanged": _UNCHANGED}
+        counts = {
+            name: int((outcomes & flag).bool().sum())
+            for name, flag in (flags | {"outside": _OUTSIDE}).items()
+        }
+        size = measured(found, images=self._images, attacked=self._attacked, **counts)
+        return AdversarialExamples(pixels.float() / 255, y, index, size)
+
+
+def _check_range(x: Tensor) -> None:
     if not (x.is_floating_point() and x.min() >= 0 and x.max() <= 1):
         raise ValueError(
             f"x must be floating point in [0, 1], got {x.dtype} from {x.min():g} to {x.max():g}"
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-
-
-def _settings(attack: Attack) -> str:
-    text = repr(attack)
-    if " at 0x" in text:  # a function or an object without __repr__
-        raise ValueError(
-            f"the attack's repr {text!r} does not tell its settings, so nothing can be stored "
-            "under it: pass key= with a text that does"
-        )
-    return text
-
-
-def _attack_batch(
-    model: nn.Module, attack: Attack, x: Tensor, y: Tensor, seed: int
-) -> AttackedBatch:
-    device = next((p.device for p in model.parameters()), x.device)
-    x, y = x.to(device), y.to(device)
-    with _undisturbed(model, seed):
-        correct = _predict(model, x) == y
-        attacked = x.clone()
-        if correct.any():
-            attacked[correct] = _call(attack, model, x[correct], y[correct])
-        attacked = round_to_8_bit(attacked)
-        success = correct & (_predict(model, attacked) != y)
-    return (attacked * 255).round().to(torch.uint8).cpu(), correct.cpu(), success.cpu()
-
-
-def _call(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    attacked = attack(model, x, y).detach()
-    if attacked.shape != x.shape or not attacked.isfinite().all():
-        raise ValueError(
-            f"attack {attack!r} must return finite images of shape {tuple(x.shape)}, "
-            f"got shape {tuple(attacked.shape)}, finite: {bool(attacked.isfinite().all())}"
-        )
-    return attacked
-
-
-@torch.no_grad()
-def _predict(model: nn.Module, x: Tensor) -> Tensor:
-    return model(x).argmax(dim=1)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
-    """Gradients for the input alone and seeded randomness, all undone at the end."""
-    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    numpy_state = np.random.get_state()
-    try:
-        for p, _, _ in parameters:
-            p.requires_grad_(False)
-            p.grad = None
-        with as_found(model), torch.enable_grad():
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            yield
-    finally:
-        np.random.set_state(numpy_state)
-        for p, requires_grad, grad in parameters:
-            p.requires_grad_(requires_grad)
-            p.grad = grad
-
-
-def _successes(
-    attacked: Tensor, x: Tensor, y: Tensor, correct: Tensor, success: Tensor
-) -> AdversarialExamples:
-    adversarial = attacked[success].float() / 255
-    change = (adversarial - x[success].float()).flatten(1) * 255
-    size = AttackSize(
-        attacked=int(correct.sum()),
-        succeeded=int(success.sum()),
-        linf=float(change.abs().amax(1).mean()) if len(change) else float("nan"),
-        rms=float(change.square().mean(1).sqrt().mean()) if len(change) else float("nan"),
-    )
-    return AdversarialExamples(adversarial, y[success], success.nonzero().squeeze(1), size)

@@ -4,8 +4,7 @@ Common attacks by name, ``pgd8`` for PGD with a budget of 8/255. Most need foolb
 
 import re
 
-from .adapters import FoolboxAttack
-from .craft import Attack
+from .foreign import Attack, FoolboxAttack
 from .gradient import TargetedPGD
 from .square import Square
 
@@ -35,7 +34,7 @@ def named_attack(name: str) -> Attack:
         from foolbox import attacks
     except ImportError as error:
         raise ImportError(
-            "Attacks by name need foolbox: pip install 'pytorch-ood-viyog[examples]'"
+            "Attacks by name need foolbox: pip install 'pytorch-ood-viyog[foolbox]'"
         ) from error
     if name == "deepfool":
         return FoolboxAttack(attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.3))

@@ -13,6 +13,7 @@ from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import EffectiveConvolution
 from ...layer.linear.plain_convolution import exact_maps
 from ...residue.evidence import hypotheses
+from ...residue.intent.behind import Behind
 from ...residue.intent.evidence import four_ways, intent_features, intent_score, units_of
 from ...residue.intent.layer_gradient import LayerGradient
 from ...residue.intent.random_changes import randomly_changed
@@ -22,7 +23,7 @@ from ...residue.intent.shapes import Direction, filter_shaped
 from ...residue.intent.simulation import simulate
 from ...residue.reader import Reading
 from ...residue.statistics import convolution_of
-from .residue_readings import ResidueReadings
+from .verification import VerifiedReadings
 
 __all__ = ["INTENT_SHAPES", "IntentReadings", "Shaping", "checked_shaping"]
 
@@ -39,6 +40,13 @@ INTENT_SHAPES = {
     "least_intent": "",
     "by_gradients": "",
 }
+
+
+def _of_most_evidence(call: LayerCall, ways: Tensor) -> Tensor:
+    """Of a sample's rows, the one that speaks most for ADV."""
+    rest = torch.cat([ways[:, :2], ways[:, 3:]], dim=1)
+    return call.of_largest(ways, ways[:, 2] - rest.logsumexp(dim=1))
+
 
 # samples at once
 _CHUNK = 32
@@ -63,7 +71,7 @@ def checked_shaping(name: str, value: object) -> Shaping:
     raise ValueError(f"{name} must be 'auto', 'filters' or 'gradients', got {value!r}.")
 
 
-class IntentReadings(ResidueReadings):
+class IntentReadings(VerifiedReadings):
     """Readings of a detector that may have seen, at fit, what attacks and benign changes leave."""
 
     #: what shapes the residues; ``None`` where nothing is simulated
@@ -83,14 +91,14 @@ class IntentReadings(ResidueReadings):
     # -- fit --------------------------------------------------------------------------------
 
     def _concluded_intent(
-        self, statistics: Statistics, state: dict[str, Tensor]
+        self, statistics: Statistics, state: dict[str, Tensor], behind: Behind | None
     ) -> dict[str, Tensor]:
         """What intent adds to the state."""
         conv = convolution_of(statistics)
         inputs = layer_inputs(conv, statistics)
         gradient = self._gradient(inputs) if "inputs" in statistics else None
         known = {"low": least_values(inputs, statistics)}
-        shaped, benign = self._simulated(conv, inputs, state | known, gradient)
+        shaped, benign = self._simulated(conv, inputs, state | known, gradient, behind)
         below = _BELOW_LEAST["filters" if gradient is None else "gradients"]
         by_gradients = torch.tensor(float(gradient is not None)).to(known["low"])
         ratio = fit_ratio(shaped, benign, below)
@@ -114,6 +122,7 @@ class IntentReadings(ResidueReadings):
         inputs: Tensor,
         state: dict[str, Tensor],
         gradient: LayerGradient | None,
+        behind: Behind | None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of ID samples with each attack-shaped residue, and with each benign change."""
         directions = self._directions_of_attacks(conv, gradient)
@@ -126,9 +135,9 @@ class IntentReadings(ResidueReadings):
             seed = self.seed + 10000 * number
             simulated = simulate(part, units_of(state), directions, self.eps, seed)
             for is_shaped, name, changed in simulated:
-                reading = self._read_seen(changed, state)
-                if reading is None:
-                    reading = self._read_maps(conv.maps(changed), state)
+                if behind is not None:
+                    changed = behind.inputs(behind.units.to_unit(changed), number)
+                reading = self._read_simulated(conv, changed, state)
                 groups.setdefault((is_shaped, name), []).append(intent_features(reading, state))
         features = {kind: torch.cat(parts) for kind, parts in groups.items()}
         return (
@@ -165,7 +174,9 @@ class IntentReadings(ResidueReadings):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return self._read_at_layer(x, lambda call, s: self._ways(self._read_call(call, s), s))
+        return self._read_at_layer(
+            x, lambda call, s: self._ways(self._read_call(call, s), s), _of_most_evidence
+        )
 
     def log_likelihoods_features(self, maps: Tensor) -> Tensor:
         """

@@ -3,6 +3,7 @@ What ViyogResidue reads at its layer: from the layer's input where that tells th
 from the maps.
 """
 
+import warnings
 from collections.abc import Hashable
 
 import torch
@@ -10,14 +11,19 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ...fitting.fitted import Statistics
+from ...images.kind import ImageKind, WayWarning
 from ...layer.checks import check_layout, check_maps
 from ...layer.convolution import CONVOLUTIONS
+from ...layer.finding.relation import check_path
 from ...layer.layer_call import LayerCall
-from ...layer.linear.effective_convolution import Geometry
+from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ...layer.linear.flat_axes import maps_without_flat_axes
 from ...layer.linear.plain_convolution import describes, exact_maps
 from ...layer.precision import precise, without_autocast
 from ...residue.evidence import reader_of
 from ...residue.reader import Reading
+from ...residue.statistics import kind_of_state
 from ...residue.windows import Windows
 from ..base import FirstLayerDetector
 
@@ -39,14 +45,23 @@ class ResidueAtLayer(FirstLayerDetector):
         self._known_key: tuple[dict[str, Tensor], Hashable] | None = None
         # of a deployed detector: integers, which cannot be read from a tensor while tracing
         self._deployed_geometry: Geometry | None = None
+        # the kind of images of a fitted state, and the state whose user was warned
+        self._kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
+        self._warned: dict[str, Tensor] | None = None
 
     def _without_model(self) -> Self:
         bare = super()._without_model()
         bare._deployed_geometry = self._geometry(self._require_state())
+        bare._kind = bare._warned = None
         return bare
 
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
         return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
+
+    def _measure_call(self, x: Tensor, call: LayerCall) -> Statistics:
+        if call.path is not None:
+            check_path(type(self).__name__, call.path)
+        return super()._measure_call(x, call)
 
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Features of checked maps, :math:`B \\times F`."""
@@ -57,19 +72,21 @@ class ResidueAtLayer(FirstLayerDetector):
         return self._read_call(call, state).features
 
     def _read_maps(self, maps: Tensor, state: dict[str, Tensor]) -> Reading:
+        geometry = self._geometry(state)
+        maps = maps_without_flat_axes(maps, len(geometry.stride))
         shape = tuple(maps.shape[2:])
-        windows = Windows.of(self._geometry(state), shape)
+        windows = Windows.of(geometry, shape)
         packed = windows.pack(maps)
         with without_autocast(maps.device):
             reader = reader_of(state)
-            responses = reader.from_maps(packed, windows)
-            features = reader.features(responses)
+            responses, flat = reader.from_maps(packed, windows)
+            features = reader.features(responses, flat, windows)
 
         def read_local() -> Tensor:
             with without_autocast(maps.device):
                 return reader.local_from_maps(packed, windows)
 
-        return Reading(responses, windows, shape, features, read_local)
+        return Reading(responses, windows, shape, features, flat, read_local)
 
     def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
         """Read once for all that read the same: the reading is nearly all of the work."""
@@ -82,9 +99,30 @@ class ResidueAtLayer(FirstLayerDetector):
         call.readings[key] = reading
         return reading
 
+    def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
+        """Once for a fit: what is read lies below the grey levels that inputs had then."""
+        # a deployed detector has no state of its own
+        if state is not self._state or self._warned is state or not len(inputs):
+            return
+        if self._kind is None or self._kind[0] is not state:
+            self._kind = state, kind_of_state(state)
+        known = self._kind[1]
+        differing = None if known is None else known.differences(inputs)
+        if differing:
+            self._warned = state
+            warnings.warn(
+                f"Images of another kind than {type(self).__name__} was fitted on: "
+                f"{'; '.join(differing)}. Scores and thresholds may not hold for them. Fit on "
+                f"images that came the same way.",
+                WayWarning,
+                stacklevel=2,
+            )
+
     def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
         """From the layer's input, without its maps; ``None`` where it does not tell these."""
         geometry, inputs = self._geometry(state), tuple(call.input.shape[2:])
+        if len(inputs) != len(geometry.stride):  # axes of length 1 were dropped
+            return None
         if not describes(geometry, call, len(state["scale"])):
             return None
         spatial = geometry.maps_shape(inputs)
@@ -104,13 +142,21 @@ class ResidueAtLayer(FirstLayerDetector):
             reader = reader_of(state)
             seen = precise(field)
             responses = reader.from_input(geometry, seen, windows)
-            features = reader.features(responses)
+            flat = reader.flat_in_input(geometry, seen, windows, state["scale"])
+            features = reader.features(responses, flat, windows)
 
         def read_local() -> Tensor:
             with without_autocast(seen.device):
                 return reader.local_from_input(geometry, seen, windows)
 
-        return Reading(responses, windows, shape, features, read_local)
+        return Reading(responses, windows, shape, features, flat, read_local)
+
+    def _read_simulated(
+        self, conv: EffectiveConvolution, inputs: Tensor, state: dict[str, Tensor]
+    ) -> Reading:
+        """Of inputs that were made at fit, without the layer."""
+        reading = self._read_seen(inputs, state)
+        return self._read_maps(conv.maps(inputs), state) if reading is None else reading
 
     def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
         """Equal for detectors of equal directions, whose readings are the same."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from ...images.ways import Through, checked_through
 from ...layer.checks import check_count, check_number
 from ...residue.evidence import Settings
 from .residue_at_layer import ResidueAtLayer
@@ -49,6 +50,15 @@ class ResidueParts(ResidueAtLayer):
     def shrinkage(self, value: float | None) -> None:
         given = None if value is None else check_number("shrinkage", value, low=0.0, high=1.0)
         self._shrinkage = given
+
+    @property
+    def through(self) -> Through | None:
+        """The way between attacker and model, ways as their names; ``None``: nothing."""
+        return self._through
+
+    @through.setter
+    def through(self, value: Through | None) -> None:
+        self._through = None if value is None else checked_through(value)
 
     @property
     def noise_directions(self) -> Tensor | None:

@@ -3,6 +3,7 @@ What ViyogResidue shows beside its score: noise floors of images and of their pa
 without their residue.
 """
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -11,14 +12,19 @@ from torch import Tensor
 
 from ...layer.checks import check_finite, check_maps
 from ...layer.layer_call import LayerCall
+from ...layer.linear.flat_axes import without_flat_axes
 from ...layer.linear.known_layer import KnownLayer
-from ...residue.evidence import noise_floor, reader_of
+from ...layer.linear.plain_convolution import exact_maps
+from ...residue.evidence import floor_is_known, noise_floor, reader_of
 from ...residue.local import floor_map
-from ...residue.purified_maps import duals, purified_maps
+from ...residue.purified_maps import duals, energy_in, purified_maps
 from ...residue.reader import Reading
 from .residue_parts import ResidueParts
 
 __all__ = ["ResidueReadings"]
+
+# half a grey level in 255: less may be rounding in another order
+_FOREIGN = 0.5 / 255
 
 
 class ResidueReadings(ResidueParts):
@@ -36,12 +42,28 @@ class ResidueReadings(ResidueParts):
 
         :param x: batch of model inputs, as for :meth:`predict`
         :return: strengths of shape :math:`B`, as fractions of the input's dynamic range, like
-            ``eps``: 5/255 for a residue of 5 grey levels in 255
+            ``eps``: 5/255 for a residue of 5 grey levels in 255; NaN, with a warning, where ID
+            images themselves leave no direction quiet
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return noise_floor(self._input_features(x), self._require_state())
+        return self._known_floors(self._read_at_layer(x, self._floors))
+
+    def readings(self, x: Tensor) -> Tensor:
+        """
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: the features that scores are made of, float64 of shape :math:`B \\times F`
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._input_features(x)
+
+    @property
+    def reading_names(self) -> list[str]:
+        """What each of the features is, in words."""
+        return reader_of(self._require_state()).names
 
     def noise_floor_features(self, maps: Tensor) -> Tensor:
         """
@@ -50,7 +72,8 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict_features`
         """
-        return noise_floor(self._maps_features(maps), self._require_state())
+        state = self._require_state()
+        return self._known_floors(noise_floor(self._maps_features(maps), state))
 
     def noise_floor_at(self, call: LayerCall, state: dict[str, Tensor] | None = None) -> Tensor:
         """
@@ -62,7 +85,38 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state() if state is None else state
+        return call.largest(self._floors(call, state))
+
+    def _known_floors(self, floors: Tensor) -> Tensor:
+        if floor_is_known(self._require_state()):
+            return floors
+        warnings.warn(
+            "ID images leave no direction of this layer quiet, so that the strength of a residue "
+            "cannot be told: noise floors are NaN. Scores are not affected.",
+            stacklevel=3,
+        )
+        return torch.full_like(floors, torch.nan)
+
+    def _floors(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return noise_floor(self._call_features(call, state), state)
+
+    @torch.no_grad()
+    def flat_share(self, x: Tensor) -> Tensor:
+        """
+        Share of the windows that are constant, as the bars of a letterbox are: they are left out
+        of what is read.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: shares of shape :math:`B`; above 0.9, the image cannot be read
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+
+        def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+            return self._read_call(call, state).flat.flatten(1).double().mean(dim=1)
+
+        return self._read_at_layer(x, read)
 
     def noise_duals(self, call: LayerCall) -> Tensor:
         """
@@ -74,7 +128,9 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state()
-        conv = self._known_layer.describe(call.layer, call.input, call.maps())
+        maps = call.maps()
+        conv = self._known_layer.describe(call.layer, call.input, maps)
+        conv, _, _ = without_flat_axes(conv, call.input, maps)
         return duals(conv.kernel, state["scale"], state["local"])
 
     def purified_maps_at(
@@ -91,12 +147,13 @@ class ResidueReadings(ResidueParts):
         :param call: the moment that the layer runs
         :param duals: what :meth:`noise_duals` gave
         :param strengths: strength of the residue to take out of each sample, as
-            :meth:`noise_floor` gives it, shape :math:`B`
+            :meth:`noise_floor` gives it, shape :math:`B`; its rows are taken to have it all
         :param state: as for :meth:`noise_floor_at`
         :return: purified maps, :math:`B \\times C \\times *S`
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state() if state is None else state
+        strengths = strengths if call.rows is None else call.rows.spread(strengths)
         return purified_maps(call.maps(), state["mean"], state["local"], duals, strengths)
 
     @torch.no_grad()
@@ -110,14 +167,18 @@ class ResidueReadings(ResidueParts):
         as a residue.
 
         :param x: batch of model inputs, as for :meth:`predict`
-        :return: strengths of shape :math:`B \\times *H'`, one axis for each of the input's, as
-            fractions of the input's dynamic range, like ``eps``
+        :return: strengths of shape :math:`B \\times *H'`, one axis for each of the maps' that
+            is longer than 1, as fractions of the input's dynamic range, like ``eps``; of a model
+            that reads several frames or views of a sample :math:`B \\times m \\times *H'`, a map
+            for each
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
         return self._read_at_layer(
-            x, lambda call, state: self._floor_map(self._read_call(call, state), state)
+            x,
+            lambda call, state: self._floor_map(self._read_call(call, state), state),
+            LayerCall.grouped,
         )
 
     def residue_map_features(self, maps: Tensor) -> Tensor:
@@ -128,6 +189,27 @@ class ResidueReadings(ResidueParts):
         :raises ValueError: as :meth:`predict_features`
         """
         return self._read_from_maps(maps, self._floor_map)
+
+    @torch.no_grad()
+    def foreign_energy(self, x: Tensor) -> Tensor:
+        """
+        What an input shows where all ID images show nothing at all, as colour is to a detector
+        that was fitted on grey images: root mean square over the directions that ID images leave
+        empty to rounding. Not part of the score: such an input is not of the ID kind, whether it
+        was attacked or not.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: strengths of shape :math:`B`, as fractions of the input's dynamic range; 0 where
+            no direction is empty
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+        return self._read_at_layer(x, self._foreign)
+
+    @staticmethod
+    def _foreign(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return energy_in(state["empty"], exact_maps(call), state["mean"])
 
     @staticmethod
     def _floor_map(reading: Reading, state: dict[str, Tensor]) -> Tensor:
@@ -155,7 +237,21 @@ class ResidueReadings(ResidueParts):
         return self._score_reading(self._read_maps(maps, state), state)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        self._warn_of_other_kind(call.input, state)
+        if self._first_layer is not None and len(state["empty"]) > 0:
+            self._warn_of_foreign(call, state)
         return self._score_reading(self._read_call(call, state), state)
+
+    def _warn_of_foreign(self, call: LayerCall, state: dict[str, Tensor]) -> None:
+        foreign = int((self._foreign(call, state) > _FOREIGN).sum())
+        if foreign:
+            warnings.warn(
+                f"{foreign} of {len(call.input)} inputs show something in {len(state['empty'])} "
+                f"directions that all ID images leave exactly empty (as colour is to grey "
+                f"images): they are not of the ID kind. "
+                f"{type(self).__name__}.foreign_energy(x) tells how much.",
+                stacklevel=2,
+            )
 
     @abstractmethod
     def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
+from .stem import last_of
+
 __all__ = ["SEPARATOR", "Branches", "names_in", "runs_first"]
 
 #: between the names of branches
@@ -43,5 +45,5 @@ def names_in(name: str) -> list[str]:
 
 
 def runs_first(name: str) -> str:
-    """:return: of branches, the one that runs first; else the name itself"""
-    return names_in(name)[0]
+    """:return: of branches, the one that runs first; of a stem, its last layer; else the name"""
+    return names_in(last_of(name))[0]

@@ -7,6 +7,7 @@ from torch.nn import Module
 from ..convolution import CONVOLUTIONS, Convolution
 from ..manners import unwrap
 from .branches import SEPARATOR, Branches, names_in
+from .stem import ARROW, Stem, is_stem, last_of
 
 __all__ = ["convolutions", "find_layer", "known_convolutions", "layer_named"]
 
@@ -29,8 +30,10 @@ def find_layer(model: Module, layer: str | Module) -> str:
     :raises ValueError: if the model does not contain it
     """
     names: dict[str, Module] = {name: module for name, module in model.named_modules() if name}
-    if isinstance(layer, Branches):
+    if isinstance(layer, (Branches, Stem)):
         return layer.name
+    if isinstance(layer, str) and is_stem(layer):
+        return ARROW + find_layer(model, last_of(layer))
     if isinstance(layer, str) and len(names_in(layer)) > 1:
         return SEPARATOR.join(find_layer(model, name) for name in names_in(layer))
     if isinstance(layer, Module):
@@ -54,9 +57,11 @@ def find_layer(model: Module, layer: str | Module) -> str:
 def layer_named(model: Module, name: str) -> Module:
     """
     :param model: the unwrapped model
-    :param name: dotted name of a layer, or those of branches
-    :return: the layer, or the :class:`Branches`
+    :param name: dotted name of a layer, of branches, or of a stem
+    :return: the layer, the :class:`Branches`, or the :class:`Stem`
     """
+    if is_stem(name):
+        return Stem(model, name)
     layers = [model.get_submodule(part) for part in names_in(name)]
     return layers[0] if len(layers) == 1 else Branches(name, layers)
 

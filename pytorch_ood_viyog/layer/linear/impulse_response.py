@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..finding.stem import Stem
 from ..manners import as_found
 from ..precision import without_autocast
 from .effective_convolution import EffectiveConvolution, Geometry
@@ -103,6 +104,8 @@ class _Asked:
 
 def _exact(layer: Module, inputs: Tensor) -> tuple[Module, torch.dtype]:
     """A copy in float64; of layers that cannot be copied or insist on a type, themselves."""
+    if isinstance(layer, Stem):  # a copy would be one of the whole model
+        return layer, inputs.dtype
     try:
         exact = copy.deepcopy(layer).double()
         exact.forward(torch.zeros_like(inputs[:1]).double())

@@ -3,7 +3,7 @@ What a detector knows of the layer that it reads: asked once, and again when its
 """
 
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Linear, Module
 
 from ..convolution import CONVOLUTIONS
 from ..finding.branches import Branches
@@ -34,6 +34,12 @@ class KnownLayer:
         if is_plain(layer):
             with as_found(layer):  # some compute their weights, and learn from it in training mode
                 return EffectiveConvolution.of(layer)
+        if isinstance(layer, Linear):
+            raise RuntimeError(
+                "A Linear layer on patches gives tokens, no maps: what it does to the image shows "
+                "together with the cutting into patches. Name both by layer='input > NAME', NAME "
+                "being the name of the Linear layer, where the model takes images."
+            )
         if self._of != (marks := _marks(layer, inputs, maps)) or self._found is None:
             asked = _made_up(layer, maps) if inputs is None else inputs
             self._found = impulse_response(layer, asked)

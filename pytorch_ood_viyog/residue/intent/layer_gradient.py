@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, functional
 
+from ...layer.finding import Stem
 from ...layer.hooks import PassHooks
 from ...layer.manners import as_found_with_gradients, unwrap
 
@@ -65,10 +66,12 @@ class LayerGradient:
 
     def _logits(self, inputs: Tensor) -> Tensor:
         """Of the model as if its layer had seen these inputs, whatever comes before it."""
+        is_stem = isinstance(self.layer, Stem)
         with PassHooks() as hooks:
             hooks.before(self.layer, lambda _, args, kwargs: ((inputs, *args[1:]), kwargs))
             try:
-                logits = self.model(inputs.detach())
+                # a stem takes what the model takes
+                logits = self.model(inputs if is_stem else inputs.detach())
             except (RuntimeError, TypeError, NotImplementedError) as error:
                 raise RuntimeError(self._refused(str(error))) from error
         if not isinstance(logits, Tensor) or logits.dim() != 2 or not logits.is_floating_point():

@@ -41,7 +41,7 @@ def confined_residues(
     """
     counts = windows.count(tuple(maps.shape[2:]))
     for part in torch.split(maps, CHUNK):
-        clean = reader.from_maps(part, windows)[1]
+        clean = reader.from_maps(part, windows)[0][1]
         clean = clean.reshape(*clean.shape[:2], *counts)
         shape = (geometry, windows, counts, len(part), scale)
         signs = random_residue(reader, *shape, generator)

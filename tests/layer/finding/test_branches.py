@@ -52,15 +52,6 @@ def test_otherwise_one_layer_is_read(network, arguments, name):
     assert first_layer.name == name
 
 
-def test_the_model_runs_no_further_than_other_branches_may_come(model):
-    ran = []
-    for name, module in model.named_modules():
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    FirstLayer(model).find(images(2))
-    assert ran[:2] == ["narrow", "wide"]
-    assert "head" not in ran  # `late` takes three channels too; nothing can come after it
-
-
 def test_a_model_that_fails_after_its_stem_is_read_nonetheless(model):
     model.body = nn.Conv2d(99, 3, 3)
     first_layer = FirstLayer(model)

@@ -1,10 +1,9 @@
 """
-The price of evasion from the command line: ``python -m pytorch_ood_viyog.benchmark evasion``.
+The command ``evasion``: the price of evasion.
 """
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,25 +11,27 @@ from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module
 
-from ..detectors.residue import ViyogResidue
-from ..detectors.tv import ViyogTV
-from ..detectors.viyog import Viyog
-from ..images.files import load_images
-from ..looks.second_look import SecondLook
-from ..triage.triage import Triage
-from .baselines import BASELINES, baseline_detectors
-from .data import EightBit, as_dataset, first_images
-from .evasion import Evasion, evasion
-from .evasion.attacks import FAMILIES
-from .model_names import add_model_arguments, asked_model
+from ...detectors.residue import ViyogResidue
+from ...detectors.tv import ViyogTV
+from ...detectors.viyog import Viyog
+from ...looks.second_look import SecondLook
+from ...triage.triage import Triage
+from ..baselines import BASELINES, baseline_detectors
+from ..data import EightBit, as_dataset, first_images
+from ..evasion import Evasion, evasion
+from ..evasion.attacks import FAMILIES
+from ..model_names import asked_model
+from .shared import Commands, command_parser, id_images
 
-__all__ = ["evasion_main"]
+__all__ = ["add_evasion"]
 
 Batches = list[tuple[Tensor, Tensor]]
 
 _DESCRIPTION = """\
-What does a detector cost an attacker who knows it? Attacks a classifier with what watches over
-it at growing budgets. Images are folders or .npz files; a table and a curve are written to --out.
+What does a detector cost an attacker who knows it?
+
+Attacks a classifier with what watches over it at growing budgets. Images are folders or .npz
+files; a table and a curve are written to --out.
 
   python -m pytorch_ood_viyog.benchmark evasion --model resnet18 --images imagenet/val \\
       --id-train imagenet/train --systems ViyogResidue Triage --limit 50
@@ -55,28 +56,10 @@ TRIAGES: dict[str, Callable[[Module, float], Triage]] = {
 }
 
 
-def evasion_main(arguments: Sequence[str]) -> None:
-    """:param arguments: command line after the word ``evasion``"""
-    options = _parser().parse_args(arguments)
-    try:
-        found = _run(options)
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    files = found.save(options.out, f"The price of evasion: {options.model}")
-    if not options.no_figures:
-        files.append(found.plot(options.out, options.model))
-    print(found)
-    print("\n".join(str(file) for file in files))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pytorch_ood_viyog.benchmark evasion",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_model_arguments(parser)
+def add_evasion(commands: Commands) -> None:
+    """:param commands: gets the command"""
+    parser = command_parser(commands, "evasion", _DESCRIPTION, limit=100, batch_size=50)
+    parser.set_defaults(work=_run)
     add = parser.add_argument
     add(
         "--images",
@@ -84,13 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="images to attack, a folder with one sub-folder a class or an .npz file",
-    )
-    add(
-        "--id-train",
-        type=Path,
-        metavar="PATH",
-        help="ID images to fit on and to set thresholds with, halved; default: the training split "
-        "of the .npz file of --images",
     )
     names = [*DETECTORS, *TRIAGES, *BASELINES]
     add(
@@ -116,33 +92,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=40, help="gradient steps of an attack, default: 40")
     add("--restarts", type=int, default=1, help="runs of each attack, default: 1")
     add("--alarms", type=float, default=0.05, help="share of ID alarms, default: 0.05")
-    add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
-    add("--limit", type=int, default=100, help="images to attack, default: 100")
-    add("--fit-limit", type=int, default=2000, help="ID images of --id-train, default: 2000")
-    add("--batch-size", type=int, default=50, help="default: 50")
-    add("--seed", type=int, default=0, help="default: 0")
-    add("--cache", type=Path, default=Path(".cache/evasion"), help="default: .cache/evasion")
-    add(
-        "--out",
-        type=Path,
-        default=Path("output/evasion"),
-        metavar="PATH",
-        help="where to, without suffix; default: output/evasion",
-    )
-    add("--no-figures", action="store_true", help="tables only; figures need matplotlib")
-    return parser
 
 
-def _run(options: argparse.Namespace) -> Evasion:
+def _run(options: argparse.Namespace) -> None:
+    found = _evasion(options)
+    files = found.save(options.out, f"The price of evasion: {options.model}")
+    if not options.no_figures:
+        files.append(found.plot(options.out, options.model))
+    print(found)
+    print("\n".join(str(file) for file in files))
+
+
+def _evasion(options: argparse.Namespace) -> Evasion:
     known = [*DETECTORS, *TRIAGES, *BASELINES]
     if unknown := [name for name in options.systems if name not in known]:
         raise ValueError(f"There is no system named {unknown}; names are {', '.join(known)}.")
-    if options.id_train is None and options.images.is_dir():
-        raise ValueError("--id-train is needed to fit detectors, as --images is a folder.")
-    parts = ("train", "test") if options.id_train is None else ("", "")
-    source = options.id_train or options.images
-    train = load_images(source, options.size, options.fit_limit, parts[0])
-    attacked = load_images(options.images, options.size, options.limit, parts[1])
+    attacked, train = id_images(options, options.images)
     model = asked_model(options)
     x, y = first_images(EightBit("--images", as_dataset("--images", attacked)), None)
     known_x, known_y = first_images(EightBit("--id-train", as_dataset("--id-train", train)), None)

@@ -6,26 +6,32 @@ detector.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from pytorch_ood.api import Detector, GradientDetector
+from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from ..evaluation.rows import Scores
-from ..layer.manners import as_found_with_gradients, unwrap
-from ..pipeline.shared_forward import SharedForward
+from ...evaluation.rows import Scores
+from ...layer.manners import as_found_with_gradients, unwrap
+from ...looks.logits import PickLogits
+from ...pipeline.shared_forward import SharedForward
+from ..attacks.foreign.guard import ModelState
+from .asking import predicted, shared_forward
+from .store import ScoreStore
 
-__all__ = ["Scorer", "named_detectors"]
+__all__ = ["Scorer"]
 
 T = TypeVar("T")
 
 _TIMED_RUNS = 3
+_CHANGED = "{} changed weights or buffers of the model, which were put back."
 
 
 class Scorer:
@@ -36,13 +42,20 @@ class Scorer:
     """
 
     def __init__(
-        self, model: Module, detectors: Mapping[str, Detector], *, seed: int, progress: bool
+        self,
+        model: Module,
+        detectors: Mapping[str, Detector],
+        *,
+        seed: int,
+        progress: bool,
+        logits: PickLogits | None = None,
     ):
         """
         :param model: the model that the detectors judge
         :param detectors: detectors by name
         :param seed: seed of each fit
         :param progress: show progress bars
+        :param logits: picks the logits out of the model's output
         """
         self.model = model
         self.detectors = dict(detectors)
@@ -60,7 +73,11 @@ class Scorer:
         self.device = device
         for detector in self.detectors.values():
             detector.to(device)
-        self._shareable = {n for n, d in self.detectors.items() if _share(model, {n: d})}
+        self.logits = logits
+        self._state = ModelState(unwrap(model))
+        self._shareable = {
+            n for n, d in self.detectors.items() if shared_forward(model, {n: d}, logits)
+        }
         self._panel: SharedForward | None = None
 
     def fit(self, loader: Iterable[Any]) -> None:
@@ -72,6 +89,7 @@ class Scorer:
         for name, detector in self._bar(alone, "fit"):
             start = time.perf_counter()
             outcome = self._attempt(f"fitting {name}", partial(detector.fit, loader))
+            self._give_back(f"The fit of {name}")
             self.fit_seconds[name] = time.perf_counter() - start
             if isinstance(outcome, str):
                 self.unfit[name] = outcome
@@ -99,32 +117,81 @@ class Scorer:
             runs = []
             for _ in range(_TIMED_RUNS + 1):
                 start = time.perf_counter()
-                outcome = self._attempt(None, partial(_predict, detector, x))
+                outcome = self._attempt(None, partial(predicted, detector, x))
                 runs.append(time.perf_counter() - start)
                 if isinstance(outcome, str):
                     break
             else:
                 self.seconds_per_image[name] = min(runs[1:]) / len(x)
 
-    def score(self, name: str, loader: Iterable[Any]) -> None:
+    def score(
+        self,
+        name: str,
+        images: Callable[[], Dataset[Any]],
+        options: Mapping[str, Any],
+        stores: Callable[[Any], ScoreStore] | None = None,
+    ) -> None:
         """
-        Score images with all detectors.
+        Score images with all detectors, in order and whole. Images that cannot be read are the
+        failure of all detectors.
 
         :param name: name of the images
-        :param loader: yields images and labels
+        :param images: gives images and labels; of an empty data set there are no scores
+        :param options: keyword arguments of the loader, a batch size among them
+        :param stores: gives for a data set where scores are kept as they come; what is known
+            there is not asked again
         """
         parts: dict[str, list[Tensor]] = {detector: [] for detector, _ in self._fitted()}
         failed: dict[str, str] = dict(self.unfit)
-        for x, _ in self._bar(loader, name):
-            working = {n: self.detectors[n] for n in parts if n not in failed}
-            for detector, outcome in self._score_batch(working, x.to(self.device), name).items():
-                if isinstance(outcome, str):
-                    failed[detector] = outcome
-                else:
-                    parts[detector].append(outcome)
+        try:
+            data = images()
+            if len(data) == 0:  # type: ignore[arg-type]
+                return
+            store = stores(data) if stores else None
+            known = store.complete(list(parts)) if store else 0
+            for number in range(known):
+                stored = store.read(number) if store else {}
+                for detector, own in parts.items():
+                    own.append(stored[detector])
+            for number, x in self._rest(name, data, options, known):
+                self._score_numbered(name, number, x, parts, failed, store)
+        except Exception as error:
+            message = f"images of {name}: {type(error).__name__}: {error}"
+            warnings.warn(f"Failure while reading {message}", stacklevel=2)
+            failed |= dict.fromkeys(parts, message)
+        self._give_back(f"A detector, while scoring {name},")
         for detector in self.detectors:
             done = failed.get(detector) or torch.cat(parts[detector])
             self.scores[detector][name] = done
+
+    def _rest(
+        self, name: str, images: Dataset[Any], options: Mapping[str, Any], known: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Batches that not all detectors have scores of, with their numbers."""
+        first, count = known * options["batch_size"], len(images)  # type: ignore[arg-type]
+        loader = DataLoader(Subset(images, range(min(first, count), count)), **options)
+        for number, (x, _) in enumerate(self._bar(loader, name), known):
+            yield number, x.to(self.device)
+
+    def _score_numbered(
+        self,
+        name: str,
+        number: int,
+        x: Tensor,
+        parts: dict[str, list[Tensor]],
+        failed: dict[str, str],
+        store: ScoreStore | None,
+    ) -> None:
+        found: dict[str, Tensor | str] = dict(store.read(number)) if store else {}
+        working = {n: self.detectors[n] for n in parts if n not in failed and n not in found}
+        new = self._score_batch(working, x, name)
+        if store:
+            store.write(number, {n: s for n, s in new.items() if isinstance(s, Tensor)})
+        for detector, outcome in (found | new).items():
+            if isinstance(outcome, str):
+                failed[detector] = outcome
+            elif detector not in failed:
+                parts[detector].append(outcome)
 
     def costs(self) -> dict[str, dict[str, float]]:
         """
@@ -152,7 +219,7 @@ class Scorer:
         for name, detector in detectors.items():
             if name not in outcome:
                 what = f"scoring {images} with {name}"
-                outcome[name] = self._attempt(what, partial(_predict, detector, x))
+                outcome[name] = self._attempt(what, partial(predicted, detector, x))
         for name, scores in outcome.items():
             if isinstance(scores, Tensor) and bool(scores.isnan().any()):
                 outcome[name] = (
@@ -164,7 +231,9 @@ class Scorer:
         """What feeds from one forward pass; the same object for the same detectors."""
         names = tuple(name for name in detectors if name in self._shareable)
         if self._panel is None or tuple(self._panel.detectors) != names:
-            self._panel = _share(self.model, {name: detectors[name] for name in names})
+            self._panel = shared_forward(
+                self.model, {name: detectors[name] for name in names}, self.logits
+            )
         return self._panel
 
     def _fitted(self) -> list[tuple[str, Detector]]:
@@ -180,52 +249,16 @@ class Scorer:
             if what is not None:
                 warnings.warn(f"Failure while {what}: {message}", stacklevel=3)
             return message
+        finally:
+            self._state.give_back_modes()
+
+    def _give_back(self, who: str) -> None:
+        if self._state.give_back_values():
+            warnings.warn(_CHANGED.format(who), stacklevel=3)
 
     def _bar(self, items: Iterable[T], description: str) -> Iterable[T]:
         bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not self.progress)
         return bar
-
-
-def named_detectors(detector: Any) -> dict[str, Detector]:
-    """
-    :param detector: a detector, a list of detectors, or a dictionary of detectors by name
-    :return: detectors by name; without names that of the class, numbered from the second on
-    :raises TypeError: if there is something else than detectors
-    :raises ValueError: if there are no detectors
-    """
-    if isinstance(detector, Detector):
-        detector = [detector]
-    if not isinstance(detector, (Mapping, Sequence)) or not detector:
-        raise ValueError(f"detector must be one or several detectors, got {detector!r}.")
-    values = list(detector.values()) if isinstance(detector, Mapping) else list(detector)
-    strange = [type(value).__name__ for value in values if not isinstance(value, Detector)]
-    if strange:
-        raise TypeError(f"All detectors must be pytorch_ood.api.Detector, got {strange}.")
-    if isinstance(detector, Mapping):
-        return dict(detector)
-    named: dict[str, Detector] = {}
-    for value in values:
-        name, number = type(value).__name__, 2
-        while name in named:
-            name, number = f"{type(value).__name__} ({number})", number + 1
-        named[name] = value
-    return named
-
-
-def _predict(detector: Detector, x: Tensor) -> Tensor:
-    with torch.set_grad_enabled(isinstance(detector, GradientDetector)):
-        scores: Tensor = detector.predict(x)
-    if not isinstance(scores, Tensor) or scores.shape != x.shape[:1]:
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"scores must be a tensor of shape ({len(x)},), got {got}")
-    return scores.detach().cpu()
-
-
-def _share(model: Module, detectors: dict[str, Detector]) -> SharedForward | None:
-    try:
-        return SharedForward(model, detectors) if detectors else None
-    except (TypeError, ValueError):  # they cannot share: different first layers, for example
-        return None
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ..evaluation.page import Picture, Section, figure_picture
-from ..evaluation.plotting import plot_auroc, plot_scores
-from ..evaluation.rows import TASKS, Row, Scores, mean_auroc
-from .attacks.craft import AttackSize
-from .results import EXPLANATION, failures, tables
+from ...evaluation.page import Picture, Section, figure_picture
+from ...evaluation.plotting import plot_auroc, plot_scores
+from ...evaluation.rows import TASKS, Row, Scores, mean_auroc
+from ..attacks.size import AttackSize
+from ..results import explanation, failures, tables
 from .shown import best_detector
 
 __all__ = ["result_sections", "summary"]
@@ -66,7 +66,7 @@ def result_sections(
     :return: tables, figures, and errors where there are any
     """
     found = [
-        Section("Results", (EXPLANATION,), tables=tuple(tables(rows, sizes))),
+        Section("Results", (explanation(rows),), tables=tuple(tables(rows, sizes))),
         Section("Figures", figures=_figures(rows, scores, kinds)),
     ]
     if errors := failures(rows):

@@ -1,0 +1,277 @@
+"""What verdicts are worth: the learnt rule beside the two cascades that came before it.
+
+.. code-block:: bash
+
+    python examples/benchmarks/verdicts.py --data DATA_FOLDER
+
+The cascades are run on a checkout of the commit before, in a temporary folder. Rows "without ..."
+are learnt without one family of simulated attacks, to show what generalises; nothing like Square,
+sparse, rotated and patch attacks is simulated at all. Results are kept in the cache: an
+interrupted run goes on where it stopped.
+"""
+
+import csv
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from options import benchmark_parser
+from separation_scores import source_hash
+from torch import Tensor
+from verdict_images import PRETRAINED, UNSEEN, Material, pretrained_material, small_material
+
+from pytorch_ood_viyog import Triage, Verdict
+from pytorch_ood_viyog.triage.learning import ORDER
+
+#: the last commit with cascades
+BEFORE = "a37a249"
+SMALL = ("gtsrb-3x3", "photo15-3x3", "photo15-7x7", "cifar10-3x3")
+RULES: dict[str, dict[str, object]] = {
+    "learnt": {},
+    "learnt, look always": {"look": "always"},
+    "learnt, look never": {"look": "never"},
+    "without minimal L2": {"leave_out": ("minimal",)},
+    "without smooth": {"leave_out": ("smooth",)},
+}
+#: columns of the table: label, and what it is of one model's shares
+_BATCH = 50
+Shares = dict[str, dict[str, float]]
+Row = dict[str, object]
+
+
+def judged(material: Material, options: dict[str, object]) -> tuple[dict[str, Tensor], Row]:
+    """
+    :param material: images
+    :param options: arguments of ``Triage``
+    :return: group -> verdicts, and what was measured besides: CPU seconds of the fit, share of
+        ID images that were asked about again, CPU time of ``predict`` in forward passes on ID
+        images, and the expected calibration error on a mixture of all four
+    """
+    triage = Triage(material.model, **options)  # type: ignore[arg-type]
+    train = list(zip(material.fit.split(_BATCH), material.labels.split(_BATCH), strict=True))
+    start = time.process_time()
+    triage.fit(train, list(material.calibration.split(_BATCH)), progress=False)
+    more: Row = {"fit_cpu_s": time.process_time() - start}
+    found, posteriors = {}, {}
+    for group, x in material.groups.items():
+        parts = [triage.explain(part) for part in x.split(_BATCH)]
+        found[group] = torch.cat([part.verdicts for part in parts])
+        posteriors[group] = torch.cat([part.posterior for part in parts])
+        if group == "id":
+            more["asked"] = float(torch.cat([part.asked for part in parts]).double().mean())
+    more["ece"] = calibration_error(posteriors)
+    clean = material.groups["id"][:200]
+    plain = cpu_time(lambda: [material.model(part) for part in clean.split(_BATCH)])
+    predict = cpu_time(lambda: [triage.predict(part) for part in clean.split(_BATCH)])
+    more["passes"] = predict / plain
+    return found, more
+
+
+@torch.no_grad()
+def cpu_time(work: Callable[[], object], repeats: int = 3) -> float:
+    """:return: the least CPU time of several repeats, in seconds"""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def calibration_error(posteriors: dict[str, Tensor], bins: int = 10) -> float:
+    """
+    :param posteriors: group -> probabilities of ID, OOD, ADV and NOISY
+    :param bins: number of bins of equal width of the largest probability
+    :return: expected calibration error on a mixture in which the four are equally frequent;
+        attacks of which nothing is simulated are left out, and benign changes may be ID
+    """
+    kinds = {"id": Verdict.ID, "ood": Verdict.OOD, "adv": Verdict.ADV, "benign": Verdict.NOISY}
+    sure, right, weight = [], [], []
+    for kind, verdict in kinds.items():
+        own = [p for g, p in posteriors.items() if g.split("/")[0] == kind and not unseen(g)]
+        values = torch.cat(own)
+        best = values.argmax(dim=1)
+        hit = best == ORDER.index(verdict)
+        hit |= (best == 0) & torch.tensor(verdict == Verdict.NOISY)
+        sure.append(values.amax(dim=1))
+        right.append(hit.double())
+        weight.append(torch.full((len(values),), 1 / len(values), dtype=torch.float64))
+    p, hit, w = torch.cat(sure), torch.cat(right), torch.cat(weight) / len(kinds)
+    place = (p * bins).long().clamp(max=bins - 1)
+    gaps = [((p - hit) * w)[place == b].sum().abs() for b in range(bins)]
+    return float(sum(gaps))
+
+
+def unseen(group: str) -> bool:
+    """:return: whether nothing like it is simulated"""
+    return group.removeprefix("adv/") in UNSEEN
+
+
+def shares(verdicts: dict[str, Tensor]) -> Shares:
+    """:return: group -> verdict -> share"""
+    return {
+        group: {v.name: float((found == int(v)).double().mean()) for v in Verdict}
+        for group, found in verdicts.items()
+    }
+
+
+def summary(found: Shares) -> Row:
+    """
+    :param found: shares of one model
+    :return: the numbers of the targets
+    """
+
+    def mean(kind: str, verdict: str, *groups: str) -> float:
+        own = [
+            values[verdict]
+            for group, values in found.items()
+            if group.startswith(kind) and (not groups or group.split("/", 1)[1] in groups)
+        ]
+        return sum(own) / len(own) if own else float("nan")
+
+    benign = [values for group, values in found.items() if group.startswith("benign")]
+    passed = sum(values["ID"] + values["NOISY"] for values in benign) / len(benign)
+    bounded = mean("adv", "ADV", "pgd8", "pgd4", "pgd2")
+    minimal = mean("adv", "ADV", "deepfool", "cw", "ddn")
+    attacks = (bounded + mean("adv", "ADV", "deepfool", "cw") + mean("adv", "ADV", "smooth")) / 3
+    id_right, ood = found["id"]["ID"], mean("ood", "OOD")
+    return {
+        "ID alarms": 1 - id_right,
+        "L∞ 8 → ADV": mean("adv", "ADV", "fgsm8", "pgd8"),
+        "L∞ 4 → ADV": mean("adv", "ADV", "pgd4"),
+        "L∞ 2 → ADV": mean("adv", "ADV", "pgd2"),
+        "minimal L2 → ADV": minimal,
+        "L2 PGD → ADV": mean("adv", "ADV", "l2pgd"),
+        "smooth → ADV": mean("adv", "ADV", "smooth"),
+        "unseen → not ID": 1 - mean("adv", "ID", *UNSEEN),
+        "OOD → OOD": ood,
+        "OOD → ADV": mean("ood", "ADV"),
+        "benign → ID, NOISY": passed,
+        "benign → ADV": mean("benign", "ADV"),
+        "worst benign → ADV": max(values["ADV"] for values in benign),
+        "four-way": (id_right + ood + attacks + passed) / 4,
+    }
+
+
+def cascades(name: str, material: Material, cache: Path, with_look: bool) -> dict[str, Shares]:
+    """:return: name of the cascade -> its shares, judged by the package of the commit before"""
+    stored, out = (cache / "verdicts" / f"{name}-{part}.pt" for part in ("material", "cascades"))
+    if not out.exists():
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(vars(material), stored)
+        here = Path(__file__).resolve().parent
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Path(folder) / "before"
+            add = ["git", "-C", str(here), "worktree", "add", "-q", "--detach"]
+            subprocess.run([*add, str(tree), BEFORE], check=True)
+            try:
+                subprocess.run(
+                    [
+                        sys.executable,
+                        str(here / "verdict_cascades.py"),
+                        str(stored.resolve()),
+                        str(out.resolve()),
+                        "look" if with_look else "plain",
+                    ],
+                    env=os.environ | {"PYTHONPATH": f"{tree}:{here}"},
+                    check=True,
+                )
+            finally:
+                remove = ["git", "-C", str(here), "worktree", "remove", "--force"]
+                subprocess.run([*remove, str(tree)], check=True)
+        stored.unlink()
+    return {n: shares(found) for n, found in torch.load(out, weights_only=True).items()}
+
+
+def rows_of(name: str, data: Path, cache: Path, n: int, rules: list[str]) -> list[Row]:
+    """:return: a row for each rule on one model"""
+    if name == PRETRAINED:
+        material = pretrained_material(data, cache, min(n, 40))
+    else:
+        material = small_material(name, data, cache, n)
+    rows: list[Row] = []
+    for rule in rules:
+        code = hashlib.sha256(f"{source_hash()}{rule}{n}".encode()).hexdigest()[:16]
+        path = cache / "verdicts" / name / f"rule-{code}.pt"
+        if not path.exists():
+            found, more = judged(material, RULES[rule])
+            torch.save({"shares": shares(found), "more": more}, path)
+        stored = torch.load(path, weights_only=True)
+        row = {"model": name, "rule": rule} | summary(stored["shares"]) | stored["more"]
+        rows.append(row)
+        print(row, flush=True)
+    for rule, found_shares in cascades(name, material, cache, name != PRETRAINED).items():
+        rows.append({"model": name, "rule": rule} | summary(found_shares))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """:return: Markdown: means of the small models, then each model"""
+    columns = [key for key in rows[0] if key not in ("model", "rule")]
+    lines = [f"| model | rule | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    small = [row for row in rows if row["model"] != PRETRAINED]
+    names = list(dict.fromkeys(row["rule"] for row in small))
+    for rule in names:
+        own = [row for row in small if row["rule"] == rule]
+        mean = {c: _mean([row.get(c) for row in own]) for c in columns}
+        lines.append(_line(f"mean of {len(own)}", str(rule), mean, columns))
+    lines += [_line(str(r["model"]), str(r["rule"]), r, columns) for r in rows]
+    return "\n".join(lines)
+
+
+def _mean(values: list[object]) -> float:
+    known = [value for value in values if isinstance(value, float)]
+    return sum(known) / len(known) if known else float("nan")
+
+
+def _line(model: str, rule: str, row: Row, columns: list[str]) -> str:
+    cells = [row.get(column, float("nan")) for column in columns]
+    shown = ["" if cell != cell else f"{cell:.3f}" for cell in cells]  # NaN is not itself
+    return f"| {model} | {rule} | {' | '.join(shown)} |"
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--models", nargs="+", default=[*SMALL, PRETRAINED])
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--n", type=int, default=100, help="attacked images, default: 100")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    for name in options.models:
+        rows += rows_of(name, options.data, options.cache, options.n, options.rules)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "verdicts.csv").open("w", newline="") as file:
+        fields = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+    made = f"torch {version('torch')}, scikit-learn {version('scikit-learn')}, Python "
+    made += f"{platform.python_version()}, {platform.machine()}"
+    text = f"# Verdicts\n\n{_INTRODUCTION}\n\n{table(rows)}\n\n{made}\n"
+    (options.out / "verdicts.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+_INTRODUCTION = """\
+`python examples/benchmarks/verdicts.py --data DATA_FOLDER`: shares of verdicts, learnt rule and
+the cascades that came before it (run on their own commit). Attacks are in 8 bit and fool the
+model. *L∞ 8* is the mean of FGSM and PGD, *minimal L2* of DeepFool, Carlini-Wagner and DDN,
+*unseen* of Square, sparse, rotated and patch attacks, nothing like which is simulated.
+*four-way* is the mean of ID, OOD, attacks (L∞ 8 to 2, DeepFool and CW, smooth) and benign changes.
+*asked*: share of ID images that the model is asked about again; *passes*: CPU time of `predict`
+on ID images in plain forward passes; *ece*: expected calibration error on a mixture of the four.
+"""
+
+
+if __name__ == "__main__":
+    main()

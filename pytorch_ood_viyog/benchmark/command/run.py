@@ -1,0 +1,168 @@
+"""
+The command ``run``: every detector on all tasks.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_ood.api import Detector
+from torch.nn import Module
+
+from ...detectors.intent import ViyogIntent
+from ...detectors.residue import ViyogResidue
+from ...detectors.tv import ViyogTV
+from ...detectors.viyog import Viyog
+from ...evaluation.page import check_extra
+from ...evaluation.rows import TASKS, mean_auroc
+from ...images.benign import BENIGN_KINDS, BenignChange
+from ...images.files import load_images
+from ..attacks.named import ATTACK_NAMES, named_attack
+from ..baselines import BASELINES, baseline_detectors
+from ..benchmark import AdversarialBenchmark
+from ..data import first_images
+from ..model_names import asked_model, imported
+from .shared import Commands, command_parser, id_images
+
+__all__ = ["FIRST_LAYER", "add_run"]
+
+#: the detectors of this package that read the first layer, by name
+FIRST_LAYER: dict[str, Callable[[Module], Detector]] = {
+    "Viyog": partial(Viyog, bounded=False),  # the same ranks as bounded, but scores to look at
+    "ViyogTV": ViyogTV,
+    "ViyogResidue": ViyogResidue,
+}
+#: those that are asked for by name only, as their fit takes minutes on large images
+_BY_NAME: dict[str, Callable[[Module], Detector]] = {"ViyogIntent": ViyogIntent}
+
+_DESCRIPTION = """\
+Measure how well detectors tell ID, OOD and adversarial images of a classifier apart.
+
+Images are folders or .npz files; tables and figures are written to --out.
+
+  python -m pytorch_ood_viyog.benchmark run --model resnet18 --id-test imagenet/val \\
+      --id-train imagenet/train --ood textures=dtd/images --attacks pgd8 mine=my_attacks:fmn \\
+      --benign "white noise=8" JPEG=75
+"""
+
+
+def add_run(commands: Commands) -> None:
+    """:param commands: gets the command"""
+    parser = command_parser(commands, "run", _DESCRIPTION, limit=500, batch_size=100)
+    parser.set_defaults(work=_run)
+    add = parser.add_argument
+    add(
+        "--id-test",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="ID images to measure on, a folder with one sub-folder a class or an .npz file",
+    )
+    add("--ood", nargs="*", default=[], metavar="NAME=PATH", help="OOD images, several allowed")
+    add(
+        "--attacks",
+        nargs="*",
+        default=["fgsm8", "pgd8", "pgd2"],
+        metavar="NAME",
+        help=f"{', '.join(ATTACK_NAMES)}, N in 1/255, or NAME=module:attack for one of your own "
+        f"or of another library; default: fgsm8 pgd8 pgd2",
+    )
+    add(
+        "--benign",
+        nargs="*",
+        default=[],
+        metavar="KIND=STRENGTH",
+        help=f"benign changes that are no attack, e.g. 'white noise=8' JPEG=75; kinds are "
+        f"{', '.join(BENIGN_KINDS)}",
+    )
+    add(
+        "--detectors",
+        nargs="+",
+        metavar="NAME",
+        help=f"default: all the model allows of {', '.join([*FIRST_LAYER, *BASELINES])}; "
+        f"by name only: {', '.join(_BY_NAME)}",
+    )
+    add("--resamples", type=int, default=500, help="bootstrap resamples, default: 500")
+    add("--min-images", type=int, default=10, help="of fewer nothing is said, default: 10")
+    add("--report", type=Path, metavar="FILE", help="one HTML page as well, with its pictures")
+
+
+def _run(options: argparse.Namespace) -> None:
+    bench, detectors = _prepare(options)
+    rows = bench.evaluate(detectors, fit=True)
+    files = [*bench.save(options.out), *(() if options.no_figures else bench.plot(options.out))]
+    if options.report is not None:
+        files.append(bench.report(options.report))
+    print(f"clean accuracy {bench.clean_accuracy():.3f}")
+    for detector in detectors:
+        own = [row for row in rows if row["Detector"] == detector]
+        tasks = [*TASKS, *(["T4"] if options.benign else [])]
+        means = (f"{t} {mean_auroc(r for r in own if r['Task'] == t):.3f}" for t in tasks)
+        print(f"{detector:<18} mean AUROC: {', '.join(means)}")
+    print("\n".join(str(file) for file in files))
+
+
+def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, Mapping[str, Detector]]:
+    """What can be wrong is told before the model's weights are fetched."""
+    _check_names(options.detectors)
+    if options.report is not None:
+        check_extra()
+    attacks = dict(_attack(text) for text in options.attacks)
+    benign = [_change(text) for text in options.benign]
+    paths = dict(_name_and_path(text) for text in options.ood)
+    id_test, id_train = id_images(options, options.id_test)
+    ood = {name: load_images(path, options.size, options.limit) for name, path in paths.items()}
+    model = asked_model(options)
+    bench = AdversarialBenchmark(
+        model,
+        id_test,
+        ood,
+        attacks,
+        id_train=id_train,
+        benign=benign,
+        min_images=options.min_images,
+        cache=options.cache,
+        batch_size=options.batch_size,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+    x, _ = first_images(bench.id_test, 2)
+    return bench, _detectors(model, x.to(options.device), options.detectors)
+
+
+def _attack(text: str) -> tuple[str, Any]:
+    name, equals, own = text.partition("=")
+    return (name, imported("attack", own)) if equals else (name, named_attack(name))
+
+
+def _change(text: str) -> BenignChange:
+    kind, _, strength = text.partition("=")
+    try:
+        number = float(strength)
+    except ValueError as error:
+        raise ValueError(
+            f"--benign takes KIND=STRENGTH, such as 'white noise=8', got {text!r}."
+        ) from error
+    return BenignChange(kind, number)
+
+
+def _check_names(names: Sequence[str] | None) -> None:
+    known = [*FIRST_LAYER, *_BY_NAME, *BASELINES]
+    if unknown := [name for name in names or () if name not in known]:
+        raise ValueError(f"There is no detector named {unknown}; names are {', '.join(known)}.")
+
+
+def _detectors(model: Module, x: torch.Tensor, names: Sequence[str] | None) -> dict[str, Detector]:
+    first_layer = [name for name in FIRST_LAYER if names is None or name in names]
+    others = None if names is None else [name for name in names if name in BASELINES]
+    found = {name: FIRST_LAYER[name](model) for name in first_layer}
+    found |= {name: make(model) for name, make in _BY_NAME.items() if name in (names or ())}
+    return found | ({} if others == [] else baseline_detectors(model, x, others))
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals else (Path(text).stem, Path(text))

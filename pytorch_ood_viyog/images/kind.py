@@ -1,0 +1,144 @@
+"""
+What kind of images a detector was fitted on: their levels (8 bit, or floats), range and size.
+"""
+
+import math
+from dataclasses import dataclass
+from types import EllipsisType
+
+import torch
+from torch import Tensor
+
+__all__ = ["ImageKind", "WayWarning", "is_rounded", "level_steps"]
+
+# values of a channel that are looked at, and fewest that tell anything
+_LOOKED_AT, _FEWEST = 1024, 384
+# gaps between values that are rounding of a float and no step between levels, as share of the
+# values' range
+_ROUNDING = 1 / 4096
+# how far values may lie from a level, in steps, and outside the range that was seen, as share of
+# it
+_OFF, _BEYOND = 0.02, 0.25
+_LEVELS = 256
+# images of a batch that are looked at
+_IMAGES = 4
+# ranges that images usually have: black and the step between levels
+_USUAL = ((0.0, 1 / 255), (-1.0, 2 / 255), (0.0, 1.0))
+
+
+class WayWarning(UserWarning):
+    """
+    Images came another way than those that a detector was fitted on: it reads what lies below a
+    grey level, and that is another now. Silence it by ``warnings.filterwarnings("ignore",
+    category=WayWarning)``.
+    """
+
+
+def level_steps(x: Tensor) -> Tensor:
+    """
+    The step between neighbouring levels of 8-bit images, whatever normalisation came after:
+    such a channel has at most 256 values, evenly spaced; one that was resized as floats has tens
+    of thousands.
+
+    :param x: images, :math:`B \\times C \\times *S`
+    :return: float64 of shape :math:`B \\times C`: the step; 0 where there are no such levels;
+        infinity where the image does not tell, as it has few values
+    """
+    values = _some(x).sort(dim=2).values
+    gaps = values.diff(dim=2)
+    width = values[:, :, -1] - values[:, :, 0]
+    real = gaps > _ROUNDING * width[:, :, None]
+    levels = real.sum(dim=2)
+    smallest = torch.where(real, gaps, torch.inf).amin(dim=2)
+    # of many steps together, the mean is sharper than the smallest
+    step = width / (width / smallest).round().clamp_min(1)
+    offset = (values - values[:, :, :1]) / step.clamp_min(1e-30)[:, :, None]
+    even = ((offset - offset.round()).abs() <= _OFF).all(dim=2)
+    rounded = even & (levels < _LEVELS) & (width <= (_LEVELS - 0.5) * step)
+    # half precision rounds more than levels are apart
+    telling = (levels >= 2) & (values.shape[2] >= _FEWEST) & (x.dtype.itemsize >= 4)
+    return torch.where(telling, torch.where(rounded, step, 0.0), torch.inf)
+
+
+def is_rounded(x: Tensor) -> bool:
+    """
+    :param x: images of any range, also normalised, :math:`B \\times C \\times *S`
+    :return: whether all of them have 8-bit levels; images too small or too plain to tell, as long
+        as they are in [0, 1] or [0, 255], by these levels
+    """
+    steps = level_steps(x) if x.numel() else x.new_empty(0)
+    if bool((steps == 0).any()):
+        return False
+    if bool(torch.isfinite(steps).any()):
+        return True
+    scaled = x.double() * (255 if bool((x <= 1).all()) else 1)
+    return bool(((scaled - scaled.round()).abs() <= _OFF).all())
+
+
+@dataclass(frozen=True)
+class ImageKind:
+    """What images had at fit, per channel: :meth:`differences` says what others do not have."""
+
+    #: least value
+    low: Tensor
+    #: largest value
+    high: Tensor
+    #: step between 8-bit levels; 0: none, as for floats; negative: not known
+    step: Tensor
+    #: spatial shape; empty: not known
+    size: tuple[int, ...]
+
+    def differences(self, x: Tensor) -> list[str]:
+        """
+        :param x: images, :math:`B \\times C \\times *S`
+        :return: a sentence for each thing that is not as at fit; the levels are those of the
+            first image
+        """
+        found = []
+        if self.size and tuple(x.shape[2:]) != self.size:
+            found.append(f"the size is {tuple(x.shape[2:])}, at fit it was {self.size}")
+        some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1)
+        low, high = torch.aminmax(some, dim=1)
+        slack = _BEYOND * (self.high - self.low)
+        if bool(((low < self.low - slack) | (high > self.high + slack)).any()):
+            found.append(
+                f"values reach from {low.min():.4g} to {high.max():.4g}, at fit they did from "
+                f"{self.low.min():.4g} to {self.high.max():.4g}: another normalisation?"
+            )
+        elif x.dtype.itemsize >= 4 and bool((self.step >= 0).all()):
+            found += self._other_levels(x[:1], some)
+        return found
+
+    def black_and_width(self) -> tuple[Tensor, Tensor]:
+        """
+        :return: value of black and distance to white, per channel: by the step between levels
+            where there is one, as not all images reach both ends
+        """
+        width = torch.where(self.high > self.low, self.high - self.low, 1.0)
+        if not bool((self.step > 0).all()):
+            return self.low, width
+        low = self.low
+        for black, step in _USUAL:
+            near = (self.step / step - 1).abs() < 1e-3
+            low = torch.where(near & (low >= black), black, low)
+        return low, (_LEVELS - 1) * self.step
+
+    def _other_levels(self, x: Tensor, some: Tensor) -> list[str]:
+        if bool((self.step > 0).all()):
+            offset = (some - self.low[:, None]) / self.step[:, None]
+            if bool(((offset - offset.round()).abs() > 10 * _OFF).any()):
+                return [
+                    "values lie between the 8-bit levels that images had at fit: they were "
+                    "resized as floats, or normalised otherwise"
+                ]
+            return []
+        if bool((torch.isfinite(steps := level_steps(x)) & (steps > 0)).all()):
+            return ["images have 8-bit levels, at fit they had none: they were resized as floats"]
+        return []
+
+
+def _some(x: Tensor) -> Tensor:
+    """Values of each image and channel, spread over the image; float64."""
+    apart = math.ceil((x.shape[2:].numel() / _LOOKED_AT) ** (1 / max(1, x.dim() - 2)))
+    index: tuple[EllipsisType | slice, ...] = (..., *[slice(None, None, apart)] * (x.dim() - 2))
+    return x[index].flatten(2).double()
