@@ -32,7 +32,6 @@ from pytorch_ood_viyog.benchmark import Evasion, evasion
 from pytorch_ood_viyog.benchmark.evasion.attacks import FAMILIES
 from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.looks import SecondLook
-from pytorch_ood_viyog.triage import Fused
 
 MODELS = ("gtsrb-3x3", "cifar10-3x3", "photo15-3x3")
 #: at 224 pixels, with weights from pip
@@ -58,21 +57,13 @@ def residue(model: nn.Module, fit: Batches, held: Batches) -> Detector:
 
 
 def triage(model: nn.Module, fit: Batches, held: Batches) -> Triage:
-    """:return: it and Energy, with verdicts"""
-    return Triage(None, ViyogResidue(model)).fit(fit, held)
+    """:return: verdicts, with a second look where the first pass leaves them open"""
+    return Triage(model).fit(fit, held)
 
 
 def triage_looking_twice(model: nn.Module, fit: Batches, held: Batches) -> Triage:
     """:return: the same with a second look at every sample"""
-    look = SecondLook(None)
-    made = Triage(None, ViyogResidue(model), confirm=look, confirm_when="always")
-    return made.fit(fit, held)
-
-
-def fused(model: nn.Module, fit: Batches, held: Batches) -> Detector:
-    """:return: residue and second look as one score"""
-    parts = {"residue": ViyogResidue(None), "look": SecondLook(None)}
-    return Fused(model, parts).fit(fit)
+    return Triage(model, look="always").fit(fit, held)
 
 
 def second_look(model: nn.Module, fit: Batches, held: Batches) -> Detector:
@@ -83,9 +74,8 @@ def second_look(model: nn.Module, fit: Batches, held: Batches) -> Detector:
 SYSTEMS: dict[str, Callable[[nn.Module, Batches, Batches], Detector | Triage]] = {
     "ViyogResidue": residue,
     "Triage": triage,
-    "Triage, SecondLook always": triage_looking_twice,
+    "Triage, look always": triage_looking_twice,
     "SecondLook": second_look,
-    "Fused (residue, look)": fused,
 }
 
 

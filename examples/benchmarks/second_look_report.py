@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pandas
 from second_look_images import SMOOTH
-from second_look_scores import CONFIRM, FUSED, WITH_ALARM
 
 MINIMAL = ("deepfool", "cw")
 BOUNDED = ("fgsm8", "pgd8", "bim8", "pgd4", "pgd2")
@@ -55,36 +54,11 @@ class Target:
         return shown if reached else f"**{shown}**"
 
 
-def _fused(name: str) -> list[Target]:
-    against_id, against_ood = "AUROC against ID", "AUROC against OOD"
-    smooth = tuple(SMOOTH)
-    return [
-        Target(f"DeepFool, CW against ID, {name}", name, against_id, MINIMAL, 0.97),
-        Target(f"PGD, BIM, FGSM against ID, {name}", name, against_id, BOUNDED, 0.995),
-        Target(f"DeepFool, CW against OOD, {name}", name, against_ood, MINIMAL, 0.9),
-        Target(f"smooth PGD against ID, {name}", name, against_id, smooth, 0.95),
-        Target(f"smooth PGD against OOD, {name}", name, against_ood, smooth, 0.88),
-    ]
-
-
-def _triage(how: str) -> list[Target]:
-    detector, kind = f"Triage {how}", f"triage, confirmed {how}"
-    eight, weak = ("adv/pgd8", "adv/bim8", "adv/fgsm8"), ("adv/pgd2", "adv/deepfool", "adv/cw")
-    return [
-        Target(f"{kind}: balanced accuracy", detector, "balanced", ("all",), 0.82),
-        Target(f"{kind}: ADV of 8/255", detector, "recall", eight, 0.97),
-        Target(f"{kind}: ADV of 4/255", detector, "recall", ("adv/pgd4",), 0.92),
-        Target(f"{kind}: PGD 2/255, DeepFool, CW", detector, "recall", weak, 0.8),
-    ]
-
-
 _RIGHT, _DIFFERS = "second answer is right", "second answers that differ"
 _STANDS, _CHANGES = "answer that overrules is right", "answers that change"
-_PASSES = "forward passes"
 TARGETS = [
     Target("DeepFool, CW against ID", "SecondLook", "AUROC against ID", MINIMAL, 0.95),
-    *_fused(FUSED),
-    *_fused(WITH_ALARM),
+    Target("smooth PGD against ID", "SecondLook", "AUROC against ID", tuple(SMOOTH), 0.95),
     Target("noisy ID against clean ID", "SecondLook", "AUROC against ID", NOISES, 0.45, 0.6),
     Target("second answer is right, DeepFool, CW", "SecondLook", _RIGHT, MINIMAL, 0.8),
     Target("second answer is right, PGD 2", "SecondLook", _RIGHT, ("pgd2",), 0.6),
@@ -92,20 +66,15 @@ TARGETS = [
     Target("overrules and is right, DeepFool, CW", "SecondLook", _STANDS, MINIMAL, 0.8),
     Target("overrules and is right, PGD 2", "SecondLook", _STANDS, ("pgd2",), 0.6),
     Target("ID: second answer overrules", "SecondLook", _CHANGES, ("id",), high=0.02),
-    *_triage("alarm"),
-    *_triage("always"),
-    Target("forward passes, on alarm", "Triage alarm", _PASSES, ("id",), high=1.1),
-    Target("forward passes, always", "Triage always", _PASSES, ("id",), high=2.1),
 ]
 
 
 def report(table: pandas.DataFrame) -> str:
     """
     :param table: the rows of all configurations
-    :return: Markdown: targets, all AUROC, answers, triage
+    :return: Markdown: targets, all AUROC, answers
     """
     configs = list(table["config"].unique())
-    table = pandas.concat([table, pandas.DataFrame(balanced(table, configs))], ignore_index=True)
     return "\n".join(
         [
             "# Second look",
@@ -117,8 +86,8 @@ def report(table: pandas.DataFrame) -> str:
             "look at gtsrb-3x3, cifar10-3x3, photo15-8x8, photo15-7x7 and efficientnet-lite0;",
             "photo15-3x3 was not looked at. ViyogResidue is fitted to the images that",
             "`separation.py` fits it to, SecondLook to others, which the models were not",
-            "trained on (but for efficientnet-lite0: to the same); p-values, thresholds and",
-            "fusion come from further ID images. Of efficientnet-lite0 the answers to clean",
+            "trained on (but for efficientnet-lite0: to the same); p-values and thresholds come",
+            "from further ID images. Of efficientnet-lite0 the answers to clean",
             "images count as true; its CW has a confidence, and DeepFool does not survive",
             "rounding there.",
             "Configurations that are missing were not run; those without baselines were run with",
@@ -136,7 +105,6 @@ def report(table: pandas.DataFrame) -> str:
             *_areas(table, configs, "AUROC against ID"),
             *_areas(table, configs, "AUROC against OOD"),
             *_answers(table, configs),
-            *_verdicts(table, configs),
         ]
     )
 
@@ -150,19 +118,6 @@ def value(table: pandas.DataFrame, config: str, detector: str, measure: str, of:
         & (table["of"] == of)
     ]
     return float(rows["value"].iloc[0]) if len(rows) else _NAN
-
-
-def balanced(table: pandas.DataFrame, configs: Sequence[str]) -> list[dict[str, object]]:
-    """:return: rows of the mean recall of ID, OOD and ADV, the latter two means over their sets"""
-    found = []
-    for config in configs:
-        for how in CONFIRM:
-            mine = table[(table["config"] == config) & (table["detector"] == f"Triage {how}")]
-            recall = mine[mine["measure"] == "recall"].set_index("of")["value"].astype(float)
-            kinds = [recall[recall.index.str.startswith(k)].mean() for k in ("id", "ood/", "adv/")]
-            row = {"config": config, "detector": f"Triage {how}", "of": "all"}
-            found.append(row | {"measure": "balanced", "value": sum(kinds) / 3})
-    return found
 
 
 def _targets(table: pandas.DataFrame, configs: list[str]) -> list[str]:
@@ -215,22 +170,6 @@ def _answers(table: pandas.DataFrame, configs: list[str]) -> list[str]:
         for name, short in names.items()
     }
     return _table("Answers", "config | second answer", sets, rows)
-
-
-def _verdicts(table: pandas.DataFrame, configs: list[str]) -> list[str]:
-    sets = ["balanced", "ID", "OOD", *ATTACKS, "passes"]
-    rows = {}
-    for config in configs:
-        for how in CONFIRM:
-            mine = table[(table["config"] == config) & (table["detector"] == f"Triage {how}")]
-            ood = mine[mine["of"].astype(str).str.startswith("ood/")]["value"].astype(float).mean()
-            of_sets = {"balanced": ("balanced", "all"), "ID": ("recall", "id")}
-            of_sets |= {attack: ("recall", f"adv/{attack}") for attack in ATTACKS}
-            of_sets |= {"passes": ("forward passes", "id")}
-            cells = {n: value(mine, config, f"Triage {how}", *of) for n, of in of_sets.items()}
-            rows[f"{config} | {how}"] = [ood if name == "OOD" else cells[name] for name in sets]
-    title = "Triage: recall of each set, 5 % of ID may raise an alarm"
-    return _table(title, "config | confirm", sets, rows)
 
 
 def _table(

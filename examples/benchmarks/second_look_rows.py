@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-from second_look_scores import BASELINES, FUSED, WITH_ALARM, Answers
+from second_look_scores import BASELINES, Answers
 from torch import Tensor
 
-DETECTORS = ("ViyogResidue", "SecondLook", FUSED, WITH_ALARM, *BASELINES)
-_VERDICTS = {"id": 0, "ood": 1, "adv": -1}
+DETECTORS = ("ViyogResidue", "SecondLook", *BASELINES)
 # what was found for a group -> its name in the table
 ANSWERS = {
     "overruled": "answers that change",
@@ -43,12 +42,6 @@ def rows(config: str, answers: Answers) -> list[Row]:
                 found.append(_row(config, "SecondLook", measure, of, values[name]))
     for name, value in answers.choice.items():
         found.append(_row(config, "SecondLook", "chosen", name, value))
-    for how in answers.passes:
-        for group, values in groups.items():
-            if (truth := group.split("/")[0]) in _VERDICTS:
-                good = values[how] == _VERDICTS[truth]
-                found.append(_row(config, f"Triage {how}", "recall", group, good))
-        found.append(_row(config, f"Triage {how}", "forward passes", "id", answers.passes[how]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark of the second look measures: detectors, scores, second answers, verdicts.
+"""What the benchmark of the second look measures: detectors, scores, second answers.
 
 A configuration's results are stored under ``CACHE/second_look`` with a hash of what they depend
 on, group by group: an interrupted run goes on where it stopped.
@@ -10,24 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pytorch_ood.detector import EnergyBased
 from second_look_images import Material
 from separation_scores import source_hash, stored
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from pytorch_ood_viyog import Fused, SecondLook, SharedForward, Triage, ViyogResidue
-from pytorch_ood_viyog.detectors import ResidueAlarm
+from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue
 from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability
 
-FUSED = "Fused"
-WITH_ALARM = "Fused with alarm"
 BASELINES = ("FeatureSqueezing", "NoiseStability")
-CONFIRM = ("none", "alarm", "always")
 _BATCH = 50
 _SOURCES = source_hash()
 
-# by name: scores, whether answers change, are right, overrule, stand and are right; verdicts
+# by name: scores, whether answers change, are right, overrule, stand and are right
 Found = dict[str, Tensor]
 
 
@@ -36,12 +31,10 @@ class Answers:
     """
     :param groups: group -> what was found for its images, by name
     :param choice: purifier, strength in 1/255 and flips that SecondLook chose
-    :param passes: how a triage confirms -> forward passes for each ID image
     """
 
     groups: dict[str, Found]
     choice: dict[str, object]
-    passes: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,7 @@ class Judges:
     """Fitted detectors of one configuration."""
 
     look: SecondLook
-    fused: dict[str, Fused]
     pipeline: SharedForward
-    triages: dict[str, Triage]
     baselines: dict[str, SharedForward]
 
 
@@ -61,7 +52,7 @@ def load_answers(material: Material, cache: Path, baselines: bool, fresh: bool) 
     :param cache: cache folder
     :param baselines: whether the baselines are scored too, which takes twice the time
     :param fresh: compute anew even if the cache holds the results
-    :return: scores, second answers, verdicts
+    :return: scores and second answers
     """
     folder, digest = cache / "second_look" / material.name, key(material, baselines)
     fitted: list[Judges] = []
@@ -74,7 +65,7 @@ def load_answers(material: Material, cache: Path, baselines: bool, fresh: bool) 
     def one(name: str, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
         return stored(folder / f"{name.replace('/', '-')}.pt", digest, fresh, compute)
 
-    settings = one("settings", lambda: _settings(judges(), material))
+    settings = one("settings", lambda: _settings(judges()))
     groups = {
         group: one(group, lambda group=group: _found(judges(), material, group))
         for group in tqdm(material.groups, desc=material.name)
@@ -85,7 +76,7 @@ def load_answers(material: Material, cache: Path, baselines: bool, fresh: bool) 
 def fitted_judges(material: Material, baselines: bool) -> Judges:
     """
     :return: detectors fitted to the images for it, the look to images that the model was not
-        trained on, fused and calibrated on further ones
+        trained on, and calibrated on further ones
     """
     model = material.model
     fit = material.batches(material.fit)
@@ -94,29 +85,15 @@ def fitted_judges(material: Material, baselines: bool) -> Judges:
     look = SecondLook(model, residue=residue, pixel_range=(0.0, 1.0))
     look.fit(material.batches(material.look), progress=False)
     look.calibrate(calibration, progress=False)
-    parts = {"residue": residue, "look": look, "alarm": ResidueAlarm(residue)}
-    two = {name: parts[name] for name in ("residue", "look")}
     return Judges(
         look,
-        {
-            FUSED: Fused(model, two).fit(fit, calibration, progress=False),
-            WITH_ALARM: Fused(model, parts).fit(fit, calibration, progress=False),
-        },
-        SharedForward(model, {name: parts[name] for name in ("residue", "alarm")}),
-        {how: _triage(material, residue, look, how) for how in CONFIRM},
+        SharedForward(model, {"ViyogResidue": residue}),
         {
             each: SharedForward(model, {each: kind(model)})
             for each, kind in (zip(BASELINES, (FeatureSqueezing, NoiseStability), strict=True))
             if baselines
         },
     )
-
-
-def _triage(material: Material, residue: ViyogResidue, look: SecondLook, how: str) -> Triage:
-    asks = {} if how == "none" else {"confirm": look, "confirm_when": how}
-    triage = Triage(EnergyBased(None), residue, model=material.model, **asks)
-    fit, calibration = (material.batches(x) for x in (material.fit, material.calibration))
-    return triage.fit(fit, calibration, progress=False)
 
 
 def _found(judges: Judges, material: Material, group: str) -> Found:
@@ -131,19 +108,16 @@ def _found(judges: Judges, material: Material, group: str) -> Found:
 
 @torch.no_grad()
 def _scored(judges: Judges, x: Tensor) -> Found:
-    scores = judges.pipeline.predict(x, logits=True)
-    compared = judges.look.compare(x, scores.pop("logits"))
-    scores["look"] = compared.scores
-    found = {"ViyogResidue": scores["residue"], "SecondLook": scores["look"]}
-    found |= {name: fused.fuse(scores) for name, fused in judges.fused.items()}
+    found: Found = judges.pipeline.predict(x, logits=True)
+    compared = judges.look.compare(x, found.pop("logits"))
+    found["SecondLook"] = compared.scores
     for name, baseline in judges.baselines.items():
         found[name] = baseline.predict(x)[name]
-    found |= {
+    return found | {
         "changed": compared.changed,
         "overruled": compared.overruled,
         "second": compared.second.argmax(dim=1),
     }
-    return found | {how: triage.predict(x) for how, triage in judges.triages.items()}
 
 
 def _joined(parts: Iterable[Found]) -> Found:
@@ -151,34 +125,16 @@ def _joined(parts: Iterable[Found]) -> Found:
     return {name: torch.cat([part[name].cpu() for part in found]) for name in found[0]}
 
 
-def _settings(judges: Judges, material: Material) -> dict[str, object]:
+def _settings(judges: Judges) -> dict[str, object]:
     chosen = judges.look.choice
-    some = material.groups["id"]
     return {
         "choice": {
             "purifier": chosen.purifier,
             "strength": chosen.strength * 255,
             "flips": chosen.flips,
             "least": float(judges.look.fitted.known.least),
-        },
-        "passes": {
-            how: forward_passes(material.model, triage, some)
-            for how, triage in judges.triages.items()
-        },
+        }
     }
-
-
-def forward_passes(model: nn.Module, triage: Triage, x: Tensor) -> float:
-    """:return: how often the model's last layer ran for each image"""
-    seen = []
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    handle = last.register_forward_hook(lambda layer, args, output: seen.append(len(output)))
-    try:
-        for part in torch.split(x, _BATCH):
-            triage.predict(part)
-    finally:
-        handle.remove()
-    return sum(seen) / len(x)
 
 
 def key(material: Material, *more: object) -> str:

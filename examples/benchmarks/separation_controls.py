@@ -2,38 +2,30 @@
 
 Sensor noise on ID and OOD images, and ID images that were compressed, blurred or sharpened. None
 of them is an attack. A detector's threshold is set so that it takes 5 % of clean ID images for
-ADV; the thresholds' images, the images that are changed and the fitting images are disjoint. The
-verdict of Triage with intent, at 5 % alarms as well, has its own threshold of intent, which 5 % of
-ID images with a random simulated change exceed.
+ADV; the thresholds' images, the images that are changed and the fitting images are disjoint.
 """
 
 import io
 from collections.abc import Callable
-from math import isnan
 from pathlib import Path
 
 import torch
 from pandas import DataFrame, Series
 from PIL import Image, ImageFilter
-from pytorch_ood.detector import EnergyBased
 from separation_report import markdown
 from separation_scores import DETECTORS, Setting, fitted, key, score_all, stored
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from pytorch_ood_viyog import Triage, ViyogResidue
 from pytorch_ood_viyog.benchmark.attacks.craft import round_to_8_bit
 from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
-from pytorch_ood_viyog.triage import Verdict
 
 Change = Callable[[Tensor], Tensor]
 Row = dict[str, str | int | float]
 
 _FALSE_POSITIVES = 0.05
 _REFERENCE = "pgd8"
-_VERDICT = "verdict"
-_BATCH = 100
 # images of each kind
 _ID_IMAGES, _OOD_IMAGES = 400, 100
 
@@ -113,7 +105,7 @@ def _rows(setting: Setting) -> list[Row]:
         cases += [(ood, name, CHANGES[name](images)) for name in _OOD_CHANGES]
     cases += [(f"adv/{attack}", CLEAN, examples.x) for attack, examples in setting.adv.items()]
     detectors = {name: score for name, score in fitted(setting).items() if name in DETECTORS[:3]}
-    rows = _verdict_rows(setting, for_threshold, cases)
+    rows: list[Row] = []
     for detector, score in tqdm(detectors.items(), desc=f"controls {setting.name}"):
         limit = threshold(score_all(score, for_threshold))
         reference = score_all(score, setting.adv[_REFERENCE].x)
@@ -133,33 +125,13 @@ def _rows(setting: Setting) -> list[Row]:
     return rows
 
 
-def _verdict_rows(
-    setting: Setting, for_threshold: Tensor, cases: list[tuple[str, str, Tensor]]
-) -> list[Row]:
-    """The shares of each case that a triage with intent calls ADV and NOISY."""
-    router = ViyogResidue(setting.model)
-    triage = Triage(EnergyBased(None), router, model=setting.model, intent=True)
-    loaders = (setting.batches(), torch.split(for_threshold, _BATCH))
-    triage.fit(*([(x, torch.zeros(len(x))) for x in batches] for batches in loaders))
-    rows: list[Row] = []
-    for images, change, x in tqdm(cases, desc=f"verdicts {setting.name}"):
-        verdicts = score_all(triage.predict, x)
-        row = {"config": setting.name, "images": images, "change": change, "n": len(x)}
-        for verdict in (Verdict.ADV, Verdict.NOISY):
-            share = float((verdicts == verdict).double().mean())
-            detector = f"{_VERDICT} {verdict.name}"
-            rows.append(row | {"detector": detector, "flagged": share, "AUROC": float("nan")})
-    return rows
-
-
 def controls_report(rows: DataFrame) -> str:
     """
     :param rows: rows of ``separation_controls.csv``
     :return: the report
     """
-    detectors = sorted(rows["detector"].unique(), key=lambda name: name.startswith(_VERDICT))
-    titles = [d if d.startswith(_VERDICT) else f"{d}: flagged, AUROC" for d in detectors]
-    lines = [["images", "change", *titles]]
+    detectors = list(rows["detector"].unique())
+    lines = [["images", "change", *(f"{d}: flagged, AUROC" for d in detectors)]]
     kinds = rows["images"].where(
         rows["images"].str.startswith("adv/") | (rows["images"] == "id"), "OOD"
     )
@@ -173,8 +145,7 @@ def controls_report(rows: DataFrame) -> str:
             "Made by `python examples/benchmarks/separation.py --data DATA_FOLDER --part "
             "controls`. *Flagged*: share of the images above the threshold of 5 % false positives "
             "on clean ID, mean over the configurations (range). Nothing but ADV should be. "
-            "*AUROC*: these images against ADV of PGD 8/255. *Verdict*: share that "
-            "`Triage(EnergyBased(None), ViyogResidue(model), intent=True)` calls so.",
+            "*AUROC*: these images against ADV of PGD 8/255.",
             markdown(lines),
             f"What fails: {detectors[0]} takes more than 10 % of these benign images for ADV.\n\n"
             + _false_alarms(rows[rows["detector"] == detectors[0]], kinds)
@@ -186,8 +157,7 @@ def controls_report(rows: DataFrame) -> str:
 def _cell(rows: DataFrame, kind: str) -> str:
     by_config = rows.groupby("config")["flagged"].mean()
     text = f"{by_config.mean():.0%} ({by_config.min():.0%} to {by_config.max():.0%})"
-    area = rows["AUROC"].mean()
-    return text if kind.startswith("adv/") or isnan(area) else f"{text}, {area:.3f}"
+    return text if kind.startswith("adv/") else f"{text}, {rows['AUROC'].mean():.3f}"
 
 
 def _false_alarms(rows: DataFrame, kinds: Series) -> str:

@@ -4,9 +4,10 @@ Score all images of a folder, of any number, and go on where an earlier run was 
     python examples/deployment/score_folder.py --state fitted.pt --images FOLDER --out scores.csv
     python examples/deployment/score_folder.py --quick --out scores.csv
 
-The state is what fit_torchrun.py saves. Memory holds one batch and the list of files; every batch
-is on disk before the next one is read. Higher scores are more adversarial. Images that cannot be
-read get an empty score and the reason.
+The state is what fit_torchrun.py saves, or that of a Triage. Memory holds one batch and the list
+of files; every batch is on disk before the next one is read. Higher scores are more adversarial:
+those of a Triage are the log-odds of ADV, and it gives verdicts too. Images that cannot be read
+get an empty score and the reason.
 """
 
 import argparse
@@ -21,10 +22,14 @@ from fit_torchrun import DETECTORS, build_model, generated_images
 from torch import Tensor
 from tqdm import tqdm
 
+from pytorch_ood_viyog import Triage, Verdict
 from pytorch_ood_viyog.detectors.base import FirstLayerDetector
 from pytorch_ood_viyog.images.files import ImageFiles, load_images
 
-HEAD = ["file", "score", "error"]
+HEAD = ["file", "verdict", "score", "error"]
+JUDGES = {**DETECTORS, "Triage": Triage}
+
+Judge = FirstLayerDetector | Triage
 
 
 def scored_before(out: Path) -> set[str]:
@@ -35,7 +40,10 @@ def scored_before(out: Path) -> set[str]:
     whole = content[: content.rfind("\n") + 1]
     if whole != content:
         out.write_text(whole)
-    return {row["file"] for row in csv.DictReader(whole.splitlines())}
+    table = csv.DictReader(whole.splitlines())
+    if table.fieldnames not in (None, HEAD):
+        raise ValueError(f"{out} has the columns {table.fieldnames}, not {HEAD}: name a new file.")
+    return {row["file"] for row in table}
 
 
 def read(images: ImageFiles, number: int) -> Tensor | str:
@@ -45,27 +53,36 @@ def read(images: ImageFiles, number: int) -> Tensor | str:
         return f"{type(error).__name__}: {error}"
 
 
+def judged(judge: Judge, x: Tensor) -> list[tuple[str, str]]:
+    """Verdict, empty of a detector, and score of each image."""
+    if not isinstance(judge, Triage):
+        return [("", f"{score:.6g}") for score in judge.predict(x).tolist()]
+    id_odds, ood, adv, noisy = (z := judge.log_odds(x)).unbind(dim=1)
+    scores = adv - torch.stack([id_odds, ood, noisy]).logsumexp(dim=0)
+    verdicts = judge.fitted.thresholds.verdicts(z)
+    pairs = zip(verdicts.tolist(), scores.tolist(), strict=True)
+    return [(Verdict(verdict).name, f"{score:.6g}") for verdict, score in pairs]
+
+
 def rows(
-    detector: FirstLayerDetector, images: ImageFiles, numbers: list[int], root: Path
-) -> Iterator[tuple[str, str, str]]:
-    """File, score and error of each image of a batch."""
+    judge: Judge, images: ImageFiles, numbers: list[int], root: Path
+) -> Iterator[tuple[str, str, str, str]]:
+    """File, verdict, score and error of each image of a batch."""
     pixels = {number: read(images, number) for number in numbers}
     good = [number for number, image in pixels.items() if isinstance(image, Tensor)]
-    scores = {}
+    found = {}
     if good:
         batch = torch.stack([pixels[number] for number in good])
-        scores = dict(zip(good, detector.predict(batch).tolist(), strict=True))
+        found = dict(zip(good, judged(judge, batch), strict=True))
     for number in numbers:
         name = images.files[number].relative_to(root).as_posix()
-        if number in scores:
-            yield name, f"{scores[number]:.6g}", ""
+        if number in found:
+            yield name, *found[number], ""
         else:
-            yield name, "", str(pixels[number])
+            yield name, "", "", str(pixels[number])
 
 
-def score_folder(
-    detector: FirstLayerDetector, folder: Path, out: Path, size: int, batch_size: int
-) -> int:
+def score_folder(judge: Judge, folder: Path, out: Path, size: int, batch_size: int) -> int:
     """:return: number of images scored in this run"""
     images = load_images(folder, size)
     done = scored_before(out)
@@ -77,7 +94,7 @@ def score_folder(
             writer.writerow(HEAD)
         for start in tqdm(range(0, len(left), batch_size), desc="score", disable=None, delay=1):
             batch = left[start : start + batch_size]
-            writer.writerows(rows(detector, images, batch, folder))
+            writer.writerows(rows(judge, images, batch, folder))
             file.flush()
     return len(left)
 
@@ -93,7 +110,7 @@ def quick_example(folder: Path) -> FirstLayerDetector:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--state", type=Path, help="file that fit_torchrun.py saved")
+    parser.add_argument("--state", type=Path, help="saved state_dict()")
     parser.add_argument("--images", type=Path, help="folder of images, sub-folders included")
     parser.add_argument("--size", type=int, default=224, help="height and width, as in the fit")
     parser.add_argument("--model", default="resnet18", help="name of the model of the fit")
@@ -109,9 +126,9 @@ def main() -> None:
         if options.state is None or options.images is None:
             parser.error("give --state and --images, or --quick")
         state = torch.load(options.state, weights_only=True)
-        detector = DETECTORS[state["class"]](build_model(options.model)).load_state_dict(state)
+        judge = JUDGES[state["class"]](build_model(options.model)).load_state_dict(state)
         size, batch_size = options.size, options.batch_size
-        count = score_folder(detector, options.images, options.out, size, batch_size)
+        count = score_folder(judge, options.images, options.out, size, batch_size)
     print(f"{count} images scored, {options.out}")
 
 

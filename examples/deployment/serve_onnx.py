@@ -5,9 +5,10 @@ Answer with the file that export_onnx wrote. Needs onnxruntime, NumPy and Pillow
     python examples/deployment/serve_onnx.py model.onnx --port 8000
     curl --data-binary @image.png localhost:8000
 
-Each image gives one line of JSON: label, scores, what raised an alarm and, where the file holds a
-Triage, the verdict and p-values. An image that cannot be read gives a line with its error. The
-model gets images in [0, 1], scaled to cover the size that the file names, and the middle of that.
+Each image gives one line of JSON: label, and where the file holds detectors, their scores and
+which of them raised an alarm; where it holds a Triage, the verdict, the probability of each kind
+and p-values. An image that cannot be read gives a line with its error. The model gets images in
+[0, 1], scaled to cover the size that the file names, and the middle of that.
 """
 
 import argparse
@@ -59,15 +60,20 @@ class Answerer:
         return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
 
     def _answer(self, row: dict[str, np.ndarray]) -> dict[str, Any]:
-        limits = self.metadata["thresholds"]
         label = int(row.pop("logits").argmax())
         names = self.metadata.get("labels")
         answer: dict[str, Any] = {"label": label if names is None else names[label]}
         if "verdict" in row:
-            number = int(row.pop("verdict"))
             verdicts = {value: name for name, value in self.metadata["verdicts"].items()}
-            answer["verdict"] = verdicts[number]
-        answer["alarms"] = [name for name, limit in limits.items() if not row[name] <= limit]
+            answer["verdict"] = verdicts[int(row.pop("verdict"))]
+            odds = row.pop("log_odds")
+            shares = np.exp(odds - odds.max())
+            shares = (shares / shares.sum()).round(6).tolist()
+            answer["posterior"] = dict(zip(self.metadata["log_odds"], shares, strict=True))
+        else:
+            limits = self.metadata["thresholds"]
+            alarms = [name for name, limit in limits.items() if not row[name] <= limit]
+            answer["alarms"] = alarms
         return answer | {name: round(float(value), 6) for name, value in row.items()}
 
 

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 __all__ = ["draw"]
 
-_COLORS = {"ID": "tab:gray", "OOD": "tab:blue", "ADV": "tab:red"}
+_COLORS = {"ID": "tab:gray", "OOD": "tab:blue", "ADV": "tab:red", "NOISY": "tab:olive"}
 _NAMES = {"ID": "photographs (ID)", "OOD": "other images (OOD)", "ADV": "attacked (ADV)"}
 
 

@@ -17,11 +17,10 @@ from pytorch_ood.detector import EnergyBased, MaxSoftmax
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytorch_ood_viyog import SecondLook, Triage, ViyogResidue, ViyogTV
+from pytorch_ood_viyog import Triage, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack
 from pytorch_ood_viyog.benchmark.model_names import named_model
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.images import BenignChange
 
 
@@ -46,20 +45,13 @@ def main() -> None:
     # detectors see one half of each photograph, and are tested on the other
     pairs = [halves(read(*file)) for file in PHOTOGRAPHS.values()]
     fit_images = torch.cat([crops(seen, 3, 3) for seen, _ in pairs])
-    calibration_images = torch.cat([crops(seen, 4, 2) for seen, _ in pairs]).flip(3)
+    calibration_images = torch.cat([crops(seen, 4, 4) for seen, _ in pairs]).flip(3)
     id_images = torch.cat([crops(unseen, 3, 1) for _, unseen in pairs])
     other_images = torch.cat([crops(read(*file), 3, 1) for file in OTHERS.values()])
     with torch.no_grad():
         answers = model(id_images).argmax(dim=1)
 
-    router = ViyogResidue(model)
-    triage = Triage(
-        {"energy": EnergyBased(None), "first layer": ResidueOutlier(router)},
-        router,
-        confirm=SecondLook(model),
-        intent=True,
-        id_fpr=0.1,
-    )
+    triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1)
     triage.fit(batches(fit_images), batches(calibration_images))
 
     bench = AdversarialBenchmark(

@@ -6,9 +6,9 @@
     python examples/detectors/second_look.py
 
 Photographs and weights are inside installed packages; nothing is downloaded. Saves a figure with
-the model's first answer, the verdict, and its answer without the residue. The purifier is strong:
-only samples that raised an alarm are asked again, so that clean ones do not pay for it. Its
-strength was chosen by a look at these three photographs.
+the model's first answer, its second answer, without the residue, and how unusual the difference
+is among ID images. The purifier is strong; its strength was chosen by a look at these three
+photographs.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms import functional
 
-from pytorch_ood_viyog import SecondLook, Triage, Verdict, ViyogResidue
+from pytorch_ood_viyog import SecondLook
 from pytorch_ood_viyog.benchmark import named_attack
 from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.layer import as_found
-from pytorch_ood_viyog.triage import Explanation
+from pytorch_ood_viyog.looks.comparison import Comparison
 
 ASKED = ("astronaut.png", "coffee.png", "chelsea.png")
 OTHERS = ("rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
@@ -83,17 +83,16 @@ def answers(model: nn.Module, x: Tensor) -> list[str]:
     return [CLASSES[index] for index in model(x).argmax(dim=1).tolist()]
 
 
-def described(explained: Explanation, first: list[str]) -> list[str]:
-    """:return: first answer, verdict and second answer of each image"""
-    told = []
-    for index, verdict in enumerate(explained.verdicts.tolist()):
-        lines = [f"answer: {first[index]}", f"verdict: {Verdict(verdict).name}"]
-        if verdict != Verdict.ID:
-            confirmed = "confirmed" if bool(explained.confirmed[index]) else "not confirmed"
-            lines[1] += f", {confirmed}"
-            lines.append(f"second answer: {CLASSES[int(explained.second[index])]}")
-        told.append("\n".join(lines))
-    return told
+def described(compared: Comparison) -> list[str]:
+    """:return: both answers of each image, and how rare such a change is on ID images"""
+    first, second = (each.argmax(dim=1).tolist() for each in (compared.first, compared.second))
+    return [
+        f"answer: {CLASSES[one]}\nsecond answer: {CLASSES[other]}\n"
+        f"p-value among ID images: {rank:.3f}"
+        for one, other, rank in zip(
+            first, second, compared.p_values["score"].tolist(), strict=True
+        )
+    ]
 
 
 def main() -> None:
@@ -105,18 +104,15 @@ def main() -> None:
     arguments = parser.parse_args()
     model = named_model("efficientnet-lite0").requires_grad_(False)
     # a purifier and a strength instead of "auto", which tries several: faster
-    look = SecondLook(None, purifier="nlm", strength=6 / 255, pixel_range=(0.0, 1.0))
-    triage = Triage(None, ViyogResidue(model), confirm=look, id_fpr=0.1)
-    fit = [(part, torch.zeros(len(part))) for part in crops(OTHERS, arguments.samples, 0).split(8)]
-    other = [(part, torch.zeros(len(part))) for part in crops(OTHERS, 40, 1).split(8)]
-    triage.fit(fit, other)
+    look = SecondLook(model, purifier="nlm", strength=6 / 255, pixel_range=(0.0, 1.0))
+    look.fit(crops(OTHERS, arguments.samples, 0).split(8))
+    look.calibrate(crops(OTHERS, 50, 1).split(8))
     print(look)
 
     images = [photograph(name, SIZE) for name in ASKED]
     clean = torch.stack([functional.center_crop(image, [SIZE, SIZE]) for image in images])
     adv = attacked(model, clean, arguments.attack)
-    names, first = answers(model, clean), answers(model, adv)
-    told = described(triage.explain(adv), first)
+    names, told = answers(model, clean), described(look.compare(adv))
     for name, lines in zip(names, told, strict=True):
         print(f"{name}: " + "; ".join(lines.splitlines()))
     draw(clean, names, adv, told, arguments.out)

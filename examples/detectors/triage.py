@@ -2,8 +2,8 @@
 Triage: answer, abstain, or raise an alert.
 
 A stream of digits, photographs and attacked digits meets a classifier of digits on photographs.
-Thresholds come from clean images alone, with a false alarm for at most 5 % of them. Needs no
-download, and a minute or two on a CPU:
+Rule and thresholds come from clean images alone, with a false alarm for at most 5 % of them. Needs
+no download, and some minutes on a CPU:
 
     python examples/detectors/triage.py
 """
@@ -16,14 +16,12 @@ import foolbox
 import matplotlib
 import torch
 from digits_on_photos import Net, make_images, train
-from pytorch_ood.detector import EnergyBased, fDBD
-from pytorch_ood_viyog.triage.verdict import Verdict
+from pytorch_ood.detector import fDBD
 from torch.utils.data import DataLoader
 
-from pytorch_ood_viyog import ViyogResidue
-from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, craft
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
-from pytorch_ood_viyog.triage.triage import Triage
+from pytorch_ood_viyog import Triage, Verdict
+from pytorch_ood_viyog.benchmark.attacks.craft import FoolboxAttack, craft
+from pytorch_ood_viyog.images import BenignChange
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -47,18 +45,13 @@ pgd = FoolboxAttack(foolbox.attacks.LinfPGD(steps=10, rel_stepsize=0.25), 8 / 25
 attacked = craft(model, pgd, victims, labels, progress=False).x
 photographs = data.ood
 
+noisy = BenignChange("white noise", 8)(victims)
+
 # %%
-# The triage. Two detectors of pytorch-ood and the first layer's own ID hypothesis are the gate,
-# the first-layer detector is the router; inside, they share one forward pass. The calibration
-# images must not be those that the model was trained on. Many ID images, as far as 128 MiB of
-# maps allow, make the router's alarm sharper.
-router = ViyogResidue(model, sample_size=2048)
-gates = {
-    "energy": EnergyBased(None),
-    "fDBD": fDBD(None, model.head),
-    "first layer": ResidueOutlier(router),
-}
-triage = Triage(gates, router, id_fpr=0.05)
+# The triage. It has evidence of its own; any detector of pytorch-ood that one forward pass can
+# feed may join. The calibration images must not be those that the model was trained on: some of
+# them are changed, attacked and cut up to learn the rule from, the others set the thresholds.
+triage = Triage(model, evidence={"fDBD": fDBD(None, model.head)}, id_fpr=0.05)
 triage.fit(DataLoader(data.train, batch_size=100), DataLoader(data.calibration, batch_size=100))
 print(triage)
 
@@ -70,31 +63,38 @@ ACTIONS = {
     Verdict.ADV: "reject, raise an alert",
     Verdict.NOISY: "answer with care, mend the camera",
 }
-stream = torch.cat([victims[:3], photographs[:3], attacked[:3]])
-sources = ["digit"] * 3 + ["photograph"] * 3 + ["attacked digit"] * 3
+kinds = {
+    "digit": victims,
+    "photograph": photographs,
+    "attacked digit": attacked,
+    "noisy digit": noisy,
+}
+stream = torch.cat([images[:3] for images in kinds.values()])
+sources = [kind for kind in kinds for _ in range(3)]
 for source, verdict in zip(sources, triage.predict(stream).tolist(), strict=True):
-    print(f"{source:<15} {Verdict(verdict).name:<4} {ACTIONS[Verdict(verdict)]}")
+    print(f"{source:<15} {Verdict(verdict).name:<5} {ACTIONS[Verdict(verdict)]}")
 
 # %%
-# Why: scores, thresholds and p-values.
-print(triage.explain(stream[2:7:2]))
+# Why: probabilities, p-values, and the evidence that spoke loudest, in log-odds. Where the first
+# pass leaves the verdict open, the model is asked again about the image without fine detail.
+print(triage.explain(stream[::3]))
 
 # %%
 # How often it is right.
-report = triage.report(victims, photographs, attacked)
+report = triage.report(victims, photographs, attacked, noisy=noisy)
 print(report)
 report.plot().figure.savefig(options.out / "confusion.png", dpi=150)
 
 # %%
-# Where the three lie: the gate against the router's alarm, with the two thresholds.
+# Where the kinds lie: how much speaks for OOD, and how much for ADV, against ID.
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for name, images in {"digits": victims, "photographs": photographs, "attacked": attacked}.items():
-    scores = triage.explain(images).scores
-    axes.scatter(scores["gates"], scores[triage.alarm], s=6, alpha=0.5, label=name)
-thresholds = triage.calibration.thresholds
-axes.axvline(thresholds["gates"], color="tab:gray", linestyle="--")
-axes.axhline(thresholds[triage.alarm], color="tab:gray", linestyle="--")
-axes.set(xlabel="fused gates: unlike ID", ylabel=f"{triage.alarm}: residue on ID")
+for kind, images in kinds.items():
+    id_odds, ood_odds, adv_odds, _ = triage.log_odds(images).unbind(dim=1)
+    axes.scatter(ood_odds - id_odds, adv_odds - id_odds, s=6, alpha=0.5, label=kind)
+ood_limit, adv_limit, _ = triage.fitted.thresholds.alarms.tolist()
+axes.axvline(ood_limit, color="tab:gray", linestyle="--")
+axes.axhline(adv_limit, color="tab:gray", linestyle="--")
+axes.set(xlabel="log-odds of OOD against ID", ylabel="log-odds of ADV against ID")
 axes.legend(frameon=False)
 figure.savefig(options.out / "scores.png", dpi=150)
 print(f"figures: {options.out / 'confusion.png'}, {options.out / 'scores.png'}")

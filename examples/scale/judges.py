@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 import torchvision
-from pytorch_ood.detector import EnergyBased
 
 from pytorch_ood_viyog import Triage, Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.detectors.base import FirstLayerDetector
@@ -15,7 +14,7 @@ JUDGES = {
     "Viyog": Viyog,
     "ViyogTV": ViyogTV,
     "ViyogResidue": ViyogResidue,
-    "Triage": lambda model: Triage(EnergyBased(None), ViyogResidue(model)),
+    "Triage": Triage,
 }
 
 

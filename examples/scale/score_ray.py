@@ -7,8 +7,9 @@ Score any number of images on one or several machines by Ray Data. Needs the ext
 Images are the files of a folder, or the rows of Parquet files with the columns ``path`` and
 ``image`` (encoded bytes). Each worker builds the model, loads the fitted state and keeps both;
 model and state never travel. ``--out`` is a folder of Parquet files with ``path``, ``error``,
-``score`` or for a Triage ``verdict``, ``score_NAME`` and ``p_NAME``. An image that cannot be read
-is a row with its error. Started again, the script goes on with what is not in ``--out`` yet.
+``score`` or for a Triage ``verdict``, ``posterior_ID`` and the other three, and ``p_OOD``,
+``p_ADV`` and ``p_NOISY``. An image that cannot be read is a row with its error. Started again, the
+script goes on with what is not in ``--out`` yet.
 
 On a cluster, start it with ``RAY_ADDRESS`` set; state, images and ``--out`` must lie where all
 machines see them under the same path.
@@ -35,6 +36,8 @@ from pytorch_ood_viyog.images.files import ImageFiles, load_images
 
 # what is lost where a run is stopped: at most so many images of each worker
 IMAGES_A_FILE = 512
+# order of the probabilities that a Triage gives
+KINDS = (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY)
 
 
 class Scorer:
@@ -46,9 +49,9 @@ class Scorer:
         self.size, self.done = size, done
         texts, numbers = ["path", "error"], ["score"]
         if isinstance(self.judge, Triage):
-            names = list(self.judge.calibration.scores)
             texts.append("verdict")
-            numbers = [f"{kind}_{name}" for kind in ("score", "p") for name in names]
+            numbers = [f"posterior_{kind.name}" for kind in KINDS]
+            numbers += [f"p_{kind.name}" for kind in KINDS[1:]]
         fields = [(name, pa.string()) for name in texts]
         self.schema = pa.schema(fields + [(name, pa.float64()) for name in numbers])
 
@@ -80,9 +83,10 @@ class Scorer:
         columns: dict[str, list[Any]] = {
             "verdict": [Verdict(verdict).name for verdict in explained.verdicts.tolist()]
         }
-        for name in explained.scores:
-            columns[f"score_{name}"] = explained.scores[name].tolist()
-            columns[f"p_{name}"] = explained.p_values[name].tolist()
+        for kind, shares in zip(KINDS, explained.posterior.unbind(dim=1), strict=True):
+            columns[f"posterior_{kind.name}"] = shares.tolist()
+        for name, p_values in explained.p_values.items():
+            columns[f"p_{name}"] = p_values.tolist()
         return [
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
         ]

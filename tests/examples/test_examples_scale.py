@@ -53,6 +53,14 @@ def test_scoring_goes_on_where_it_was_stopped(tmp_path):
     assert "0 images scored" in run_script(*command, "--out", out)
 
 
+def test_a_table_with_other_columns_is_not_continued(tmp_path):
+    out = tmp_path / "scores.csv"
+    out.write_text("file,score,error\na.png,1.5,\n")
+    with pytest.raises(ValueError, match="name a new file"):
+        run_script(EXAMPLES / "score_folder.py", "--quick", "--out", out)
+    assert out.read_text() == "file,score,error\na.png,1.5,\n"
+
+
 def test_score_folder_quick(tmp_path):
     out = tmp_path / "scores.csv"
     assert "24 images scored" in run_script(EXAMPLES / "score_folder.py", "--quick", "--out", out)

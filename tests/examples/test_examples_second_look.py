@@ -67,13 +67,11 @@ def test_id_parts_are_disjoint():
 
 def test_every_group_is_judged_by_all(material, answers):
     for group, found in answers.groups.items():
-        names = {*rows.DETECTORS, *scores.CONFIRM, "changed", "overruled", "second"}
+        names = {*rows.DETECTORS, "changed", "overruled", "second"}
         assert names <= set(found)
         assert all(len(values) == len(material.groups[group]) for values in found.values())
     assert "right" in answers.groups["adv/pgd8"]
     assert "right" not in answers.groups["id"]
-    assert answers.passes["none"] == 1.0
-    assert answers.passes["none"] < answers.passes["alarm"] < answers.passes["always"] <= 3
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(material, tmp_path, monkeypatch):
@@ -84,7 +82,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(material, tmp_path, monkeyp
 
     monkeypatch.setattr(scores, "_found", stop)
     monkeypatch.setattr(scores, "fitted_judges", lambda *_: None)
-    monkeypatch.setattr(scores, "_settings", lambda *_: {"choice": {}, "passes": {}})
+    monkeypatch.setattr(scores, "_settings", lambda *_: {"choice": {}})
     with pytest.raises(KeyboardInterrupt):
         scores.load_answers(material, tmp_path, True, False)
     monkeypatch.setattr(
@@ -108,28 +106,16 @@ def test_rows_by_hand(answers):
     share = float(known["overruled"].double().mean())
     changes = report.value(table, "tiny", "SecondLook", "answers that change", "id")
     assert changes == pytest.approx(share)
-    recall = report.value(table, "tiny", "Triage alarm", "recall", "adv/pgd8")
-    assert recall == pytest.approx(float((found["alarm"] == -1).double().mean()))
 
 
 def test_the_report_marks_misses(answers):
     table = pandas.DataFrame(rows.rows("tiny", answers))
     text = report.report(table)
     assert "## Targets" in text
-    assert "| tiny | none |" in text
+    assert "| tiny | SecondLook |" in text
     low = report.Target("name", "SecondLook", "m", ("a",), 0.9)
     assert low.cell([0.95, 0.91]) == "0.910"
     assert low.cell([0.95, 0.85]) == "**0.850**"
     assert report.Target("name", "SecondLook", "m", ("a",), high=0.02).cell([0.01]) == "0.010"
     assert report.Target("name", "SecondLook", "m", ("a",), 0.4, 0.6).cell([0.5]) == "0.50-0.50"
     assert low.cell([]) == "-"
-
-
-def test_balanced_accuracy_by_hand():
-    kinds = {"id": 0.9, "ood/a": 0.8, "ood/b": 0.6, "adv/x": 0.5, "adv/y": 0.1}
-    table = pandas.DataFrame(
-        {"config": "c", "detector": "Triage none", "measure": "recall", "of": of, "value": share}
-        for of, share in kinds.items()
-    )
-    (found, *_) = report.balanced(table, ["c"])
-    assert found["value"] == pytest.approx((0.9 + 0.7 + 0.3) / 3)

@@ -11,15 +11,15 @@ import pytest
 import torch
 from digits import images as digits
 from digits import trained
-from pytorch_ood.detector import EnergyBased
 
-from pytorch_ood_viyog import Triage, ViyogResidue, export_onnx
+from pytorch_ood_viyog import Triage, export_onnx
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 image = pytest.importorskip("PIL.Image")
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "deployment" / "serve_onnx.py"
+pytestmark = pytest.mark.filterwarnings("ignore:Only .* attacks of the family")
 #: a process in which neither PyTorch nor this package can be imported
 WITHOUT_TORCH = """
 import runpy, sys
@@ -34,11 +34,11 @@ def served(tmp_path_factory):
     """A triage in a file, and an ID image, a noise image and a broken one with its verdicts."""
     folder, model = tmp_path_factory.mktemp("served"), trained()
     (fit, y), (held, _) = digits()
-    triage = Triage(EnergyBased(None), ViyogResidue(model), id_fpr=0.1)
-    triage.fit([(fit, y)], [held[:150]], progress=False)
+    triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1, look="never")
+    triage.fit([(fit, y)], [held[:200]], progress=False)
     path = export_onnx(model, triage, folder / "t.onnx", held[:4], labels="0123456789")
     noise = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)).round()
-    pixels = torch.stack([held[200, 0], noise]).mul(255).round()
+    pixels = torch.stack([held[201, 0], noise]).mul(255).round()
     for name, values in zip(("id.png", "noise.png"), pixels, strict=True):
         image.fromarray(values.byte().numpy()).save(folder / name)
     (folder / "broken.png").write_bytes((folder / "id.png").read_bytes()[:60])
@@ -62,10 +62,11 @@ def test_images_are_answered_without_torch(served):
         assert answer["file"] == str(files[i])
         assert answer["label"] == str(int(logits[i].argmax()))
         assert answer["verdict"] == names[int(explained.verdicts[i])]
-        assert (answer["alarms"] == []) == (answer["verdict"] == "ID")
-        for name, scores in explained.scores.items():
-            expected = pytest.approx(float(scores[i]), rel=1e-3, abs=1e-3)
-            assert answer[f"score_{name}"] == expected
+        assert list(answer["posterior"]) == ["ID", "OOD", "ADV", "NOISY"]
+        shares = list(answer["posterior"].values())
+        assert shares == pytest.approx(explained.posterior[i].tolist(), abs=1e-3)
+        for name, p_values in explained.p_values.items():
+            assert answer[f"p_{name}"] == pytest.approx(float(p_values[i]), abs=0.011)
     assert answers[1]["verdict"] != "ID", "noise"
 
 
