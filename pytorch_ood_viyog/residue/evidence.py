@@ -95,7 +95,10 @@ def log_odds(likelihoods: Tensor) -> Tensor:
     :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
     :return: log-odds of ADV against ID or OOD, shape :math:`B`
     """
-    return likelihoods[:, 2] - torch.logaddexp(likelihoods[:, 0], likelihoods[:, 1])
+    one, other = likelihoods[:, 0], likelihoods[:, 1]
+    # torch.logaddexp by hand: exporters write it as exp, sum and log, which far from ID is log 0
+    either = torch.maximum(one, other) + (-(one - other).abs()).exp().log1p()
+    return likelihoods[:, 2] - either
 
 
 def arsinh(odds: Tensor) -> Tensor:
