@@ -25,14 +25,6 @@ SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_labels": 10}
 SIZES = dict.fromkeys(
     ("clip", "metaclip_2", "levit", "efficientformer", "perceiver", "pvt", "swiftformer"), 224
 )
-    "clip": 224,
-    "metaclip_2": 224,
-    "levit": 224,
-    "efficientformer": 224,
-    "perceiver": 224,
-    "pvt": 224,
-    "swiftformer": 224,
-}
 CACHE = Path(".cache/transformers_table.json")
 
 
