@@ -77,6 +77,10 @@ MORE = {
     "hgnetv2": ("hgnetv2_b0", 64),
     "pvt_v2": ("pvt_v2_b0", 64),
     "davit": ("davit_tiny", 224),
+    "csatv2": ("csatv2", 64),
+    "tnt": ("tnt_s_patch16_224", 224),
+    "tresnet": ("tresnet_m", 64),
+    "naflexvit": ("naflexvit_base_patch16_gap", 224),
 }
 
 
