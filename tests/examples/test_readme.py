@@ -61,6 +61,7 @@ def namespace(images, loader):
         labelled = TensorDataset(unit, model(unit).argmax(dim=1))
     with torch.no_grad():
         maps = model.stem.conv(images)
+    calibration = torch.cat([images, images.flip(3)])  # as many as a triage needs
     return {
         "torch": torch,
         "model": model,
@@ -72,7 +73,7 @@ def namespace(images, loader):
         "ood_images": images[:32] / 2,
         "adv_images": images[32:] + 0.1 * torch.randn(32, 3, 10, 10),
         "labels": torch.tensor([1, -1]).repeat(32),
-        "calibration_loader": loader,
+        "calibration_loader": [calibration],
         "test_loader": loader,
         "id_train": labelled,
         "id_test": labelled,

@@ -22,9 +22,19 @@ MAY_IMPORT = {
     "detectors": {"residue", "fitting", "images", "layer"},
     "looks": {"detectors", "residue", "fitting", "images", "layer"},
     "pipeline": {"looks", "detectors", "fitting", "layer"},
-    "triage": {"pipeline", "looks", "detectors", "evaluation", "fitting", "images", "layer"},
-    "deploy": {"triage", "pipeline", "looks", "detectors", "fitting", "layer"},
-    "benchmark": {"triage", "pipeline", "looks", "detectors", "evaluation", "images", "layer"},
+    "populations": {"residue", "images", "layer"},
+    "triage": {
+        *("populations", "pipeline", "looks", "detectors", "residue"),
+        *("evaluation", "fitting", "images", "layer"),
+    },
+    "deploy": {
+        *("triage", "populations", "pipeline", "looks", "detectors", "residue"),
+        *("fitting", "layer"),
+    },
+    "benchmark": {
+        *("triage", "populations", "pipeline", "looks", "detectors"),
+        *("evaluation", "images", "layer"),
+    },
 }
 #: entries that a reader takes in at a glance, the docstring of the room (__init__) not counted
 MOST_ENTRIES = 12
