@@ -19,7 +19,7 @@ from ..detectors.viyog import Viyog
 from ..evaluation.page import check_extra
 from ..evaluation.rows import TASKS, mean_auroc
 from ..images.benign import BENIGN_KINDS, BenignChange
-from ..images.files import load_images
+from ..images.files import load_images, readable_images
 from .attacks.named import ATTACK_NAMES, named_attack
 from .baselines import BASELINES, baseline_detectors
 from .benchmark import AdversarialBenchmark
@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"default: all the model allows of {', '.join([*FIRST_LAYER, *BASELINES])}; "
         f"by name only: {', '.join(_BY_NAME)}",
     )
+    add("--strict", action="store_true", help="stop at an image that cannot be read")
     add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
     add("--limit", type=int, default=500, help="images per test set, default: 500")
     add("--fit-limit", type=int, default=5000, help="images to fit on, default: 5000")
@@ -153,10 +154,13 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, dict[st
     size, limit = options.size, options.limit
     # one .npz file with a split, or two separate paths
     parts = ("train", "test") if options.id_train is None else ("", "")
+    # files first: weights take long to fetch
+    strict, train = options.strict, options.id_train or options.id_test
+    sets = {n: readable_images(load_images(p, size, limit), strict=strict) for n, p in ood.items()}
+    id_test = readable_images(load_images(options.id_test, size, limit, parts[1]), strict=strict)
+    fit = load_images(train, size, options.fit_limit, parts[0])
+    id_train = readable_images(fit, strict=strict)
     model = asked_model(options)
-    sets = {name: load_images(path, size, limit) for name, path in ood.items()}
-    id_test = load_images(options.id_test, size, limit, parts[1])
-    id_train = load_images(options.id_train or options.id_test, size, options.fit_limit, parts[0])
     bench = AdversarialBenchmark(
         model,
         id_test,

@@ -15,7 +15,7 @@ from torch.nn import Module
 from ..detectors.residue import ViyogResidue
 from ..detectors.tv import ViyogTV
 from ..detectors.viyog import Viyog
-from ..images.files import load_images
+from ..images.files import load_images, readable_images
 from ..looks.second_look import SecondLook
 from ..triage.fused import Fused
 from ..triage.triage import Triage
@@ -153,8 +153,8 @@ def _run(options: argparse.Namespace) -> Evasion:
         raise ValueError("--id-train is needed to fit detectors, as --images is a folder.")
     parts = ("train", "test") if options.id_train is None else ("", "")
     source = options.id_train or options.images
-    train = load_images(source, options.size, options.fit_limit, parts[0])
-    attacked = load_images(options.images, options.size, options.limit, parts[1])
+    train = readable_images(load_images(source, options.size, options.fit_limit, parts[0]))
+    attacked = readable_images(load_images(options.images, options.size, options.limit, parts[1]))
     model = asked_model(options)
     x, y = first_images(EightBit("--images", as_dataset("--images", attacked)), None)
     known_x, known_y = first_images(EightBit("--id-train", as_dataset("--id-train", train)), None)
