@@ -71,7 +71,8 @@ def _eight_bit(values: np.ndarray, mode: str) -> np.ndarray:
             f"{kind} values from {low:g} to {high:g}, must be from 0 to {top}. "
             f"Scale and save them as 8 bit"
         )
-    return (values.astype(np.float64) * 255 / top).round().astype(np.uint8)
+    scaled: np.ndarray = (values.astype(np.float64) * 255 / top).round().astype(np.uint8)
+    return scaled
 
 
 def resized(image: Any, size: int | None) -> Any:

@@ -96,7 +96,8 @@ def readable_images(dataset: Dataset[Any], *, strict: bool = False) -> Dataset[A
     files = dataset.dataset if isinstance(dataset, Subset) else dataset
     if not isinstance(files, ImageFiles):
         return dataset
-    good, bad, shapes = [], [], {}
+    good, bad = [], []
+    shapes: dict[tuple[int, ...], int] = {}
     numbers = range(len(dataset))  # type: ignore[arg-type]
     for number in tqdm(numbers, desc="read", leave=False, disable=None, delay=1):
         try:
