@@ -85,7 +85,7 @@ def rows(
 
 def score_folder(judge: Judge, folder: Path, out: Path, size: int, batch_size: int) -> int:
     """:return: number of images scored in this run"""
-    images = load_images(folder, size)
+    images = load_images(folder, size, labelled=False)
     done = scored_before(out)
     names = (file.relative_to(folder).as_posix() for file in images.files)
     left = [number for number, name in enumerate(names) if name not in done]

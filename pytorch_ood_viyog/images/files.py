@@ -43,7 +43,12 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
 
 
 def load_images(
-    path: str | Path, size: int | None = None, limit: int | None = None, part: str = ""
+    path: str | Path,
+    size: int | None = None,
+    limit: int | None = None,
+    part: str = "",
+    *,
+    labelled: bool = True,
 ) -> Dataset[Any]:
     """
     :param path: a folder, see :func:`~pytorch_ood_viyog.images.folders.list_images`; a ``.npy``,
@@ -53,6 +58,7 @@ def load_images(
     :param size: height and width to bring images to, ``None`` to leave them as they are
     :param limit: at most so many images, drawn at random with a fixed seed
     :param part: ``"train"`` or ``"test"`` to take only this part
+    :param labelled: whether sub-folders of a folder are classes; otherwise all images in it count
     :return: images in [0, 1], rounded to 8 bit, and labels (0 where there are none)
     :raises FileNotFoundError: if the path does not exist
     :raises ValueError: if there are no images, the file is damaged or has another format, or no
@@ -64,7 +70,7 @@ def load_images(
             f"{path} does not exist. Give a folder of images or a file of arrays."
         )
     if path.is_dir():
-        listing = list_images(path, part)
+        listing = list_images(path, part, labelled)
         if listing.left_out:
             warnings.warn(f"{path}: {listing}.", stacklevel=2)
         dataset: Dataset[Any] = ImageFiles(listing.files, listing.labels, size)

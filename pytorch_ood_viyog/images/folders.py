@@ -32,7 +32,7 @@ class Listing:
         return f"{len(self.files)} images, {classes}{out}"
 
 
-def list_images(folder: Path, part: str = "") -> Listing:
+def list_images(folder: Path, part: str = "", labelled: bool = True) -> Listing:
     """
     Sub-folders are the classes, in alphabetical order, or by number where all their names are
     numbers. A folder without sub-folders has no classes, and all labels are 0. Hidden files and
@@ -40,10 +40,12 @@ def list_images(folder: Path, part: str = "") -> Listing:
 
     :param folder: folder of images
     :param part: ``"train"`` or ``"test"`` to take this sub-folder, where the folder is split
+    :param labelled: whether sub-folders are classes; otherwise all images count, wherever they
+        are, and have label 0
     :return: what is there
     :raises ValueError: if there are no images, or the folder is split and no part is named
     """
-    folder = _split(folder, part)
+    folder = _split(folder, part) if labelled else folder
     left_out: Counter[str] = Counter()
     images = []
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -55,7 +57,7 @@ def list_images(folder: Path, part: str = "") -> Listing:
         else:
             images.append(file)
     sorted_in = [file for file in images if file.parent != folder]
-    if not sorted_in:
+    if not sorted_in or not labelled:
         _check_any(folder, images)
         return Listing(images, [0] * len(images), left_out)
     if len(sorted_in) < len(images):

@@ -37,6 +37,14 @@ class TestFolders:
         for left_out in ("2 hidden", "1 beside class folders", "1 of no image format"):
             assert left_out in text
 
+    def test_without_labels_all_images_count(self, tmp_path):
+        save(tmp_path / "inner" / "train" / "a.png", 10)
+        save(tmp_path / "beside.png", 200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            data = load_images(tmp_path, labelled=False)
+        assert sorted((grey(x)[0], y) for x, y in data) == [(10, 0), (200, 0)]
+
     def test_a_flat_folder_has_one_label(self, tmp_path):
         for name in "ab":
             save(tmp_path / f"{name}.png")

@@ -116,7 +116,7 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, Mapping
     id_test, id_train = id_images(options, options.id_test)
     ood = {
         name: readable_images(
-            load_images(path, options.size, options.limit), strict=options.strict
+            load_images(path, options.size, options.limit, labelled=False), strict=options.strict
         )
         for name, path in paths.items()
     }
