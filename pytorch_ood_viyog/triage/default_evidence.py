@@ -13,7 +13,7 @@ from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
 from ..images.ways import Through
 from ..pipeline.shared_forward import SharedForward
-from .evidence import ANSWER, LOOKS
+from .evidence import ANSWER, FLAT, LOOKS
 from .learning import SHAPES
 
 __all__ = ["chosen_evidence", "default_evidence", "residue_of"]
@@ -52,7 +52,7 @@ def chosen_evidence(
     own = given.get("ViyogResidue")
     residue = own if isinstance(own, ViyogResidue) else ViyogResidue(model, through=through)
     chosen = default_evidence(residue)
-    taken = {*ANSWER, *SHAPES, *(f"{look} distance" for look in LOOKS)}
+    taken = {*ANSWER, *SHAPES, FLAT, *(f"{look} distance" for look in LOOKS)}
     for name, detector in given.items():
         if name in taken:
             raise ValueError(f"evidence must not have the name {name!r}: a Triage reads that.")
