@@ -5,10 +5,10 @@ import functools
 import pytest
 import torch
 from attacked import id_batches, id_images, trained
-from pytorch_ood.detector import ODIN, EnergyBased, KLMatching, Mahalanobis
+from pytorch_ood.detector import ODIN, EnergyBased, Mahalanobis
 from torch import nn
 
-from pytorch_ood_viyog import Triage, Viyog, ViyogIntent, ViyogResidue, ViyogTV
+from pytorch_ood_viyog import Triage, Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark.evasion.attacks import OutOfQuiet, Target
 from pytorch_ood_viyog.benchmark.evasion.systems import (
     DetectorSystem,
@@ -18,7 +18,10 @@ from pytorch_ood_viyog.benchmark.evasion.systems import (
 )
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.looks import SecondLook
-from pytorch_ood_viyog.triage import Fused
+from pytorch_ood_viyog.triage import AdversarialOdds
+
+# the images are few, and the net is tiny
+pytestmark = pytest.mark.filterwarnings("ignore:Only .* attacks of the family")
 
 
 @functools.cache
@@ -36,24 +39,21 @@ def residue():
     return ViyogResidue(exact()).fit(batches())
 
 
-def fused_parts():
-    return {"residue": residue(), "energy": EnergyBased(None)}
-
-
 DETECTORS = {
     "ViyogResidue": residue,
     "ResidueAlarm": lambda: ResidueAlarm(residue()),
     "ViyogTV": lambda: ViyogTV(exact()).fit(batches()),
     "Viyog": lambda: Viyog(exact(), bounded=False).fit(batches()),
     "SecondLook": lambda: SecondLook(exact(), purifier="maps", residue=residue()).fit(batches()),
-    "Fused": lambda: Fused(exact(), fused_parts()).fit(batches()),
     "EnergyBased": lambda: EnergyBased(exact()),
 }
 
 
-def triage(**options):
-    made = Triage({"energy": EnergyBased(None)}, residue(), **({"id_fpr": 0.1} | options))
-    return made.fit(batches(), batches(seed=1))
+@functools.cache
+def triage(look="open"):
+    # KNN is asked in scikit-learn, which has no gradients
+    options = {"id_fpr": 0.1, "noisy_fpr": 0.1, "simulate_on": 60, "evidence": {"KNN": None}}
+    return Triage(exact(), look=look, **options).fit(batches(), batches(seed=1), progress=False)
 
 
 def directional(system, x, direction):
@@ -77,12 +77,11 @@ def test_gradients_to_the_input_are_right(name):
 
 
 def test_gradients_of_a_triage_are_right():
-    look = SecondLook(None, purifier="maps", residue=residue())
-    system = TriageSystem(triage(confirm=look, confirm_when="always", id_fpr=0.2))
-    x = id_images(seed=2, copies=1)[0][:6].double()
-    derivative, difference = directional(system, x, torch.randn_like(x))
+    system = TriageSystem(triage("never"))
+    x = (id_images(seed=2, copies=1)[0][:6].double() + 0.03 * torch.randn(6, 3, 8, 8)).double()
+    derivative, difference = directional(system, x.clamp(0.01, 0.99), torch.randn_like(x))
     assert bool((derivative != 0).any())
-    torch.testing.assert_close(derivative, difference, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(derivative, difference, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("purifier", ["nlm", "jpeg"])
@@ -112,20 +111,9 @@ def test_gradients_are_off_again_after_the_block():
         assert not (2 * x).requires_grad
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"confirm": True},
-        {"confirm": True, "confirm_when": "always", "id_fpr": 0.2},
-        {"intent": ViyogIntent(exact(), sample_size=32, directions=8)},
-        {"combine": "max"},
-    ],
-)
-def test_a_triage_sees_what_its_verdicts_say(options):
-    if options.get("confirm"):
-        options = options | {"confirm": SecondLook(None, purifier="maps", residue=residue())}
-    made = triage(**options)
+@pytest.mark.parametrize("look", ["open", "always", "never"])
+def test_a_triage_sees_what_its_verdicts_say(look):
+    made = triage(look)
     system = TriageSystem(made)
     x = id_images(seed=2, copies=2)[0].double()
     x = torch.cat([x, x + 0.03 * torch.randn_like(x).sign(), torch.rand_like(x)]).clamp(0, 1)
@@ -139,11 +127,10 @@ def test_a_triage_sees_what_its_verdicts_say(options):
     assert 0 < int(seen.alarm.sum()) < len(x)
 
 
-def test_fused_gates_have_a_gradient():
-    gates = {"energy": EnergyBased(None), "kl": KLMatching(None)}
-    made = Triage(gates, residue(), id_fpr=0.1).fit(batches(), batches(seed=1))
+def test_the_odds_for_adv_are_attacked_as_a_detector():
+    system = DetectorSystem(exact(), AdversarialOdds(triage("never")), 0.0, 1.0)
     x = id_images(seed=2, copies=1)[0][:4].double().requires_grad_()
-    (gradient,) = torch.autograd.grad(TriageSystem(made).watch(x).pressure.sum(), x)
+    (gradient,) = torch.autograd.grad(system.watch(x).pressure.sum(), x)
     assert bool((gradient != 0).any())
 
 

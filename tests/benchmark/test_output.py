@@ -11,7 +11,7 @@ from pytorch_ood.api import Detector
 from pytorch_ood.detector import EnergyBased
 from torch import nn
 
-from pytorch_ood_viyog import Triage, ViyogTV
+from pytorch_ood_viyog import Triage
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.report import best_detector, summary
 from pytorch_ood_viyog.images import BenignChange
@@ -189,7 +189,7 @@ def test_before_evaluation_and_for_a_triage_without_attacks_it_is_an_error(tmp_p
     with pytest.raises(RuntimeError, match=r"Call evaluate\(\) first"):
         made.report(tmp_path / "report.html")
     made.evaluate({"bright": Brightness(1)})
-    triage = Triage(EnergyBased(None), ViyogTV(build(SmallNet)))
+    triage = Triage(build(SmallNet))
     with pytest.raises(ValueError, match=r"there are none of \['ADV'\]"):
         made.report(tmp_path / "report.html", triage=triage)
 
@@ -207,7 +207,7 @@ def read_by_least_squares(x, y):
 def test_a_triage_gives_its_verdicts(tmp_path):
     (x, y), (held, labels) = digits()
     model = read_by_least_squares(x, y)
-    triage = Triage(EnergyBased(None), ViyogTV(model), id_fpr=0.1)
+    triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1)
     triage.fit([(x, y)], [held[:150]], progress=False)
     made = AdversarialBenchmark(
         model,

@@ -4,13 +4,11 @@ import pytest
 import torch
 from networks import SmallNet, build
 from pytorch_ood.api import RequiresFittingException
-from pytorch_ood.detector import EnergyBased
 from torch.utils.data import DataLoader, TensorDataset
 
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
-from pytorch_ood_viyog.triage.triage import Triage
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +56,6 @@ def test_fitting_it_fits_the_other(data):
     maps = own.model.stem(torch.cat([x for x, _ in data])).detach()
     by_maps = ResidueOutlier(ViyogResidue(None, layer=own.model.stem.conv, input_range=1.0))
     assert by_maps.fit_features(maps).residue.eigenvalues is not None
-
-
-def test_as_a_gate_of_triage(data, tmp_path):
-    def make():
-        router = ViyogResidue(build(SmallNet))
-        gates = {"energy": EnergyBased(None), "first layer": ResidueOutlier(router)}
-        return Triage(gates, router, id_fpr=0.1)
-
-    triage = make().fit(data, data)
-    torch.save(triage.state_dict(), tmp_path / "triage.pt")
-    other = make().load_state_dict(torch.load(tmp_path / "triage.pt", weights_only=True))
-    x = torch.cat([torch.rand(9, 3, 12, 12), next(iter(data))[0]])
-    assert torch.equal(other.predict(x), triage.predict(x))
 
 
 def test_only_residue_has_hypotheses():

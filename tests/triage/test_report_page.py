@@ -6,8 +6,8 @@ import io
 import pytest
 import torch
 from pages import check_self_contained
-from pytorch_ood_viyog.triage.verdict import Verdict
 
+from pytorch_ood_viyog.populations.verdict import Verdict
 from pytorch_ood_viyog.triage.explanation import Explanation
 from pytorch_ood_viyog.triage.report import JudgedClass, JudgedSample, TriageReport, residue_at
 
@@ -15,15 +15,16 @@ EVIL = "<script>gate</script>"
 
 
 def explained(verdicts, p_values):
-    """One signal that raises alarms, one that does not and is more unusual."""
+    """One piece of evidence that speaks against ID, one that is not known of all."""
     p_values = torch.tensor(p_values, dtype=torch.float64)
+    asked = torch.tensor([v == -1 for v in verdicts])
+    against = torch.stack([0 * p_values, 1 / p_values, 1 / p_values, 0 * p_values], dim=1)
     return Explanation(
-        torch.tensor(verdicts),
-        {EVIL: 1 - p_values, "router": p_values - 1},
-        {EVIL: p_values, "router": p_values / 100},
-        {EVIL: 0.9},
-        {"router": 2.0},
-        confirmed=torch.tensor([v == -1 for v in verdicts]),
+        verdicts=torch.tensor(verdicts),
+        posterior=torch.stack([p_values, (1 - p_values) / 2, (1 - p_values) / 2, 0 * p_values], 1),
+        scores={EVIL: 1 - p_values, "look": p_values.masked_fill(~asked, torch.nan)},
+        log_odds={EVIL: against, "look": (against / 2).masked_fill(~asked[:, None], torch.nan)},
+        p_values={"OOD": p_values, "ADV": 2 * p_values, "NOISY": torch.ones_like(p_values)},
         second=torch.tensor([7 if v == -1 else -1 for v in verdicts]),
         first=torch.arange(len(verdicts)),
     )
@@ -55,7 +56,7 @@ def classes():
 @pytest.fixture(scope="module")
 def report(classes):
     samples = [sample for each in classes for sample in each.samples]
-    return TriageReport.of_classes(classes, samples, 0.05, "the <b>rule</b>", {"router": 3})
+    return TriageReport.of_classes(classes, samples, 0.05, "the <b>rule</b>", {"triage": 3})
 
 
 def test_worst_mistakes_come_first_and_then_the_first_right_ones(classes):
@@ -71,17 +72,20 @@ def test_a_sample_carries_what_is_its_own(classes):
     sample = classes[0].samples[1]
     assert torch.equal(sample.x, torch.full((3, 8, 8), 4 / 20))
     assert sample.x.untyped_storage().nbytes() == 3 * 8 * 8 * 4  # not all of the batch
-    assert float(sample.explanation.p_values[EVIL]) == 0.02
-    assert float(sample.explanation.scores["router"]) == pytest.approx(-0.98)
-    assert sample.explanation.second_answer(0) == "confirmed, second answer 7, at first 0"
+    assert float(sample.explanation.p_values["OOD"]) == 0.02
+    assert float(sample.explanation.least_p) == 0.02
+    assert float(sample.explanation.scores[EVIL]) == pytest.approx(0.98)
+    assert sample.explanation.strongest(0) == [(EVIL, 50.0), ("look", 25.0)]
+    assert sample.explanation.second_answer(0) == "asked again: class 7, at first 0"
     assert not sample.right
 
 
 def test_all_verdicts_and_scores_are_kept(classes, report):
     assert classes[0].verdicts.tolist() == [0, 1, 0, -1, -1, 0, 2, 0, 1, 0]
     assert report.confusion.tolist() == [[5, 2, 2, 1], [2, 1, 0, 0], [1, 1, 1, 0]]
-    assert list(report.scores) == [EVIL, "router"]
-    assert report.scores[EVIL]["ADV"].tolist() == pytest.approx([0.99, 0.8, 0.98])
+    assert list(report.scores) == ["ID odds", "OOD odds", "ADV odds", "NOISY odds"]
+    odds = torch.tensor([0.01, 0.2, 0.02], dtype=torch.float64).logit()
+    torch.testing.assert_close(torch.as_tensor(report.scores["ID odds"]["ADV"]), odds)
 
 
 def test_summary_in_three_sentences(report):
@@ -121,12 +125,12 @@ def test_page(report, tmp_path):
     assert len(cards) == 14
     assert page.texts("h3")[1:3] == ["ID sample 3", "ID sample 4"]
     assert [img["alt"] for img in page.all("img")][1:3] == ["ID sample 3", "ID sample 4"]
-    assert f"{EVIL} alarm0.990.90.010" in page.texts("tr")
-    assert "router-0.9920.000" in page.texts("tr")  # above 2 it would mean a residue, no alarm
-    assert page.texts("p", class_="note") == ["confirmed, second answer 7, at first 3"] + [
-        f"confirmed, second answer 7, at first {first}" for first in (0, 2)
+    assert any(row.startswith(f"{EVIL} speaks by100") for row in page.texts("tr"))
+    assert any(row.startswith("OOD odds") for row in page.texts("tr"))
+    assert page.texts("p", class_="note") == [
+        f"asked again: class 7, at first {first}" for first in (3, 0, 2)
     ]
-    assert "seed of router3" in page.texts("tr")
+    assert "seed of triage3" in page.texts("tr")
     assert page.texts("p")[-1] != ""
 
 

@@ -1,136 +1,192 @@
-"""The rule from evidence to log-odds, by hand and by an independent computation."""
+"""The rule against its formula, and thresholds by hand and by simulation."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from pytorch_ood_viyog.populations.verdict import Verdict
 from pytorch_ood_viyog.triage.learning import ORDER, SHAPES, Table, learn
-from pytorch_ood_viyog.triage.rule import Rule, Shape, expanded, standardised
+from pytorch_ood_viyog.triage.rule import Rule, Shape, expanded
+from pytorch_ood_viyog.triage.thresholds import ALARMS, Thresholds, fewest_calibration_images
 
 
-def random_rule(names=("a", "b", "c"), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    count = len(names)
+def drawn_rule(count=3):
+    g = torch.Generator().manual_seed(0)
+    names = tuple("abcdef"[:count])
     terms = 2 * count + count * (count + 1) // 2
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    return Rule(names, draw(count), draw(count).abs() + 0.1, draw(4, terms), draw(4))
-
-
-def test_standardised_by_hand():
-    found = standardised(torch.tensor([[3.0]]).double(), torch.tensor([1.0]), torch.tensor([2.0]))
-    assert float(found) == pytest.approx(np.arcsinh(1.0))
+    values = [
+        torch.randn(*shape, generator=g, dtype=torch.float64)
+        for shape in ((count,), (count,), (4, terms), (4,))
+    ]
+    return Rule(names, values[0], values[1].abs() + 0.1, values[2], values[3])
 
 
-def test_expanded_by_hand():
-    u = torch.tensor([[2.0, -3.0]])
-    assert expanded(u).tolist() == [[2, -3, 2, 3, 1, -1.5, 2.25]]
+def numbers_of(rule, count=7):
+    g = torch.Generator().manual_seed(1)
+    drawn = 3 * torch.randn(len(rule.names), count, generator=g, dtype=torch.float64)
+    return dict(zip(rule.names, drawn, strict=True))
 
 
-def test_log_odds_by_numpy():
-    rule = random_rule()
-    e = {n: torch.linspace(-2, 3, 7).double() + i for i, n in enumerate(rule.names)}
-    found = rule(e)
-    for row in range(7):
-        u = [
-            np.arcsinh((float(e[n][row]) - float(rule.centre[k])) / float(rule.spread[k]))
-            for k, n in enumerate(rule.names)
+def test_the_rule_is_its_formula():
+    rule, numbers = drawn_rule(), numbers_of(drawn_rule())
+    columns = zip(rule.names, rule.centre, rule.spread, strict=True)
+    u = [np.arcsinh((numbers[n].numpy() - float(m)) / float(q)) for n, m, q in columns]
+    pairs = [u[i] * u[j] / 4 for i in range(3) for j in range(i, 3)]
+    phi = np.stack([*u, *map(abs, u), *pairs])
+    expected = rule.weights.numpy() @ phi + rule.bias.numpy()[:, None]
+    np.testing.assert_allclose(rule(numbers).numpy().T, expected, rtol=1e-9)
+
+
+def test_contributions_and_bias_sum_to_the_log_odds():
+    rule, numbers = drawn_rule(), numbers_of(drawn_rule())
+    added = rule.contributions(numbers)
+    assert added.shape == (7, 3, 4)
+    torch.testing.assert_close(added.sum(dim=1) + rule.bias, rule(numbers))
+    usual = dict(zip(rule.names, rule.centre[:, None], strict=True))
+    torch.testing.assert_close(rule.contributions(usual), torch.zeros(1, 3, 4).double())
+
+
+def test_a_pair_is_shared_by_both():
+    weights = torch.zeros(4, 7, dtype=torch.float64)
+    weights[2, 5] = 8.0  # u_0 u_1 / 4
+    one = torch.ones(2, dtype=torch.float64)
+    rule = Rule(("a", "b"), 0 * one, one, weights, torch.zeros(4, dtype=torch.float64))
+    e = {
+        "a": torch.tensor([math.sinh(1.0)]).double(),
+        "b": torch.tensor([math.sinh(3.0)]).double(),
+    }
+    assert rule(e)[0].tolist() == pytest.approx([0, 0, 6, 0])
+    assert rule.contributions(e)[0, :, 2].tolist() == pytest.approx([3, 3])
+    assert expanded(torch.zeros(1, 2)).tolist() == [[0.0] * 7]
+
+
+def test_shape_is_its_formula():
+    features = torch.randn(5, 4)
+    mean, scale = torch.randn(4).double(), torch.rand(4).double() + 0.1
+    weights, bias = torch.randn(4, 4).double(), torch.randn(4).double()
+    expected = np.arcsinh((features.numpy() - mean.numpy()) / scale.numpy())
+    expected = expected @ weights.numpy().T + bias.numpy()
+    np.testing.assert_allclose(Shape(mean, scale, weights, bias)(features).numpy(), expected)
+
+
+def table(count=150, look=True, seed=0):
+    """Four classes that one number each tells, and a look that tells ADV."""
+    g = torch.Generator().manual_seed(seed)
+    place = torch.arange(4).repeat(count)
+    source = torch.arange(count).repeat_interleave(4)
+
+    def number(verdict, by):
+        return torch.randn(4 * count, generator=g, dtype=torch.float64) + by * (place == verdict)
+
+    first = {"gate": number(1, 4), "residue": number(2, 2), "noise": number(3, 4)}
+    looks = {"moved": number(2, 6)} if look else {}
+    shape = torch.stack([number(2, 1), number(3, 1)], dim=1)
+    return Table(place, place, source, first, looks, shape)
+
+
+def test_what_is_learnt_tells_the_classes_apart():
+    found, new = learn(table(), 0.05), table(seed=1)
+    readings = dict(zip(SHAPES, found.shape(new.shape).unbind(dim=1), strict=True))
+    numbers = {**new.first, **readings}
+    z = found.first(numbers)
+    first = float((z.argmax(dim=1) == new.verdict).double().mean())
+    full = float(
+        (found.full({**numbers, **new.look}).argmax(dim=1) == new.verdict).double().mean()
+    )
+    assert 0.75 < first < full
+    asked = found.asked(z, "open")
+    assert float(asked[new.verdict == 0].double().mean()) < 0.12
+    assert float(asked[new.verdict == 2].double().mean()) > 0.5
+    assert found.asked(z, "always").all()
+    assert not found.asked(z, "never").any()
+
+
+def test_learning_is_seeded_and_does_without_a_look():
+    one, two = (learn(table(look=False), 0.05) for _ in range(2))
+    assert one.full is None
+    assert torch.equal(one.first.weights, two.first.weights)
+    assert one.open_above == two.open_above
+
+
+def test_constant_evidence_does_no_harm():
+    made = table()
+    made.first["constant"] = torch.zeros(len(made.verdict), dtype=torch.float64)
+    found = learn(made, 0.05)
+    assert found.full.weights.isfinite().all()
+
+
+# -- thresholds --------------------------------------------------------------------------------
+
+
+def test_verdicts_by_hand():
+    known = torch.zeros(3, 1, dtype=torch.float64)
+    alarms = torch.tensor([1.0, 2.0, 3.0]).double()
+    thresholds = Thresholds(alarms, torch.tensor(0.5).double(), known)
+    z = torch.tensor(
+        [  # ID, OOD, ADV, NOISY
+            [0.0, 1.0, 2.0, 3.0],  # at the thresholds, not above: ID
+            [0.0, 1.1, -9.0, -9.0],  # OOD
+            [0.0, -9.0, 2.1, -9.0],  # ADV
+            [0.0, -9.0, -9.0, 3.1],  # NOISY
+            [0.0, 2.0, 2.1, -9.0],  # ADV too little above OOD
+            [0.0, 1.1, 1.9, -9.0],  # an alarm by OOD that means ADV
+            [0.0, 1.1, -9.0, 2.0],  # an alarm by OOD that means NOISY
+            [5.0, 5.5, 5.5, 5.5],  # none
         ]
-        phi = [*u, *np.abs(u)] + [u[i] * u[j] / 4 for i in range(3) for j in range(i, 3)]
-        expected = rule.weights.numpy() @ np.array(phi) + rule.bias.numpy()
-        np.testing.assert_allclose(found[row].numpy(), expected, rtol=1e-12)
+    ).double()
+    assert thresholds.verdicts(z).tolist() == [0, 1, -1, 2, 1, -1, 2, 0]
+    assert torch.equal(thresholds.verdicts(z + 7), thresholds.verdicts(z))
 
 
-def test_contributions_and_bias_add_up():
-    rule = random_rule()
-    e = {n: torch.randn(9, generator=torch.Generator().manual_seed(4)).double() for n in "abc"}
-    torch.testing.assert_close(rule.contributions(e).sum(dim=1) + rule.bias, rule(e))
+def test_p_values_count_id_images():
+    known = torch.tensor([[0.0, 1.0, 2.0]] * 3).double()
+    thresholds = Thresholds(torch.zeros(3).double(), torch.tensor(0.0), known)
+    p = thresholds.p_values(torch.tensor([[0.0, 1.0, -1.0, 9.0]]).double())
+    assert {name: float(each) for name, each in p.items()} == {
+        "OOD": 0.75,
+        "ADV": 1.0,
+        "NOISY": 0.25,
+    }
 
 
-def test_what_is_usual_says_nothing():
-    rule = random_rule()
-    usual = {name: rule.centre[k : k + 1] for k, name in enumerate(rule.names)}
-    assert float(rule.contributions(usual).abs().max()) == 0
+def drawn_odds(count, g):
+    common = torch.randn(count, 1, generator=g, dtype=torch.float64)
+    return torch.randn(count, 4, generator=g, dtype=torch.float64) + common * torch.arange(4)
 
 
-def test_the_order_of_names_does_not_matter():
-    rule = random_rule()
-    e = {n: torch.randn(5, generator=torch.Generator().manual_seed(1)).double() for n in "abc"}
-    assert torch.equal(rule(e), rule({n: e[n] for n in "cab"}))
+@pytest.mark.parametrize("count", [59, 150])
+def test_false_alarms_are_bounded_over_calibration_sets(count):
+    g, id_fpr, noisy_fpr = torch.Generator().manual_seed(0), 0.05, 0.1
+    alarms, called = [], []
+    for _ in range(300):
+        clean, changed = drawn_odds(count, g), 2 * drawn_odds(count, g)
+        thresholds = Thresholds.of(clean, changed, id_fpr, noisy_fpr)
+        new = thresholds.verdicts(drawn_odds(200, g))
+        alarms.append((new != Verdict.ID).double().mean())
+        noisy = thresholds.verdicts(2 * drawn_odds(200, g))
+        called.append((noisy == Verdict.ADV).double().mean())
+    alarms, called = torch.stack(alarms), torch.stack(called)
+    promised = math.floor(id_fpr * (count + 1)) / (count + 1)
+    assert abs(float(alarms.mean()) - promised) < 4 * float(alarms.std()) / math.sqrt(300)
+    assert float(called.mean()) < noisy_fpr + 4 * float(called.std()) / math.sqrt(300)
 
 
-def test_shape_by_hand():
-    shape = Shape(
-        torch.tensor([1.0, 0.0]).double(),
-        torch.tensor([2.0, 1.0]).double(),
-        torch.eye(2).double(),
-        torch.tensor([0.0, 5.0]).double(),
-    )
-    found = shape(torch.tensor([[3.0, 0.0]]))
-    assert found.tolist() == [[pytest.approx(np.arcsinh(1.0)), 5.0]]
+def test_fewest_calibration_images():
+    assert fewest_calibration_images(0.05, 0.05) == 59
+    assert fewest_calibration_images(0.05, 0.01) == 99
+    z = torch.randn(59, 4, dtype=torch.float64)
+    Thresholds.of(z, z, 0.05, 0.05)
+    with pytest.raises(ValueError, match="59 or more"):
+        Thresholds.of(z[:58], z[:58], 0.05, 0.05)
 
 
-def table(count=120, seed=0, noise=1.0):
-    """Four kinds that lie apart in two numbers and in features."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    verdict = torch.arange(4).repeat_interleave(count)
-    source = torch.arange(count).repeat(4)
-    ood, adv = (verdict == 1).double(), (verdict == 2).double()
-    noisy = (verdict == 3).double()
-    first = {"energy": 4 * ood + draw(4 * count) * noise, "flat": torch.zeros(4 * count).double()}
-    look = {"distance": 4 * adv + draw(4 * count) * noise}
-    shape = draw(4 * count, 6) * noise
-    shape[:, 0] += 4 * noisy + 2 * adv
-    return Table(verdict, verdict, source, first, look, shape)
-
-
-def test_learnt_rules_tell_the_kinds_apart():
-    learnt = learn(table(), ask_share=0.2)
-    new = table(seed=1)
-    numbers = dict(new.first) | dict(zip(SHAPES, learnt.shape(new.shape).unbind(1), strict=True))
-    z = learnt.first(numbers)
-    assert float((z.argmax(dim=1) == new.verdict).double().mean()) > 0.75
-    full = learnt.full(numbers | dict(new.look))
-    assert float((full.argmax(dim=1) == new.verdict).double().mean()) > 0.9
-    # of new ID images about as many are asked about as may be
-    asked = learnt.asked(z[new.verdict == 0], "open")
-    assert float(asked.double().mean()) == pytest.approx(0.2, abs=0.12)
-    assert not bool(learnt.asked(z, "never").any())
-    assert bool(learnt.asked(z, "always").all())
-
-
-def test_the_posterior_comes_true():
-    learnt, new = learn(table(noise=2.0), 0.2), table(400, seed=2, noise=2.0)
-    numbers = dict(new.first) | dict(zip(SHAPES, learnt.shape(new.shape).unbind(1), strict=True))
-    p = learnt.full(numbers | dict(new.look)).softmax(dim=1)
-    sure, hit = p.amax(dim=1), (p.argmax(dim=1) == new.verdict).double()
-    assert float(sure.mean()) == pytest.approx(float(hit.mean()), abs=0.06)
-
-
-def test_learning_does_not_depend_on_the_order_of_rows():
-    rows = table()
-    order = torch.randperm(len(rows.verdict), generator=torch.Generator().manual_seed(3))
-    mixed = Table(
-        rows.verdict[order],
-        rows.family[order],
-        rows.source[order],
-        {name: v[order] for name, v in rows.first.items()},
-        {name: v[order] for name, v in rows.look.items()},
-        rows.shape[order],
-    )
-    one, other = learn(rows, 0.1), learn(mixed, 0.1)
-    torch.testing.assert_close(one.first.weights, other.first.weights, rtol=1e-2, atol=1e-3)
-    assert one.first.names == other.first.names
-
-
-def test_without_a_second_look_there_is_one_rule():
-    rows = table()
-    learnt = learn(Table(rows.verdict, rows.family, rows.source, rows.first, {}, rows.shape), 0.1)
-    assert learnt.full is None
-    assert len(ORDER) == len(learnt.first.bias)
+def test_thresholds_do_not_depend_on_the_order():
+    g = torch.Generator().manual_seed(0)
+    clean, changed = drawn_odds(100, g), drawn_odds(100, g)
+    one = Thresholds.of(clean, changed, 0.05, 0.05)
+    two = Thresholds.of(clean.flip(0), changed.flip(0), 0.05, 0.05)
+    assert torch.equal(one.alarms, two.alarms)
+    assert torch.equal(one.least_adv, two.least_adv)
+    assert set(ALARMS) | {Verdict.ID} == set(ORDER)

@@ -32,8 +32,8 @@ MAY_IMPORT = {
         *("fitting", "layer"),
     },
     "benchmark": {
-        *("triage", "populations", "pipeline", "looks", "detectors"),
-        *("evaluation", "images", "layer"),
+        *("triage", "populations", "pipeline", "looks", "detectors", "evaluation"),
+        *("images", "layer"),
     },
 }
 #: entries that a reader takes in at a glance, the docstring of the room (__init__) not counted
