@@ -8,8 +8,9 @@ import torch
 from attacked import attacked, id_batches, id_images, trained
 from linear_models import WithoutGradients
 from manners import untouched
-from pytorch_ood.api import OODMetrics, RequiresFittingException
+from pytorch_ood.api import RequiresFittingException
 from pytorch_ood.detector import KNN, EnergyBased, MaxSoftmax
+from pytorch_ood.metrics import OODMetrics
 from torch import nn
 
 from pytorch_ood_viyog import Triage, Verdict
