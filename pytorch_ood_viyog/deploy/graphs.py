@@ -11,6 +11,7 @@ from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.manners import unwrap
+from ..looks.logits import usual_logits
 from ..pipeline.shared_pass import Representations
 from ..populations.verdict import Verdict
 from ..triage.evidence import FLAT, answer_numbers, second_look
@@ -170,7 +171,7 @@ class TriageGraph(Graph):
         return logits
 
     def _picked(self, output: Any) -> Tensor:
-        picked: Tensor = output if self.pick is None else self.pick(output)
+        picked: Tensor = usual_logits(output) if self.pick is None else self.pick(output)
         return picked
 
     def concluded(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

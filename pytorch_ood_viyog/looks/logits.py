@@ -14,7 +14,7 @@ from ..layer.first_layer import FirstLayer
 from ..layer.layer_call import LayerCall
 from ..layer.manners import as_found, device_of, unwrap
 
-__all__ = ["Answers", "PickLogits", "picked_logits"]
+__all__ = ["Answers", "PickLogits", "picked_logits", "usual_logits"]
 
 PickLogits = Callable[[Any], Tensor]
 
@@ -29,7 +29,7 @@ def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Modul
     :raises TypeError: if they are not a tensor
     :raises ValueError: if they have another shape
     """
-    logits = _usual(output) if pick is None else pick(output)
+    logits = usual_logits(output) if pick is None else pick(output)
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"Logits must be a tensor, got {type(logits).__name__} from "
@@ -44,8 +44,8 @@ def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Modul
     return logits.detach()
 
 
-def _usual(output: Any) -> Any:
-    """The output, or what it calls logits, as the models of transformers do."""
+def usual_logits(output: Any) -> Any:
+    """:return: the output, or what it calls logits, as the models of transformers do"""
     if isinstance(output, Tensor):
         return output
     named = output.get("logits") if isinstance(output, Mapping) else None

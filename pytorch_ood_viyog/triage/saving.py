@@ -4,7 +4,7 @@ The state of a Triage as plain tensors and numbers.
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,13 +12,11 @@ from torch import Tensor
 from ..detectors.same_way import SameWay
 from ..images.pixel_range import PixelRange
 from ..pipeline.saving import detector_state, load_detector_state
+from ..pipeline.shared_forward import SharedForward
 from .fitted_triage import FittedTriage
 from .learning import Learnt
 from .rule import Rule, Shape
 from .thresholds import Thresholds
-
-if TYPE_CHECKING:
-    from .triage import Triage
 
 __all__ = ["load_triage", "triage_state"]
 
@@ -26,7 +24,22 @@ __all__ = ["load_triage", "triage_state"]
 _VERSION = 4
 
 
-def triage_state(triage: "Triage") -> dict[str, Any]:
+class Saved(Protocol):
+    """What is saved: a Triage."""
+
+    pipeline: SharedForward
+    id_fpr: float
+    noisy_fpr: float
+    look: Any
+    _fitted: FittedTriage | None
+
+    @property
+    def fitted(self) -> FittedTriage:
+        """What the fit found."""
+        ...
+
+
+def triage_state(triage: Saved) -> dict[str, Any]:
     """
     :param triage: fitted triage
     :return: its state
@@ -51,7 +64,7 @@ def triage_state(triage: "Triage") -> dict[str, Any]:
     }
 
 
-def load_triage(triage: "Triage", state: Mapping[str, Any]) -> None:
+def load_triage(triage: Saved, state: Mapping[str, Any]) -> None:
     """
     :param triage: triage to fit
     :param state: what :func:`triage_state` gave

@@ -18,7 +18,7 @@ from ..images.pixels import to_8_bit
 from ..images.ways import Through, apply_ways
 from ..layer.batches import batches, first_inputs, in_batches, split_batch
 from ..layer.manners import same_random_state
-from ..looks.logits import Answers
+from ..looks.logits import Answers, usual_logits
 from ..pipeline.shared_forward import SharedForward
 from ..populations import Classifier, Population, Verdict, benign, simulated
 from ..populations.classifier import Unaimed
@@ -139,7 +139,8 @@ class Training:
     def _classifier(self, images: Tensor) -> tuple[Classifier, str]:
         triage = self.triage
         triage.answers.logits(self.pixels.inputs(images, images))  # refuses what is no classifier
-        classifier = Classifier(triage.pipeline.model, self.pixels, triage.answers.pick)
+        pick = triage.answers.pick or usual_logits
+        classifier = Classifier(triage.pipeline.model, self.pixels, pick)
         if classifier.can_be_differentiated(images):
             return classifier, "gradients"
         statistics = triage.residue._statistics
