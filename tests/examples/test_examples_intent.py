@@ -10,7 +10,6 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 report = import_module("intent_report")
-controls = import_module("separation_controls")
 
 
 def normal(count, seed, mean=0.0):
