@@ -54,9 +54,6 @@ class ResidueAlarm(ResidueView):
         residue = ViyogResidue(model)
         alarm = ResidueAlarm(residue).fit(train_loader)
         scores = alarm(images)
-
-        gates = {"energy": EnergyBased(None), "smooth": ResidueAlarm(residue, residues="smooth")}
-        triage = Triage(gates, residue, combine="any").fit(train_loader, calibration_loader)
     """
 
     def __init__(self, residue: ViyogResidue, *, residues: Literal["white", "smooth"] = "white"):
