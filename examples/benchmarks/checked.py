@@ -58,13 +58,13 @@ def checked(model: Module, size: int) -> Checked:
     """
     images = smooth_images(size)
     fit, judged = images[:FITTED], images[FITTED:]
-    detector = ViyogResidue(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = detector.fit(fit.split(16), progress=False).verify(judged)
+            detector = ViyogResidue(model).fit(fit.split(16), progress=False)
+            found = detector.verify(judged)
         except Exception as error:
-            return Checked(detector.layer_name or "", "", "", "", first_sentence(error), "", "")
+            return Checked("", "", "", "", first_sentence(error), "", "")
         described = detector.describe()
         shared = _reason(lambda: _shared(model, fit, judged, detector))
         scored = _reason(lambda: _scored(model, judged, detector))

@@ -47,7 +47,7 @@ def read_images(source: str, size: int) -> Tensor:
     path, _, name = source.partition(".npz:")
     if name:
         return _decoded(Path(f"{path}.npz"), name, size)
-    dataset = load_images(source, size)
+    dataset = load_images(source, size, labelled=False)
     images = round_to_8_bit(torch.stack([dataset[i][0] for i in range(len(dataset))]))
     if not Path(source).is_dir():
         return images

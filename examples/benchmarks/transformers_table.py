@@ -22,7 +22,9 @@ from transformers.models.auto import modeling_auto
 # attributes of configurations that make a model small, where they are there
 SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_labels": 10}
 #: model type -> size of the images, where 64 is not enough
-SIZES = {"clip": 224, "metaclip_2": 224, "levit": 224, "efficientformer": 224, "perceiver": 224, "pvt": 224, "swiftformer": 224}
+SIZES = dict.fromkeys(
+    ("clip", "metaclip_2", "levit", "efficientformer", "perceiver", "pvt", "swiftformer"), 224
+)
 CACHE = Path(".cache/transformers_table.json")
 
 

@@ -49,5 +49,5 @@ class TestMeanDistance(DetectorContract):
 
 
 # %%
-# Run it: ``pytest examples/contract`` ends in ``37 passed``: 36 checks, and the one that counts
+# Run it: ``pytest examples/contract`` ends in ``38 passed``: 37 checks, and the one that counts
 # them. Take a line out of ``mean_distance.py`` and see what the contract says.

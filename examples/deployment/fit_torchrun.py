@@ -54,7 +54,11 @@ def main() -> None:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         distributed.init_process_group("gloo")
-    images = generated_images() if options.quick else load_images(options.images, options.size)
+    images = (
+        generated_images()
+        if options.quick
+        else load_images(options.images, options.size, labelled=False)
+    )
     share = Subset(images, range(rank, len(images), world))
     loader = DataLoader(share, batch_size=options.batch_size, num_workers=options.workers)
 

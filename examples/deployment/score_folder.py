@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from pytorch_ood_viyog import Triage, Verdict
 from pytorch_ood_viyog.detectors.base import FirstLayerDetector
+from pytorch_ood_viyog.images.decoding import UnreadableImageError
 from pytorch_ood_viyog.images.files import ImageFiles, load_images
 
 HEAD = ["file", "verdict", "score", "error"]
@@ -49,8 +50,8 @@ def scored_before(out: Path) -> set[str]:
 def read(images: ImageFiles, number: int) -> Tensor | str:
     try:
         return images[number][0]
-    except OSError as error:
-        return f"{type(error).__name__}: {error}"
+    except UnreadableImageError as error:
+        return str(error)
 
 
 def judged(judge: Judge, x: Tensor) -> list[tuple[str, str]]:
@@ -84,7 +85,7 @@ def rows(
 
 def score_folder(judge: Judge, folder: Path, out: Path, size: int, batch_size: int) -> int:
     """:return: number of images scored in this run"""
-    images = load_images(folder, size)
+    images = load_images(folder, size, labelled=False)
     done = scored_before(out)
     names = (file.relative_to(folder).as_posix() for file in images.files)
     left = [number for number, name in enumerate(names) if name not in done]

@@ -39,7 +39,7 @@ class Fitter:
         """:return: the state of the first worker's detector; that of the others is the same"""
         torch.set_num_threads(1)
         distributed.init_process_group("gloo", address, rank=rank, world_size=world)
-        images = load_images(options.images, options.size)
+        images = load_images(options.images, options.size, labelled=False)
         share = Subset(images, range(rank, len(images), world))
         detector = JUDGES[options.detector](build_model(options.model))
         detector.fit(DataLoader(share, batch_size=options.batch_size), progress=False)

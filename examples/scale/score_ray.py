@@ -104,7 +104,7 @@ def scored_before(out: Path) -> frozenset[str]:
 
 
 def folder_rows(folder: Path, size: int, done: frozenset[str]) -> list[dict[str, str]]:
-    files = load_images(folder, size).files
+    files = load_images(folder, size, labelled=False).files
     rows = [{"path": f.relative_to(folder).as_posix(), "file": str(f)} for f in files]
     return [row for row in rows if row["path"] not in done]
 

@@ -17,7 +17,10 @@ __all__ = ["NearestFeatures", "ShapeReading", "exportable"]
 
 
 class ShapeReading(ResidueView):
-    """All features of the residue, :math:`B \\times F`, in place of a score."""
+    """
+    All features of the residue and the share of constant windows, :math:`B \\times (F + 1)`, in
+    place of a score.
+    """
 
     def __init__(self, residue: ViyogResidue):
         """:param residue: the detector whose features are read"""
@@ -29,7 +32,9 @@ class ShapeReading(ResidueView):
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         reading = self.residue._read_call(call, state)
         evidence = self.residue._score_reading(reading, state)
-        return call.of_largest(intent_features(reading, state), evidence)
+        flat = reading.flat.flatten(1).double().mean(dim=1, keepdim=True)
+        found = torch.cat([intent_features(reading, state), flat], dim=1)
+        return call.of_largest(found, evidence)
 
 
 class NearestFeatures:

@@ -13,7 +13,7 @@ from ..detectors.base import FirstLayerDetector
 from ..layer.manners import unwrap
 from ..pipeline.shared_pass import Representations
 from ..populations.verdict import Verdict
-from ..triage.evidence import answer_numbers, second_look
+from ..triage.evidence import FLAT, answer_numbers, second_look
 from ..triage.learning import ORDER
 from ..triage.thresholds import ALARMS
 from ..triage.triage import Triage
@@ -154,7 +154,9 @@ class TriageGraph(Graph):
         assert features is not None, "the head runs in every pass"
         features = features.flatten(1)
         seen = Representations(logits, features)
-        numbers = self.rule.read(scores.pop(_SHAPE)) | answer_numbers(logits, features)
+        shape = scores.pop(_SHAPE)
+        numbers = self.rule.read(shape[:, :-1]) | {FLAT: shape[:, -1]}
+        numbers |= answer_numbers(logits, features)
         numbers |= scores
         numbers |= {n: entry.predict(self.detectors[n], x, seen) for n, entry in self.fed.items()}
         if self.rule.look != "never":

@@ -52,21 +52,22 @@ def export_onnx(
       also ``second_logits``, the answer without the residue;
     - for a :class:`~pytorch_ood_viyog.triage.triage.Triage` ``verdict`` (int64, the values of
       :class:`~pytorch_ood_viyog.populations.verdict.Verdict`), ``log_odds`` of ID, OOD, ADV and
-      NOISY, and their conformal p-values ``p_OOD``, ``p_ADV`` and ``p_NOISY``.
+      NOISY, and the conformal p-values ``p_OOD``, ``p_ADV`` and ``p_NOISY``.
 
     Scores of inputs with NaN or inf are NaN, and the verdict is OOD. The file's metadata are
-    JSON: ``labels``, ``thresholds``, ``detectors``, ``package``, of a triage ``verdicts``,
-    ``evidence`` and the order of ``log_odds``.
+    JSON: ``labels``, ``thresholds``, ``detectors``, ``package``, of a triage also ``verdicts`` and
+    ``evidence``.
 
     The new file is run in ONNX Runtime on the example, in batches of another size, and compared
-    with PyTorch; it takes the place of an older one only if both agree.
+    with PyTorch, and on black, white, striped, noisy and far too bright images; it takes the
+    place of an older one only if both agree.
 
     .. rubric:: Examples
 
     .. code-block:: python
 
         export_onnx(model, detector, "model.onnx", images[:4], thresholds=3.1)
-        triage = Triage(model, look="never").fit(train_loader, calibration_loader)
+        triage = Triage(model).fit(train_loader, calibration_loader)
         export_onnx(model, triage, "triage.onnx", images[:4])
 
     :param model: model, also wrapped; it is not touched

@@ -49,7 +49,7 @@ class ViyogIntent(ViyogResidue):
 
     **When to use.** Beside :class:`ViyogResidue`, which says whether there is a residue at all:
     clean images, ID or OOD, have none to judge, and their scores say little.
-    :class:`~pytorch_ood_viyog.triage.triage.Triage` asks both.
+    :class:`~pytorch_ood_viyog.triage.triage.Triage` reads the same features.
 
     Fitting simulates some forty changes on each of ``sample_size`` ID images, which takes some
     seconds for images of 32 px and minutes for 224 px.

@@ -1,5 +1,5 @@
 """
-ResidueAlarm: is there a residue on top of an ID image, an alarm for routers.
+ResidueAlarm: is there a residue on top of an ID image, a contrast of its own.
 """
 
 from typing import Literal
@@ -32,14 +32,12 @@ class ResidueAlarm(ResidueView):
     The score of :class:`ViyogResidue` also weighs whether an input is like anything known, to
     tell ADV from OOD. That costs recall where ID images differ much in their noise floor; this
     contrast finds more of the weak attacks at the same rate of false alarms, and OOD inputs too.
-    :class:`~pytorch_ood_viyog.triage.triage.Triage` raises alarms by this one and decides ADV or
-    OOD by the other.
+    :class:`~pytorch_ood_viyog.triage.triage.Triage` weighs both.
 
     **Smooth residues.** An attacker who blurs the perturbation in every step leaves the finest
     detail alone, where this alarm and :class:`ViyogResidue` look. The same features, contrasted
     with smooth residues (:func:`~pytorch_ood_viyog.residue.random_residues.smooth_signs`, 1.5
-    positions), see it; they do not see white residues. Use both, as router and as a
-    gate beside it.
+    positions), see it; they do not see white residues.
 
     An image that is constant nearly everywhere raises no alarm: nothing can be read of it, and
     :class:`ViyogResidue` calls it OOD.

@@ -1,5 +1,5 @@
 """
-ResidueOutlier: how unlike in-distribution data the first layer is, an OOD score for gates.
+ResidueOutlier: how unlike in-distribution data the first layer is, an OOD score.
 """
 
 from torch import Tensor
@@ -19,8 +19,8 @@ class ResidueOutlier(ResidueView):
 
     up to a constant, with :math:`f` the features of the noise floor. Other resolutions, cameras,
     compressions and scenes have another floor. It knows nothing of what an image shows, which is
-    what detectors on logits and features know: a gate for a
-    :class:`~pytorch_ood_viyog.triage.triage.Triage` that makes up for what these miss.
+    what detectors on logits and features know: more evidence for a
+    :class:`~pytorch_ood_viyog.triage.triage.Triage` beside these.
 
     **Sign.** Unlike the other first-layer detectors, larger scores speak for *any* anomaly, OOD
     or ADV, as usual in pytorch-ood.
@@ -32,9 +32,9 @@ class ResidueOutlier(ResidueView):
 
     .. code-block:: python
 
-        router = ViyogResidue(model)
-        gates = {"energy": EnergyBased(None), "first layer": ResidueOutlier(router)}
-        triage = Triage(gates, router).fit(train_loader, calibration_loader)
+        residue = ViyogResidue(model)
+        evidence = {"ViyogResidue": residue, "first layer": ResidueOutlier(residue)}
+        triage = Triage(model, evidence=evidence).fit(train_loader, calibration_loader)
     """
 
     def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:

@@ -168,7 +168,8 @@ class FirstLayer:
     def _reader(
         self, model: Module, x: Tensor, read: Callable[[LayerCall], Any], **how: bool
     ) -> LayerReader:
-        self._check_lazy(model)
+        if self.runs is None:
+            self._check_lazy(model)
         assert self.name is not None
         runs = self.runs or Runs()
         layer = self.layer()

@@ -115,8 +115,10 @@ def log_odds(likelihoods: Tensor) -> Tensor:
     :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
     :return: log-odds of ADV against ID or OOD, shape :math:`B`
     """
-    # not logaddexp: exporters write log(exp(a) + exp(b)), which is -inf far from all hypotheses
-    return likelihoods[:, 2] - likelihoods[:, :2].logsumexp(dim=1)
+    one, other = likelihoods[:, 0], likelihoods[:, 1]
+    # torch.logaddexp by hand: exporters write it as exp, sum and log, which far from ID is log 0
+    either = torch.maximum(one, other) + (-(one - other).abs()).exp().log1p()
+    return likelihoods[:, 2] - either
 
 
 def arsinh(odds: Tensor) -> Tensor:

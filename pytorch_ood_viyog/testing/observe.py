@@ -5,7 +5,7 @@ What must not change: everything about a user's model, and the random number gen
 import gc
 import pickle
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,6 +21,7 @@ __all__ = [
     "InterruptError",
     "Snapshot",
     "hooks_of",
+    "in_micro_batches",
     "interrupted",
     "live_objects",
     "modules_of",
@@ -203,3 +204,35 @@ def _difference(before: Any, after: Any) -> str:
     if isinstance(before, list):
         return f"{len(before)} before, {len(after)} after"
     return f"{before} before, {after} after"
+
+
+@contextmanager
+def in_micro_batches(models: list[Module], size: int = 3) -> Iterator[None]:
+    """
+    Let modules run on parts of their batch inside the block, one part after the other.
+
+    :param models: modules that take a batch first
+    :param size: samples in a part
+    """
+    found = [dict(vars(model)) for model in models]
+    for model in models:
+        model.__dict__["forward"] = _in_parts(model.forward, size)
+    try:
+        yield
+    finally:
+        for model, attributes in zip(models, found, strict=True):
+            model.__dict__.pop("forward", None)
+            if "forward" in attributes:
+                model.__dict__["forward"] = attributes["forward"]
+
+
+def _in_parts(forward: Callable[..., Any], size: int) -> Callable[..., Any]:
+    def run(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, Tensor) or x.dim() == 0 or len(x) <= size:
+            return forward(x, *args, **kwargs)
+        outputs = [forward(part, *args, **kwargs) for part in torch.split(x, size)]
+        if all(isinstance(output, Tensor) for output in outputs):
+            return torch.cat(outputs)
+        return forward(x, *args, **kwargs)  # not known how to join
+
+    return run

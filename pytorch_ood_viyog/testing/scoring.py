@@ -10,6 +10,7 @@ from torch import Tensor
 from .data import all_samples, pairwise_auroc
 from .declarations import Declarations
 from .expect import attempt, check, expect
+from .observe import in_micro_batches
 
 __all__ = ["RepresentationChecks", "ScoreChecks"]
 
@@ -55,6 +56,14 @@ class ScoreChecks(Declarations):
             self.same(torch.cat(parts), wanted, f"Scores in batches of {size} must be the same")
         backwards = self.scores(detector, x.flip(0))
         self.same(backwards.flip(0), wanted, "Scores in reversed order must be the same")
+
+    @check
+    def test_04_parts_inside_the_model_do_not_matter(self, detector: Any, loader: Any) -> None:
+        """A model that runs in micro-batches inside gives each sample the same score."""
+        x, wanted = self.fitted_scores(detector, loader)
+        with in_micro_batches(self.models(detector)):
+            scores = self.scores(detector, x)
+        self.same(scores, wanted, "Scores of a model that runs in micro-batches must be the same")
 
     @check
     def test_04_anomalies_score_higher(self, detector: Any, loader: Any) -> None:

@@ -13,7 +13,6 @@ __all__ = [
     "alarm_thresholds",
     "conformal_p_values",
     "smallest_calibration_set",
-    "standardised_thresholds",
 ]
 
 
@@ -90,35 +89,6 @@ def alarm_thresholds(
     count = lengths[names[0]]
     cuts = _schedule(math.floor(alpha * (count + 1) + 1e-9), shares, names)
     return _cut(scores, cuts)
-
-
-def standardised_thresholds(
-    reference: Mapping[str, Tensor], scores: Mapping[str, Tensor], alpha: float
-) -> dict[str, float]:
-    """
-    The published gate: an alarm is raised where the largest of the standardised scores is above
-    one threshold :math:`t`, the conformal quantile of this maximum. That is one threshold per
-    signal,
-
-    .. math::
-        \\max_j \\frac{s_j - \\mu_j}{\\sigma_j} > t \\iff
-        s_j > \\mu_j + t \\sigma_j \\text{ for some } j,
-
-    with mean and standard deviation on the reference. :math:`P(\\text{alarm}) \\leq \\alpha` as
-    for :func:`alarm_thresholds`, but the signal with the heaviest tail takes most of the budget.
-
-    :param reference: signal -> scores of ID reference samples
-    :param scores: signal -> scores of other ID samples, shape :math:`n`
-    :param alpha: rate of false alarms :math:`\\alpha`, in (0, 1)
-    :return: signal -> threshold
-    :raises ValueError: if there are too few samples, or a score is NaN
-    :see: Singh et al., *Viyog: Separating Adversarial and Out-of-Distribution*, CODES+ISSS 2026
-    """
-    places = {name: (v.mean(), v.std(correction=0)) for name, v in reference.items()}
-    standardised = [(scores[name] - mean) / spread for name, (mean, spread) in places.items()]
-    largest = {"standardised scores": torch.stack(standardised).amax(dim=0)}
-    limit = alarm_thresholds(largest, alpha, dict.fromkeys(largest, 1.0)).popitem()[1]
-    return {name: float(mean + limit * spread) for name, (mean, spread) in places.items()}
 
 
 def _schedule(count: int, shares: Mapping[str, float], names: list[str]) -> list[str]:

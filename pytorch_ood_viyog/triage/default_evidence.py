@@ -13,7 +13,7 @@ from ..detectors.residue import ViyogResidue
 from ..detectors.residue_alarm import ResidueAlarm
 from ..images.ways import Through
 from ..pipeline.shared_forward import SharedForward
-from .evidence import ANSWER, LOOKS
+from .evidence import ANSWER, FLAT, LOOKS
 from .learning import SHAPES
 
 __all__ = ["chosen_evidence", "default_evidence", "residue_of"]
@@ -21,15 +21,13 @@ __all__ = ["chosen_evidence", "default_evidence", "residue_of"]
 _NEIGHBOURS = 5
 
 
-def default_evidence(model: Module, through: Through | None) -> dict[str, Detector]:
+def default_evidence(residue: ViyogResidue) -> dict[str, Detector]:
     """
-    :param model: classifier
-    :param through: the way between an attacker and the model, if there is one
+    :param residue: the detector whose fit all readings of the first layer share
     :return: detectors by name: the residue as a whole, and contrasted with ID images that have a
         white and a smooth one, and its strength; the energy of the logits; the nearest ID
         features
     """
-    residue = ViyogResidue(model, through=through)
     return {
         "ViyogResidue": residue,
         "ResidueAlarm": ResidueAlarm(residue),
@@ -45,14 +43,16 @@ def chosen_evidence(
 ) -> dict[str, Detector]:
     """
     :param given: detectors by name that are added or replace others; ``None`` leaves one out
-    :param model: as for :func:`default_evidence`
-    :param through: as for :func:`default_evidence`
+    :param model: classifier
+    :param through: the way between an attacker and the model, if there is one
     :return: all detectors by name
     :raises TypeError: if one is no detector
     :raises ValueError: if a name is taken or unknown, or there is no :class:`ViyogResidue`
     """
-    chosen: dict[str, Detector] = default_evidence(model, through)
-    taken = {*ANSWER, *SHAPES, *(f"{look} distance" for look in LOOKS)}
+    own = given.get("ViyogResidue")
+    residue = own if isinstance(own, ViyogResidue) else ViyogResidue(model, through=through)
+    chosen = default_evidence(residue)
+    taken = {*ANSWER, *SHAPES, FLAT, *(f"{look} distance" for look in LOOKS)}
     for name, detector in given.items():
         if name in taken:
             raise ValueError(f"evidence must not have the name {name!r}: a Triage reads that.")

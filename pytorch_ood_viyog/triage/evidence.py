@@ -15,10 +15,13 @@ from ..looks.answers import lost_odds, softmax_distance
 from ..pipeline.shared_forward import SharedForward
 from ..residue.intent.evidence import intent_features
 
-__all__ = ["ANSWER", "LOOKS", "FirstPass", "answer_numbers", "read_first", "second_look"]
+__all__ = ["ANSWER", "FLAT", "LOOKS", "FirstPass", "answer_numbers", "read_first", "second_look"]
 
 #: what is read of the answer itself
 ANSWER = ("margin", "entropy", "feature norm")
+
+#: share of the windows that are constant, which the residue is not read from
+FLAT = "flat share"
 
 #: filters that images are seen through when the model is asked again
 LOOKS = {"bilateral": bilateral, "median": median}
@@ -41,20 +44,22 @@ def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> Fir
     :param pipeline: fitted detectors
     :param residue: the one among them whose features are read
     :param x: batch of model inputs
-    :return: the detectors' scores, :data:`ANSWER`, and features of the residue
+    :return: the detectors' scores, :data:`FLAT`, :data:`ANSWER`, and features of the residue
     """
     shapes: list[Tensor] = []
+    flat: list[Tensor] = []
 
     def read(call: LayerCall) -> None:
         state = residue._require_state()
         reading = residue._read_call(call, state)
         evidence = residue._score_reading(reading, state)
         shapes.append(call.of_largest(intent_features(reading, state), evidence))
+        flat.append(call.largest(reading.flat.flatten(1).double().mean(dim=1)))
 
     scores, seen = pipeline.run(x, ("logits", "features"), read)
     assert seen.logits is not None, "logits were asked for"
     assert seen.features is not None, "features were asked for"
-    numbers = scores | answer_numbers(seen.logits, seen.features)
+    numbers = scores | {FLAT: flat[0]} | answer_numbers(seen.logits, seen.features)
     return FirstPass({name: v.double() for name, v in numbers.items()}, shapes[0], seen.logits)
 
 

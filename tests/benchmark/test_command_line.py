@@ -178,15 +178,15 @@ class TestImages:
         with pytest.raises(ValueError, match="holds no images"):
             load_images(tmp_path)
         path = tmp_path / "a.npz"
-        np.savez(path, x=np.zeros(3))
+        np.savez(path, z=np.zeros(3))
         with pytest.raises(ValueError, match="named 'images'"):
             load_images(path)
         np.savez(path, images=np.zeros((3, 8, 8, 4), np.uint8))
         with pytest.raises(ValueError, match=r"shape \(N, H, W, 3\)"):
             load_images(path)
-        (tmp_path / "a.txt").write_text("")
+        (tmp_path / "a.csv").write_text("")
         with pytest.raises(ValueError, match="must be a folder of images or"):
-            load_images(tmp_path / "a.txt")
+            load_images(tmp_path / "a.csv")
 
 
 class TestModels:

@@ -13,12 +13,14 @@ BRANCHES = {
     "repvgg": "stem.conv_1x1.conv + stem.conv_kxk.conv",
     "fastvit": "stem.0.conv_scale.conv + stem.0.conv_kxk.0.conv",
 }
+#: two heads whose mean is the answer: which of their inputs are the features is for the user
+TWO_HEADS = {"levit"}
 
 
 @pytest.mark.parametrize("family", TESTED)
-def test_all_detectors_fit_and_predict(family):
-    row = examine(family, *TESTED[family])
-    assert (row.viyog, row.tv, row.residue, row.shared) == (OK,) * 4
-    assert row.directions >= 8
+def test_a_residue_is_read(family):
+    row = examine(*TESTED[family])
+    assert (row.residue, row.scored) == (OK, OK)
+    assert row.shared == OK or (family in TWO_HEADS and "becomes the logits" in row.shared)
     if family in BRANCHES:
         assert row.layer == BRANCHES[family]

@@ -103,6 +103,19 @@ class NormalisesBatch(MeanDistance):
         return scores - scores.mean() if len(scores) else scores
 
 
+@must_fail(
+    "test_04_parts_inside_the_model_do_not_matter",
+    "Scores of a model that runs in micro-batches must be the same",
+)
+class ReadsFirstRun(MeanDistance):
+    def predict(self, x):
+        seen = []
+        handle = self.encoder[-1].register_forward_hook(lambda m, taken, out: seen.append(out))
+        self.encoder(x)
+        handle.remove()
+        return self.predict_features(seen[0].detach())
+
+
 @must_fail("test_04_anomalies_score_higher", "Larger scores must mean more anomalous")
 class WrongSign(MeanDistance):
     def predict_features(self, x):

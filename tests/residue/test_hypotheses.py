@@ -5,6 +5,7 @@ import math
 import torch
 from torch.distributions import MultivariateNormal
 
+from pytorch_ood_viyog.residue.evidence import log_odds
 from pytorch_ood_viyog.residue.hypotheses import log_likelihoods, shrunk_whitening
 
 
@@ -42,3 +43,10 @@ def test_far_away_nothing_overflows():
     got = log_likelihoods(x, means, whitening, levels=2, kappa=2.0)
     assert bool(torch.isfinite(got).all())
     assert bool((got[:, 1] > got[:, 0]).all())  # the wide hypothesis explains what is far away
+
+
+def test_odds_far_from_everything_are_those_of_torch():
+    sizes = torch.tensor([1.0, 1e3, 1e5, 1e8], dtype=torch.float64)
+    logs = -torch.rand(4, 3, generator=torch.Generator().manual_seed(0)).double() * sizes[:, None]
+    expected = logs[:, 2] - torch.logaddexp(logs[:, 0], logs[:, 1])
+    torch.testing.assert_close(log_odds(logs), expected)

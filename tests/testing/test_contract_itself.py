@@ -186,6 +186,6 @@ def test_expected_failures_and_the_count(pytester):
     result.assert_outcomes(passed=11, failed=4, xfailed=1, skipped=1)
 
 
-def test_all_36_checks_are_there():
-    assert len(CHECKS) == 36
+def test_all_37_checks_are_there():
+    assert len(CHECKS) == 37
     assert sorted({name[5:7] for name in CHECKS}) == [f"{n:02}" for n in range(1, 11)]

@@ -19,7 +19,7 @@ from ...detectors.viyog import Viyog
 from ...evaluation.page import check_extra
 from ...evaluation.rows import TASKS, mean_auroc
 from ...images.benign import BENIGN_KINDS, BenignChange
-from ...images.files import load_images
+from ...images.files import load_images, readable_images
 from ..attacks.named import ATTACK_NAMES, named_attack
 from ..baselines import BASELINES, baseline_detectors
 from ..benchmark import AdversarialBenchmark
@@ -114,7 +114,12 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, Mapping
     benign = [_change(text) for text in options.benign]
     paths = dict(_name_and_path(text) for text in options.ood)
     id_test, id_train = id_images(options, options.id_test)
-    ood = {name: load_images(path, options.size, options.limit) for name, path in paths.items()}
+    ood = {
+        name: readable_images(
+            load_images(path, options.size, options.limit, labelled=False), strict=options.strict
+        )
+        for name, path in paths.items()
+    }
     model = asked_model(options)
     bench = AdversarialBenchmark(
         model,

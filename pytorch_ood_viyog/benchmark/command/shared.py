@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ...images.files import load_images
+from ...images.files import load_images, readable_images
 from ..model_names import add_model_arguments
 
 __all__ = ["Commands", "command_parser", "id_images"]
@@ -43,6 +43,7 @@ def command_parser(
         help="ID images to fit on; default: the training split of the .npz file that is measured "
         "on",
     )
+    add("--strict", action="store_true", help="stop at an image that cannot be read")
     add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
     add("--limit", type=int, default=limit, help=f"images per test set, default: {limit}")
     fit = 5000 if name == "run" else 2000
@@ -73,7 +74,9 @@ def id_images(options: argparse.Namespace, measured: Path) -> tuple[Dataset[Any]
     # one .npz file with a split, or two separate paths
     parts = ("train", "test") if options.id_train is None else ("", "")
     source = options.id_train or measured
-    return (
+    found = (
         load_images(measured, options.size, options.limit, parts[1]),
         load_images(source, options.size, options.fit_limit, parts[0]),
     )
+    test, train = (readable_images(images, strict=options.strict) for images in found)
+    return test, train

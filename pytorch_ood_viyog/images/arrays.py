@@ -1,0 +1,144 @@
+"""
+Images in arrays of NumPy and PyTorch: ``.npy``, ``.npz`` and ``.pth``, of any layout. Nothing is
+ever unpickled.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .decoding import resized
+
+__all__ = ["ImageArray", "load_array"]
+
+_PARTS = {"train": 0, "test": 1}
+# of our own files and ART, Keras, MedMNIST
+_IMAGES = ("images", "x", "data", "x_{part}", "{part}_images")
+_LABELS = ("labels", "y", "label", "y_{part}", "{part}_labels")
+
+
+class ImageArray(Dataset[tuple[Tensor, int]]):
+    """Images of an array, which may lie on disk; one is converted when it is asked for."""
+
+    def __init__(self, pixels: Any, labels: Any, size: int | None, name: str):
+        """
+        :param pixels: shape (N, H, W), (N, H, W, C) or (N, C, H, W) with one or three channels;
+            uint8, or float in [0, 1]
+        :param labels: shape (N,) or (N, 1), or ``None`` for zeros
+        :param size: height and width to bring images to, ``None`` to leave them
+        :param name: the file, for messages
+        :raises ValueError: if shapes or types are others
+        """
+        channels = [a for a in (1, 3) if pixels.ndim == 4 and pixels.shape[a] in (1, 3)]
+        if (pixels.ndim != 3 and len(channels) != 1) or 0 in pixels.shape:
+            raise ValueError(
+                f"{name} must hold images of shape (N, H, W, 3), (N, 3, H, W) or (N, H, W), got "
+                f"{pixels.shape}."
+            )
+        if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
+            raise ValueError(f"{name} must hold uint8, or floats in [0, 1], got {pixels.dtype}.")
+        count = len(pixels)
+        labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels)
+        if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"{name} has {count} images and needs as many whole numbers as labels, got "
+                f"{labels.dtype} of shape {labels.shape}."
+            )
+        self.pixels, self.labels = pixels, labels.reshape(-1).astype(np.int64)
+        self.first = channels == [1]
+        self.size, self.name = size, name
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = np.array(self.pixels[index])
+        if image.dtype != np.uint8:
+            if not (image.min() >= 0 and image.max() <= 1):
+                raise ValueError(
+                    f"{self.name}, image {index}: floats must be in [0, 1], got {image.min():g} "
+                    f"to {image.max():g}."
+                )
+            image = (image * 255).round().astype(np.uint8)
+        image = image[..., None] if image.ndim == 2 else image
+        image = image.transpose(1, 2, 0) if self.first else image
+        image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+        if self.size is not None and image.shape[:2] != (self.size, self.size):
+            from PIL import Image
+
+            image = np.array(resized(Image.fromarray(image), self.size))
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return pixels.float() / 255, int(self.labels[index])
+
+
+def load_array(path: Path, size: int | None = None, part: str = "") -> Dataset[Any]:
+    """
+    A ``.npy`` file stays on disk; its labels are those of ``labels.npy`` beside it (CIFAR-10-C).
+    In an ``.npz`` file images and labels are called ``images`` and ``labels``, ``x`` and ``y``,
+    ``x_test`` and ``y_test`` (Keras, ART), or ``test_images`` and ``test_labels`` (MedMNIST);
+    ``split`` has 0 for training, 1 for test. A ``.pth`` or ``.pt`` file holds a tensor, or
+    images and labels (AutoAttack).
+
+    :param path: the file
+    :param size: height and width to bring images to, ``None`` to leave them
+    :param part: ``"train"`` or ``"test"`` to take only this part
+    :return: images in [0, 1], rounded to 8 bit, and labels
+    :raises ValueError: if the file is damaged, has another layout, or no such part
+    """
+    try:
+        content = _content(path, part)
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    images, labels = content["images"], content["labels"]
+    if images is None:
+        raise ValueError(f"{path} must hold an array named 'images', got {content['names']}.")
+    data = ImageArray(images, labels, size, str(path))
+    if not part or content["parted"]:
+        return data
+    if content["split"] is None:
+        raise ValueError(
+            f"{path} has no 'split' to take the {part} images by. Give training and test images "
+            f"as two paths."
+        )
+    chosen = np.flatnonzero(content["split"] == _PARTS[part])
+    if len(chosen) == 0:
+        raise ValueError(f"{path} holds no images of the {part} split.")
+    return ImageArray(images[chosen], data.labels[chosen], size, str(path))
+
+
+def _content(path: Path, part: str) -> dict[str, Any]:
+    found: dict[str, Any] = dict.fromkeys(("images", "labels", "split"))
+    found |= {"parted": False, "names": []}
+    if path.suffix == ".npy":
+        beside = path.with_name("labels.npy")
+        found["images"] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if beside.is_file() and beside != path:
+            found["labels"] = np.load(beside, allow_pickle=False)
+    elif path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            found["names"] = sorted(arrays)
+            named = _named(arrays.files, part)
+            found |= {key: arrays[name] for key, name in named.items()}
+            found["parted"] = "images" in named and (part or "test") in named["images"]
+    else:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = list(held.values()) if isinstance(held, dict) else held
+        x, y = (held, None) if isinstance(held, Tensor) else (held[0], held[1])
+        found |= {"images": x.numpy(), "labels": None if y is None else y.numpy()}
+    return found
+
+
+def _named(names: list[str], part: str) -> dict[str, str]:
+    found = {"split": "split"} if "split" in names else {}
+    wanted = part or "test"
+    for key, known in (("images", _IMAGES), ("labels", _LABELS)):
+        for name in known:
+            if name.format(part=wanted) in names:
+                found[key] = name.format(part=wanted)
+                break
+    return found

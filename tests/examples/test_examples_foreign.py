@@ -1,0 +1,75 @@
+"""The table of other people's attacks, on what is installed."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import digits
+import pytest
+import torch
+from pytorch_ood.detector import EnergyBased, MaxSoftmax
+
+from pytorch_ood_viyog.benchmark import AdversarialBenchmark
+from pytorch_ood_viyog.benchmark.attacks import as_attack
+
+sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
+
+
+@pytest.fixture
+def foreign():
+    pytest.importorskip("foolbox")
+    return import_module("foreign")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_attacks_of_missing_libraries_are_told(foreign, monkeypatch):
+    missing = ("torchattacks", "art", "adv_lib", "secmlt")
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    attacks, problems = foreign.foreign_attacks(digits.trained(), (1, 8, 8), 10)
+    assert len(attacks) > 25
+    assert all(name.startswith("foolbox ") for name in attacks)
+    assert all(as_attack(attack) is attack for attack in attacks.values())  # made already
+    assert len(problems) == len(missing)
+    assert all(why.startswith("not installed: ") for why in problems.values())
+
+
+@pytest.mark.filterwarnings("ignore:Failure while attacking")
+def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
+    def endless(model, x, y):
+        print("not shown")
+        while True:
+            x = x + 0
+
+    def unseen(model, x, y):
+        return x.flip(2)
+
+    def seen(model, x, y):
+        return torch.rand_like(x)
+
+    _, (x, y) = digits.images()
+    model = digits.trained()
+    attacks = {"seen": seen, "endless": endless, "unseen": unseen}
+    bench = AdversarialBenchmark(
+        model,
+        (x[:80], y[:80]),
+        {},
+        {n: foreign.Limited(a, 0.2, tmp_path / f"{n}.txt") for n, a in attacks.items()},
+        resamples=0,
+        progress=False,
+    )
+    bench.evaluate([MaxSoftmax(model), EnergyBased(model)])
+    page = foreign.page(bench, {"other": "not installed"}, SimpleNamespace(attacked=80, seconds=1))
+    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    assert sorted(row.split(" | ")[0] for row in rows) == ["| endless", "| seen", "| unseen"]
+    assert rows[-1].startswith("| endless | 0 of 0 | 0 |")
+    assert rows[-1].endswith("| TimeoutError: over 0.2 s of CPU, stopped |")
+    best = [max(float(cell.split(" / ")[0]) for cell in row.split(" | ")[6:8]) for row in rows[:2]]
+    assert best == sorted(best)
+    assert "3 attacks, of which 2 ran to their end" in page
+    assert "- other: not installed" in page
+    # what failed is not tried again
+    again = foreign.Limited(lambda model, x, y: x, 1, tmp_path / "endless.txt")
+    with pytest.raises(RuntimeError, match="over 0\\.2 s of CPU"):
+        again(model, x, y)
