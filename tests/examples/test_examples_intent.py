@@ -10,7 +10,6 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 report = import_module("intent_report")
-controls = import_module("separation_controls")
 
 
 def normal(count, seed, mean=0.0):
@@ -82,18 +81,3 @@ def test_the_report_marks_what_is_missed(rows):
 
 def test_targets_without_rows_have_no_value(rows):
     assert not any(target.read(rows.iloc[:0]) for target in report.TARGETS)
-
-
-def test_controls_show_verdicts_beside_detectors():
-    case = {"config": "c", "images": "id", "change": "noise 8/255", "n": 1}
-    table = pandas.DataFrame(
-        [
-            case | {"detector": "verdict ADV", "flagged": 0.03, "AUROC": float("nan")},
-            case | {"detector": "verdict NOISY", "flagged": 0.9, "AUROC": float("nan")},
-            case | {"detector": "ViyogResidue", "flagged": 0.98, "AUROC": 0.2},
-        ]
-    )
-    text = controls.controls_report(table)
-    assert "| ViyogResidue: flagged, AUROC | verdict ADV | verdict NOISY |" in text
-    assert "| 98% (98% to 98%), 0.200 | 3% (3% to 3%) | 90% (90% to 90%) |" in text
-    assert "What fails: ViyogResidue takes" in text
