@@ -3,8 +3,7 @@ Detectors for pytorch-ood that tell adversarial (ADV) from out-of-distribution (
 raw output of a model's first convolutional layer. Scores are larger for ADV.
 
 The rooms, from the ground up: ``layer``, ``images`` and ``evaluation`` import no other; then
-``fitting``, ``residue``, ``detectors``, ``populations``, ``looks``, ``pipeline``, ``triage`` and
-``deploy``, and
+``fitting``, ``residue``, ``detectors``, ``looks``, ``pipeline``, ``triage`` and ``deploy``, and
 ``benchmark``. ``testing``, a contract for anybody's detectors, stands by itself.
 """
 

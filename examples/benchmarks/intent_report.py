@@ -10,7 +10,7 @@ from second_look_rows import area
 from separation_report import markdown
 from torch import Tensor, cat
 
-from pytorch_ood_viyog.triage.conformal import alarm_thresholds
+from pytorch_ood_viyog.triage.rule.conformal import alarm_thresholds
 
 AT_8, AT_4 = ("fgsm8", "pgd8", "bim8"), ("pgd4",)
 WEAK = ("pgd2", "deepfool", "cw")

@@ -18,7 +18,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.images.files import load_images
+from pytorch_ood_viyog.images.disk.files import load_images
 
 DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}
 

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from pytorch_ood_viyog import Triage, Verdict
 from pytorch_ood_viyog.detectors.base import FirstLayerDetector
-from pytorch_ood_viyog.images.decoding import UnreadableImageError
-from pytorch_ood_viyog.images.files import ImageFiles, load_images
+from pytorch_ood_viyog.images.disk.decoding import UnreadableImageError
+from pytorch_ood_viyog.images.disk.files import ImageFiles, load_images
 
 HEAD = ["file", "verdict", "score", "error"]
 JUDGES = {**DETECTORS, "Triage": Triage}

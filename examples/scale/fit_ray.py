@@ -20,7 +20,7 @@ from judges import JUDGES, build_model
 from torch import distributed
 from torch.utils.data import DataLoader, Subset
 
-from pytorch_ood_viyog.images.files import load_images
+from pytorch_ood_viyog.images.disk.files import load_images
 
 
 @ray.remote(num_cpus=1)

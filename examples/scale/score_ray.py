@@ -32,7 +32,7 @@ from judges import load_judge
 from torch import Tensor
 
 from pytorch_ood_viyog import Triage, Verdict
-from pytorch_ood_viyog.images.files import ImageFiles, load_images
+from pytorch_ood_viyog.images.disk.files import ImageFiles, load_images
 
 # what is lost where a run is stopped: at most so many images of each worker
 IMAGES_A_FILE = 512

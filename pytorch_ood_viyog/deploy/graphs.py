@@ -13,10 +13,10 @@ from ..detectors.base import FirstLayerDetector
 from ..layer.manners import unwrap
 from ..looks.logits import usual_logits
 from ..pipeline.shared_pass import Representations
-from ..populations.verdict import Verdict
-from ..triage.evidence import FLAT, answer_numbers, second_look
-from ..triage.learning import ORDER
-from ..triage.thresholds import ALARMS
+from ..triage.populations.verdict import Verdict
+from ..triage.rule.evidence import FLAT, answer_numbers, second_look
+from ..triage.rule.learning import ORDER
+from ..triage.rule.thresholds import ALARMS
 from ..triage.triage import Triage
 from .exportable import ShapeReading, exportable
 from .scored_model import ScoredModel, with_score

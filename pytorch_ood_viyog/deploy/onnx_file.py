@@ -51,8 +51,8 @@ def export_onnx(
     - for a :class:`~pytorch_ood_viyog.looks.second_look.SecondLook` with the purifier ``"maps"``
       also ``second_logits``, the answer without the residue;
     - for a :class:`~pytorch_ood_viyog.triage.triage.Triage` ``verdict`` (int64, the values of
-      :class:`~pytorch_ood_viyog.populations.verdict.Verdict`), ``log_odds`` of ID, OOD, ADV and
-      NOISY, and the conformal p-values ``p_OOD``, ``p_ADV`` and ``p_NOISY``.
+      :class:`~pytorch_ood_viyog.triage.populations.verdict.Verdict`), ``log_odds`` of ID, OOD,
+      ADV and NOISY, and the conformal p-values ``p_OOD``, ``p_ADV`` and ``p_NOISY``.
 
     Scores of inputs with NaN or inf are NaN, and the verdict is OOD. The file's metadata are
     JSON: ``labels``, ``thresholds``, ``detectors``, ``package``, of a triage also ``verdicts`` and

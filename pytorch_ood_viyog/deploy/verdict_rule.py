@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..populations.verdict import Verdict
 from ..triage.fitted_triage import FittedTriage
-from ..triage.learning import ORDER, SHAPES
-from ..triage.rule import Rule, Shape
-from ..triage.thresholds import ALARMS, Thresholds
+from ..triage.populations.verdict import Verdict
+from ..triage.rule.learning import ORDER, SHAPES
+from ..triage.rule.rule import Rule, Shape
+from ..triage.rule.thresholds import ALARMS, Thresholds
 from .scorers import FittedState
 
 __all__ = ["VerdictRule"]

@@ -5,7 +5,7 @@ Ground floor: images from folders and files, what happens to images without anyb
 """
 
 from .benign import BENIGN_KINDS, BenignChange
-from .files import load_images
+from .disk.files import load_images
 from .kind import WayWarning, is_rounded
 from .ways import Way, apply_ways
 

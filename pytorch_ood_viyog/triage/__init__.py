@@ -5,9 +5,9 @@ its score for ADV as a detector, ``report`` says what verdicts are worth. Import
 ``populations`` and the rooms below.
 """
 
-from ..populations.verdict import Verdict
 from .explanation import Explanation
 from .odds import AdversarialOdds
+from .populations.verdict import Verdict
 from .report import TriageReport
 from .triage import Triage
 

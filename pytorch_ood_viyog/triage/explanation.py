@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..populations.verdict import Verdict
-from .learning import ORDER, Learnt
-from .reading import Reading
-from .thresholds import Thresholds
+from .populations.verdict import Verdict
+from .rule.learning import ORDER, Learnt
+from .rule.reading import Reading
+from .rule.thresholds import Thresholds
 
 __all__ = ["Explanation", "explanation"]
 

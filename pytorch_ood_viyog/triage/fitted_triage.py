@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..images.pixel_range import PixelRange
-from .learning import Learnt
-from .thresholds import ALARMS, Thresholds
+from .rule.learning import Learnt
+from .rule.thresholds import ALARMS, Thresholds
 
 __all__ = ["FittedTriage"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from ..populations.verdict import Verdict
-from .learning import ORDER
+from .populations.verdict import Verdict
+from .rule.learning import ORDER
 from .triage import Triage
 
 __all__ = ["AdversarialOdds"]

@@ -9,14 +9,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..detectors.residue import ViyogResidue
 from ..detectors.same_way import SameWay
 from ..images.pixel_range import PixelRange
 from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
 from .fitted_triage import FittedTriage
-from .learning import Learnt
-from .rule import Rule, Shape
-from .thresholds import Thresholds
+from .rule.learning import Learnt
+from .rule.rule import Rule, Shape
+from .rule.thresholds import Thresholds
 
 __all__ = ["load_triage", "triage_state"]
 
@@ -31,11 +32,18 @@ class Saved(Protocol):
     id_fpr: float
     noisy_fpr: float
     look: Any
+    residue: ViyogResidue
     _fitted: FittedTriage | None
+    _drift: SameWay | None
 
     @property
     def fitted(self) -> FittedTriage:
         """What the fit found."""
+        ...
+
+    @property
+    def drift(self) -> SameWay:
+        """Compares with the calibration images."""
         ...
 
 

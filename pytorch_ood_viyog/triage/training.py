@@ -20,15 +20,15 @@ from ..layer.batches import batches, first_inputs, in_batches, split_batch
 from ..layer.manners import same_random_state
 from ..looks.logits import Answers, usual_logits
 from ..pipeline.shared_forward import SharedForward
-from ..populations import Classifier, Population, Verdict, benign, simulated
-from ..populations.classifier import Unaimed
 from ..residue.intent.shapes import filter_shaped
 from ..residue.statistics import convolution_of
-from .evidence import read_first, second_look
 from .fitted_triage import FittedTriage
-from .learning import ORDER, Learnt, Table, learn
-from .reading import read
-from .thresholds import Thresholds, fewest_calibration_images
+from .populations import Classifier, Population, Verdict, benign, simulated
+from .populations.classifier import Unaimed
+from .rule.evidence import read_first, second_look
+from .rule.learning import ORDER, Learnt, Table, learn
+from .rule.reading import read
+from .rule.thresholds import Thresholds, fewest_calibration_images
 
 __all__ = ["Trained", "Training"]
 

@@ -18,11 +18,11 @@ from ..images.ways import Through, checked_through
 from ..layer.checks import check_count, check_input, check_number
 from ..looks.logits import Answers
 from ..pipeline.shared_forward import SharedForward
-from .default_evidence import chosen_evidence, residue_of
 from .explanation import Explanation, explanation
 from .fitted_triage import FittedTriage
-from .reading import Reading, read
 from .report import TriageReport, judged
+from .rule.default_evidence import chosen_evidence, residue_of
+from .rule.reading import Reading, read
 from .saving import load_triage, triage_state
 from .training import Training
 
@@ -42,10 +42,11 @@ class Triage:
     asked again about the image without fine detail (a *second look*), and how far the answer moves
     is evidence too.
 
-    **Rule.** A multinomial logistic regression (:class:`~pytorch_ood_viyog.triage.rule.Rule`),
-    learnt from four populations that are made from ID calibration images alone (see
-    :mod:`~pytorch_ood_viyog.populations`): the images as they are; with benign changes; attacked
-    on this very model; and images of foreign content. No attack and no OOD data are needed.
+    **Rule.** A multinomial logistic regression
+    (:class:`~pytorch_ood_viyog.triage.rule.rule.Rule`), learnt from four populations that are
+    made from ID calibration images alone (see :mod:`~pytorch_ood_viyog.triage.populations`): the
+    images as they are; with benign changes; attacked on this very model; and images of foreign
+    content. No attack and no OOD data are needed.
 
     **Guarantees.** Thresholds are conformal, on other ID calibration images than the rule was
     learnt from. Whatever the rule, a new ID image raises a false alarm (any verdict but ID) with

@@ -12,7 +12,7 @@ from torch import nn
 from pytorch_ood_viyog.benchmark.__main__ import main
 from pytorch_ood_viyog.benchmark.attacks.named import named_attack
 from pytorch_ood_viyog.benchmark.model_names import Normalized, named_model
-from pytorch_ood_viyog.images.files import load_images
+from pytorch_ood_viyog.images.disk.files import load_images
 
 
 def colour_model():

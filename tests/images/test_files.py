@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pytorch_ood_viyog.images.decoding import UnreadableImageError, read_image
-from pytorch_ood_viyog.images.files import load_images, readable_images
+from pytorch_ood_viyog.images.disk.decoding import UnreadableImageError, read_image
+from pytorch_ood_viyog.images.disk.files import load_images, readable_images
 
 image = pytest.importorskip("PIL.Image")
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytorch_ood_viyog.triage.conformal import (
+from pytorch_ood_viyog.triage.rule.conformal import (
     alarm_thresholds,
     conformal_p_values,
     smallest_calibration_set,

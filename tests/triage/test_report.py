@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from pytorch_ood_viyog.populations.verdict import Verdict
+from pytorch_ood_viyog.triage.populations.verdict import Verdict
 from pytorch_ood_viyog.triage.report import TriageReport
 
 ID = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, -1])

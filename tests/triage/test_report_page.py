@@ -7,8 +7,8 @@ import pytest
 import torch
 from pages import check_self_contained
 
-from pytorch_ood_viyog.populations.verdict import Verdict
 from pytorch_ood_viyog.triage.explanation import Explanation
+from pytorch_ood_viyog.triage.populations.verdict import Verdict
 from pytorch_ood_viyog.triage.report import JudgedClass, JudgedSample, TriageReport, residue_at
 
 EVIL = "<script>gate</script>"

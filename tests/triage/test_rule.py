@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pytorch_ood_viyog.populations.verdict import Verdict
-from pytorch_ood_viyog.triage.learning import ORDER, SHAPES, Table, learn
-from pytorch_ood_viyog.triage.rule import Rule, Shape, expanded
-from pytorch_ood_viyog.triage.thresholds import ALARMS, Thresholds, fewest_calibration_images
+from pytorch_ood_viyog.triage.populations.verdict import Verdict
+from pytorch_ood_viyog.triage.rule.learning import ORDER, SHAPES, Table, learn
+from pytorch_ood_viyog.triage.rule.rule import Rule, Shape, expanded
+from pytorch_ood_viyog.triage.rule.thresholds import (
+    ALARMS,
+    Thresholds,
+    fewest_calibration_images,
+)
 
 
 def drawn_rule(count=3):

@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from pytorch_ood_viyog.populations import Verdict
-from pytorch_ood_viyog.triage.thresholds import ALARMS, Thresholds, fewest_calibration_images
+from pytorch_ood_viyog.triage.populations import Verdict
+from pytorch_ood_viyog.triage.rule.thresholds import (
+    ALARMS,
+    Thresholds,
+    fewest_calibration_images,
+)
 
 ID, OOD, ADV, NOISY = range(4)
 

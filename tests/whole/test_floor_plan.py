@@ -22,17 +22,16 @@ MAY_IMPORT = {
     "detectors": {"residue", "fitting", "images", "layer"},
     "looks": {"detectors", "residue", "fitting", "images", "layer"},
     "pipeline": {"looks", "detectors", "fitting", "layer"},
-    "populations": {"residue", "images", "layer"},
     "triage": {
-        *("populations", "pipeline", "looks", "detectors", "residue"),
+        *("pipeline", "looks", "detectors", "residue"),
         *("evaluation", "fitting", "images", "layer"),
     },
     "deploy": {
-        *("triage", "populations", "pipeline", "looks", "detectors", "residue"),
+        *("triage", "pipeline", "looks", "detectors", "residue"),
         *("fitting", "layer"),
     },
     "benchmark": {
-        *("triage", "populations", "pipeline", "looks", "detectors", "evaluation"),
+        *("triage", "pipeline", "looks", "detectors", "evaluation"),
         *("images", "layer"),
     },
 }

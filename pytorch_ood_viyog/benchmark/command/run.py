@@ -19,7 +19,7 @@ from ...detectors.viyog import Viyog
 from ...evaluation.page import check_extra
 from ...evaluation.rows import TASKS, mean_auroc
 from ...images.benign import BENIGN_KINDS, BenignChange
-from ...images.files import load_images, readable_images
+from ...images.disk.files import load_images, readable_images
 from ..attacks.named import ATTACK_NAMES, named_attack
 from ..baselines import BASELINES, baseline_detectors
 from ..benchmark import AdversarialBenchmark

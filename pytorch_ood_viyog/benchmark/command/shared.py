@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ...images.files import load_images, readable_images
+from ...images.disk.files import load_images, readable_images
 from ..model_names import add_model_arguments
 
 __all__ = ["Commands", "command_parser", "id_images"]

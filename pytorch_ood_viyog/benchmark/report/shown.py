@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ...evaluation.page import Card, Reading, Section, sample_pictures
 from ...evaluation.rows import Row, Scores, mean_auroc
-from ...triage.conformal import conformal_p_values
+from ...triage.rule.conformal import conformal_p_values
 
 __all__ = ["ShownImages", "best_detector"]
 

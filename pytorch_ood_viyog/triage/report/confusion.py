@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...evaluation.plotting import pyplot
-from ...populations.verdict import Verdict
+from ..populations.verdict import Verdict
 
 __all__ = ["Confusion"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...populations.verdict import Verdict
 from ..explanation import Explanation
-from ..learning import ORDER
+from ..populations.verdict import Verdict
+from ..rule.learning import ORDER
 
 __all__ = ["JudgedClass", "JudgedSample"]
 

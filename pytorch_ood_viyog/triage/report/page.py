@@ -18,9 +18,9 @@ from ...evaluation.page import (
 from ...evaluation.plotting import plot_scores
 from ...evaluation.rows import Scores
 from ...images.pixel_range import PixelRange
-from ...populations.verdict import Verdict
 from ..explanation import Explanation
-from ..learning import ORDER
+from ..populations.verdict import Verdict
+from ..rule.learning import ORDER
 from .confusion import Confusion
 from .judged import JudgedSample
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from ...layer.batches import batches, in_batches
 from ...layer.manners import same_random_state
 from ...pipeline.shared_forward import SharedForward
-from ...populations.verdict import Verdict
 from ..explanation import Explanation
+from ..populations.verdict import Verdict
 from .judged import JudgedClass, JudgedSample
 from .report import TriageReport
 from .residue_at import residue_at

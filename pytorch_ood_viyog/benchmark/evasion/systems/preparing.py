@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ....layer.batches import batches, id_mask, in_batches
-from ....triage.conformal import alarm_thresholds
+from ....triage.rule.conformal import alarm_thresholds
 from ....triage.triage import Triage
 from .system import ClassifierAlone, DetectorSystem, System
 from .with_triage import TriageSystem

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ....detectors.residue import ViyogResidue
-from ....populations.verdict import Verdict
-from ....triage.learning import ORDER
-from ....triage.thresholds import ALARMS
+from ....triage.populations.verdict import Verdict
+from ....triage.rule.learning import ORDER
+from ....triage.rule.thresholds import ALARMS
 from ....triage.triage import Triage
 from .system import System, Watch
 

@@ -7,7 +7,7 @@ from linear_models import Brightness, WithoutGradients
 from manners import untouched
 
 from pytorch_ood_viyog.images.pixel_range import PixelRange
-from pytorch_ood_viyog.populations import (
+from pytorch_ood_viyog.triage.populations import (
     ATTACKS,
     FOREIGN,
     Classifier,
@@ -19,7 +19,7 @@ from pytorch_ood_viyog.populations import (
     simulated,
     smooth,
 )
-from pytorch_ood_viyog.populations.classifier import margin
+from pytorch_ood_viyog.triage.populations.classifier import margin
 
 UNIT = PixelRange(torch.zeros(3), torch.ones(3))
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..detectors.residue import ViyogResidue
-from ..images.denoising import bilateral, median
-from ..images.pixel_range import PixelRange
-from ..layer.layer_call import LayerCall
-from ..looks.answers import lost_odds, softmax_distance
-from ..pipeline.shared_forward import SharedForward
-from ..residue.intent.evidence import intent_features
+from ...detectors.residue import ViyogResidue
+from ...images.denoising import bilateral, median
+from ...images.pixel_range import PixelRange
+from ...layer.layer_call import LayerCall
+from ...looks.answers import lost_odds, softmax_distance
+from ...pipeline.shared_forward import SharedForward
+from ...residue.intent.evidence import intent_features
 
 __all__ = ["ANSWER", "FLAT", "LOOKS", "FirstPass", "answer_numbers", "read_first", "second_look"]
 

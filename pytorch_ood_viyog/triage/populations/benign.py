@@ -5,8 +5,8 @@ NOISY: what cameras, codecs and editors do to images without anybody meaning har
 import torch
 from torch import Tensor
 
-from ..images.benign import BenignChange
-from ..residue.intent.simulation import SIMULATED
+from ...images.benign import BenignChange
+from ...residue.intent.simulation import SIMULATED
 
 __all__ = ["benign"]
 

@@ -8,11 +8,11 @@ from pytorch_ood.api import Detector
 from pytorch_ood.detector import KNN, EnergyBased
 from torch.nn import Module
 
-from ..detectors.noise_floor import NoiseFloor
-from ..detectors.residue import ViyogResidue
-from ..detectors.residue_alarm import ResidueAlarm
-from ..images.ways import Through
-from ..pipeline.shared_forward import SharedForward
+from ...detectors.noise_floor import NoiseFloor
+from ...detectors.residue import ViyogResidue
+from ...detectors.residue_alarm import ResidueAlarm
+from ...images.ways import Through
+from ...pipeline.shared_forward import SharedForward
 from .evidence import ANSWER, FLAT, LOOKS
 from .learning import SHAPES
 

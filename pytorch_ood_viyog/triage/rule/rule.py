@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..residue.evidence import arsinh
+from ...residue.evidence import arsinh
 
 __all__ = ["Rule", "Shape", "expanded", "standardised"]
 

@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..detectors.residue import ViyogResidue
-from ..images.pixel_range import PixelRange
-from ..looks.logits import Answers
-from ..pipeline.shared_forward import SharedForward
+from ...detectors.residue import ViyogResidue
+from ...images.pixel_range import PixelRange
+from ...looks.logits import Answers
+from ...pipeline.shared_forward import SharedForward
 from .evidence import read_first, second_look
 from .learning import SHAPES, Learnt
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..images.filters import gaussian_blur
-from ..images.pixels import to_8_bit
+from ...images.filters import gaussian_blur
+from ...images.pixels import to_8_bit
 
 __all__ = ["FOREIGN", "foreign"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..images.pixels import to_8_bit
+from ...images.pixels import to_8_bit
 from .classifier import Classifier
 
 __all__ = ["bounded", "drawn_budgets"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..images.pixel_range import PixelRange
-from ..images.pixels import to_8_bit
-from ..layer.manners import as_found_with_gradients, unwrap
+from ...images.pixel_range import PixelRange
+from ...images.pixels import to_8_bit
+from ...layer.manners import as_found_with_gradients, unwrap
 
 __all__ = ["Classifier", "NoGradientsError", "margin"]
 

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..images.pixels import to_8_bit
+from ...images.pixels import to_8_bit
 from .classifier import Classifier, margin
 
 __all__ = ["minimal"]

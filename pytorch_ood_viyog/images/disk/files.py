@@ -51,10 +51,10 @@ def load_images(
     labelled: bool = True,
 ) -> Dataset[Any]:
     """
-    :param path: a folder, see :func:`~pytorch_ood_viyog.images.folders.list_images`; a ``.npy``,
-        ``.npz`` or ``.pth`` file, see :func:`~pytorch_ood_viyog.images.arrays.load_array`; or a
-        ``.txt`` file with a file and its label in each line (OpenOOD's imglist), the files
-        relative to it
+    :param path: a folder, see :func:`~pytorch_ood_viyog.images.disk.folders.list_images`; a
+        ``.npy``, ``.npz`` or ``.pth`` file, see
+        :func:`~pytorch_ood_viyog.images.disk.arrays.load_array`; or a ``.txt`` file
+        with a file and its label in each line (OpenOOD's imglist), the files relative to it
     :param size: height and width to bring images to, ``None`` to leave them as they are
     :param limit: at most so many images, drawn at random with a fixed seed
     :param part: ``"train"`` or ``"test"`` to take only this part
