@@ -216,7 +216,9 @@ class Training:
         if missing:
             raise ValueError(
                 f"Nothing to learn {' and '.join(missing)} from: no such population is left. Give "
-                f"more calibration images, or leave fewer populations out."
+                f"more calibration images, or leave fewer populations out. Where ADV is missing, "
+                f"simulated attacks hardly ever changed the model's answer: does it answer more "
+                f"than one class at all?"
             )
         return _joined(parts), counts
 

@@ -234,6 +234,9 @@ class Triage:
         :return: log-odds :math:`z` of ID, OOD, ADV and NOISY up to one constant a sample,
             :math:`B \\times 4`, float64
         """
+        if len(x) == 0:  # neighbours of nothing are refused by scikit-learn
+            self.fitted  # noqa: B018
+            return torch.zeros(0, 4, dtype=torch.float64)
         return self.read(x).z
 
     @torch.no_grad()
