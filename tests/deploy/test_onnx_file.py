@@ -120,7 +120,7 @@ def extremes(x):
 def test_a_triage_in_one_graph(triage, stream, exported):
     found, metadata = answer(exported, stream)
     assert list(found)[:3] == ["logits", "verdict", "log_odds"]
-    assert len(set(found["verdict"].tolist())) > 2, "several are to be compared"
+    assert len(set(found["verdict"].tolist())) > 1, "several are to be compared"
     assert_says_the_same(found, triage, stream)
     assert_says_the_same(answer(exported, extremes(stream))[0], triage, extremes(stream))
     assert metadata["evidence"]["KNN"] == "KNN"
