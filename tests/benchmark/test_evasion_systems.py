@@ -53,7 +53,10 @@ DETECTORS = {
 def triage(look="open"):
     # KNN is asked in scikit-learn, which has no gradients
     options = {"id_fpr": 0.1, "noisy_fpr": 0.1, "simulate_on": 60, "evidence": {"KNN": None}}
-    return Triage(exact(), look=look, **options).fit(batches(), batches(seed=1), progress=False)
+    made = Triage(trained(), look=look, **options)
+    made.fit(list(id_batches()), list(id_batches(1)), progress=False)
+    made.model.double()  # simulated images are float32
+    return made
 
 
 def directional(system, x, direction):
