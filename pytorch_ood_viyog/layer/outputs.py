@@ -3,8 +3,9 @@ Read the outputs of many layers in one forward pass, each as soon as it is there
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor
 from torch.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Linear, Module
 
@@ -66,17 +67,22 @@ class LayerOutputs:
         Run the model on ``x`` in evaluation mode and without gradients.
 
         :param x: batch of model inputs
-        :param read: called with the name and the output of a layer, the first time that it runs
-        :return: what ``read`` returned, by layer, in the order of execution; layers that did not
-            run, or whose output is not a tensor, are missing
+        :param read: called with the name and the output of a layer, the first time that it runs,
+            and again as long as its outputs have fewer rows than ``x``
+        :return: what ``read`` returned, by layer, in the order of execution; tensors of parts of
+            the batch are joined; layers that did not run, or whose output is not a tensor, are
+            missing
         """
         model = unwrap(self.model)
-        values: dict[str, T] = {}
+        parts: dict[str, list[T]] = {}
+        rows: dict[str, int] = {}
 
         def reader(name: str) -> Callable[..., None]:
             def keep(layer: Module, args: Any, kwargs: Any, output: Any) -> None:
-                if name not in values and isinstance(output, Tensor):
-                    values[name] = read(name, output)
+                unread = name not in parts or rows[name] < len(x)
+                if isinstance(output, Tensor) and unread:
+                    parts.setdefault(name, []).append(read(name, output))
+                    rows[name] = rows.get(name, 0) + (len(output) if output.dim() else len(x))
 
             return keep
 
@@ -84,7 +90,7 @@ class LayerOutputs:
             for name in self.layers:
                 hooks.after(model.get_submodule(name), reader(name))
             model(x)
-        return values
+        return {name: _joined(found, rows[name] == len(x)) for name, found in parts.items()}
 
     def order(self, x: Tensor) -> list[str]:
         """
@@ -92,6 +98,14 @@ class LayerOutputs:
         :return: names of the layers that run, in the order of execution
         """
         return list(self.run(x, lambda name, output: None))
+
+
+def _joined(found: list[T], whole: bool) -> T:
+    """Of all parts of a batch, if they are these; else of the first run."""
+    tensors = [value for value in found if isinstance(value, Tensor) and value.dim()]
+    if not whole or len(found) == 1 or len(tensors) < len(found):
+        return found[0]
+    return cast(T, torch.cat(tensors))
 
 
 def evenly_spread(names: Sequence[str], at_most: int) -> list[str]:
