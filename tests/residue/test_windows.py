@@ -92,7 +92,7 @@ def test_what_is_read_of_the_input_is_what_is_read_of_the_maps():
     every = reader.local_from_input(geometry, field, windows).unflatten(2, (32, 32))
     torch.testing.assert_close(sparse, windows.thinned(every).flatten(2))
     packed = windows.pack(conv(x[:2]).detach())
-    from_maps, _ = reader.from_maps(packed, windows)
+    (from_maps, _), _ = reader.from_maps(packed, windows)
     torch.testing.assert_close(from_maps.float(), sparse, rtol=1e-3, atol=1e-4)
 
 
