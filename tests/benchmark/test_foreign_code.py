@@ -222,23 +222,27 @@ class TestOneOutput:
         assert (found.size.attacked, found.size.succeeded) == (9, 9)
 
 
-def test_logits_are_picked_out_of_a_dictionary(model, images):
+@pytest.mark.parametrize("name", ["logits", "answer"])
+def test_logits_are_picked_out_of_a_dictionary(model, images, name):
     class Transformer(nn.Module):
         def __init__(self):
             super().__init__()
             self.inner = net()
 
         def forward(self, x):
-            return {"logits": self.inner(x), "hidden": x}
+            return {name: self.inner(x), "hidden": x}
 
     def attack(model, x, y):
         assert isinstance(model(x), torch.Tensor)
         return changed(model, x)
 
     wrapped = Transformer().eval()
-    with pytest.raises(TypeError, match="logits="):
-        craft(wrapped, attack, *images, progress=False)
-    found = craft(wrapped, attack, *images, logits=lambda out: out["logits"], progress=False)
+    options = {"progress": False}
+    if name != "logits":  # taken by itself
+        with pytest.raises(TypeError, match="logits="):
+            craft(wrapped, attack, *images, **options)
+        options["logits"] = lambda out: out[name]
+    found = craft(wrapped, attack, *images, **options)
     expected = craft(model, attack, *images, progress=False)
     assert torch.equal(found.x, expected.x)
 

@@ -252,7 +252,7 @@ class TestOtherModels:
                 self.inner = digits.trained()
 
             def forward(self, x):
-                return {"logits": self.inner(x)}
+                return {"answer": self.inner(x)}
 
         _, test = data()
         ood, attacks = {"noise": NOISE}, {"invert": invert}
@@ -260,7 +260,7 @@ class TestOtherModels:
         with pytest.raises(TypeError, match="logits="):
             AdversarialBenchmark(Transformer(), test, ood, attacks, **options).evaluate(Mean())
         made = AdversarialBenchmark(
-            Transformer().eval(), test, ood, attacks, logits=lambda o: o["logits"], **options
+            Transformer().eval(), test, ood, attacks, logits=lambda o: o["answer"], **options
         )
         rows = made.evaluate({"mean": Mean(), "msp": MaxSoftmax(None)})
         plain = bench(ood=ood).evaluate({"mean": Mean(), "msp": MaxSoftmax(digits.trained())})

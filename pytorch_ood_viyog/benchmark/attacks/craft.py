@@ -22,7 +22,7 @@ from .foreign import Attack, KeyedAttack, as_attack
 from .foreign.guard import ModelState, foreign_code
 from .images import class_numbers, returned_images, round_to_8_bit
 from .keys import data_digest, described, model_digest
-from .logits import PickedLogits, checked_logits
+from .logits import PickedLogits, checked_logits, with_logits
 from .size import AttackSize, changes, measured
 
 __all__ = ["AdversarialExamples", "Attack", "AttackSize", "craft", "craft_of", "round_to_8_bit"]
@@ -172,9 +172,10 @@ class _Crafting:
         attacked, outcome = x.clone(), torch.zeros(len(x), dtype=torch.uint8, device=x.device)
         if correct.any():
             given, labels = x[correct], y[correct]
+            classifier = with_logits(self.model, given[:1])
             with foreign_code(self.state, seed):
                 # a copy: some attacks write into what they are given
-                returned = self.attack(self.model, given.clone(), labels.clone())
+                returned = self.attack(classifier, given.clone(), labels.clone())
             attacked[correct], outcome[correct] = self._judged(returned, given, labels)
         pixels = (attacked * 255).round().to(torch.uint8)
         return pixels.cpu(), correct.cpu(), outcome.cpu()

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...looks.logits import PickLogits, picked_logits
+from ...looks.logits import PickLogits, picked_logits, usual_logits
 
-__all__ = ["PickedLogits", "checked_logits"]
+__all__ = ["PickedLogits", "checked_logits", "with_logits"]
 
 
 class PickedLogits(nn.Module):
@@ -50,3 +50,13 @@ def checked_logits(model: nn.Module, x: Tensor) -> Tensor:
             f"torch.cat([torch.zeros_like(z), z], 1), with z.logit() where z is a probability."
         )
     return picked_logits(output, None, len(x), model)
+
+
+@torch.no_grad()
+def with_logits(model: nn.Module, x: Tensor) -> nn.Module:
+    """
+    :param model: classifier in evaluation mode
+    :param x: images
+    :return: the model, or where it returns its logits by name, one that returns them alone
+    """
+    return model if isinstance(model(x), Tensor) else PickedLogits(model, usual_logits)
