@@ -180,7 +180,7 @@ class ViyogResidue(IntentReadings):
         "geometry": "6 Y",
         "scale": "I",
         "seen": "3 I",
-        "seen_size": "A",
+        "seen_size": "H",
         "means": "L F",
         "whitening": "F F",
         "centre": "",
