@@ -95,7 +95,7 @@ def test_two_fits_merge_to_one(model):
     x = images(8, 1)
     whole, one, other = (ViyogResidue(model, sample_size=8, intent="filters") for _ in range(3))
     whole.fit([x])
-    torch.testing.assert_close(one.fit([x[:3]]).merge(other.fit([x[3:]]))(x), whole(x))
+    torch.testing.assert_close(one.fit([x[:4]]).merge(other.fit([x[4:]]))(x), whole(x))
     with pytest.raises(ValueError, match="same settings"):
         one.merge(ViyogResidue(model, sample_size=8).fit([x]))
 
@@ -154,10 +154,10 @@ def test_the_simulation_shows_its_progress_if_asked(model, monkeypatch, progress
         return parts
 
     monkeypatch.setattr(intent_readings, "tqdm", bar)
-    detector = ViyogIntent(model, residues="filters", sample_size=2)
-    detector.fit([images(2, 1)], progress=progress)
+    detector = ViyogIntent(model, residues="filters", sample_size=4)
+    detector.fit([images(4, 1)], progress=progress)
     with torch.no_grad():
-        detector.fit_features(model.stem(images(2, 1)))
+        detector.fit_features(model.stem(images(4, 1)))
     assert seen == [progress, False]
 
 
