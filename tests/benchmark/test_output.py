@@ -212,7 +212,7 @@ def test_a_triage_gives_its_verdicts(tmp_path):
     made = AdversarialBenchmark(
         model,
         (held[150:200], labels[150:200]),
-        {"half": held[:7] / 2, "noise": torch.rand(20, 1, 8, 8)},
+        {"half": held[:2] / 2, "noise": torch.rand(20, 1, 8, 8)},
         {"turn": lambda model, x, y: x.flip(2), "mirror": lambda model, x, y: x.flip(3)},
         resamples=0,
         min_images=1,

@@ -32,7 +32,7 @@ def test_the_users_hooks_see_the_change():
     model, seen = build(SmallNet), []
     model.stem.conv.register_forward_hook(lambda layer, args, output: seen.append(output))
     Answers(model).logits(X, change=lambda call: torch.zeros_like(call.maps()))
-    assert float(seen[0].abs().max()) == 0
+    assert float(seen[-1].abs().max()) == 0  # before it, the layer was looked for
 
 
 def test_the_model_is_left_as_found_also_after_an_error():
@@ -71,7 +71,7 @@ def test_a_layer_that_never_runs_is_named():
         def forward(self, x):
             return x.mean(dim=(2, 3))
 
-    with pytest.raises(RuntimeError, match="never runs"), FirstLayer(Lazy()).replacing(len):
+    with pytest.raises(RuntimeError, match="never runs"), FirstLayer(Lazy()).replacing(X, len):
         pass
 
 
@@ -100,13 +100,17 @@ class Output(nn.Module):
     ("pack", "pick"),
     [
         (lambda y: (y, None), lambda output: output[0]),
-        (lambda y: {"logits": y}, lambda output: output["logits"]),
+        (lambda y: {"answer": y}, lambda output: output["answer"]),
     ],
 )
 def test_logits_are_picked(pack, pick):
     assert Answers(Output(pack), pick=pick).logits(X).shape == (4, 4)
     with pytest.raises(TypeError, match=r"logits=lambda output: output\[0\]"):
         Answers(Output(pack)).logits(X)
+
+
+def test_what_is_called_logits_needs_no_pick():
+    assert Answers(Output(lambda y: {"hidden": None, "logits": y})).logits(X).shape == (4, 4)
 
 
 @pytest.mark.parametrize("pack", [lambda y: y[:, :1], lambda y: y.long()])
