@@ -115,7 +115,8 @@ for detector in pipeline.detectors:
 # attacked on this model, and cut up into foreign ones. A photograph may raise a false alarm with a
 # probability of 10 %. These crops overlap, and come from eight photographs: fewer different images
 # than the guarantee counts on. Take a few hundred of your own.
-triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1)
+# the rule is learnt from 40 of the calibration crops, to be quick; the others set thresholds
+triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1, simulate_on=40)
 triage.fit(batches(fit_images), batches(calibration_images))
 attacked = torch.cat(list(adversarial.values()))
 noisy_images = BenignChange("white noise", 8)(id_images)
