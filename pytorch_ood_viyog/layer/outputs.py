@@ -102,7 +102,7 @@ class LayerOutputs:
 
 def _joined(found: list[T], whole: bool) -> T:
     """Of all parts of a batch, if they are these; else of the first run."""
-    tensors = [value for value in found if isinstance(value, Tensor) and value.dim()]
+    tensors: list[Tensor] = [value for value in found if isinstance(value, Tensor) and value.dim()]
     if not whole or len(found) == 1 or len(tensors) < len(found):
         return found[0]
     return cast(T, torch.cat(tensors))
