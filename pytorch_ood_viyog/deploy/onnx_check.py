@@ -12,8 +12,9 @@ from .graphs import Graph
 __all__ = ["check_file", "far_inputs"]
 
 # far from ID, a log-odds is a sum of some 300 products of two arsinh of up to 10 each, so that
-# what rounding moves in one of them counts ten times and more
-_FAR = 30
+# what rounding moves in one of them counts ten times and more; of constant images rounding is all
+# that features are logarithms of (.25 was seen)
+_FAR = 300
 
 
 def check_file(path: Path, graph: Graph, example: Tensor, classes: int, tolerance: float) -> None:

@@ -81,6 +81,7 @@ def namespace(images, loader):
         "id_test": labelled,
         "aerial": TensorDataset(unit[:20] / 2, torch.full((20,), -1)),
         "mri": TensorDataset(unit[20:40] / 3, torch.full((20,), -1)),
+        "stream": images.split(32),
         "ood_loader": [images[:32] / 2],
         "adv_loader": [images[32:]],
     }
@@ -109,9 +110,12 @@ def test_docstring_examples_run(namespace, capsys, example, tmp_path, monkeypatc
     exported = {name: getattr(pytorch_ood_viyog, name) for name in pytorch_ood_viyog.__all__}
     detectors = {k: v for k, v in vars(pytorch_ood.detector).items() if isinstance(v, type)}
     namespace |= {k: v for k, v in {**detectors, **exported}.items() if k in example}
-    namespace["detector"] = pytorch_ood_viyog.Viyog(namespace["model"]).fit(
-        namespace["train_loader"]
-    )
+    model, train_loader = namespace["model"], namespace["train_loader"]
+    namespace["detector"] = pytorch_ood_viyog.Viyog(model).fit(train_loader)
+    if "(residue" in example:
+        namespace["residue"] = pytorch_ood_viyog.ViyogResidue(model).fit(train_loader)
+    if "# in [0, 1]" in example:
+        namespace["images"] = namespace["images"].sigmoid()
     assert example.strip()
     exec(compile(example, "docstring", "exec"), namespace)
 
