@@ -20,7 +20,7 @@ from pytorch_ood.detector import fDBD
 from torch.utils.data import DataLoader
 
 from pytorch_ood_viyog import Triage, Verdict
-from pytorch_ood_viyog.benchmark.attacks.craft import FoolboxAttack, craft
+from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, craft
 from pytorch_ood_viyog.images import BenignChange
 
 matplotlib.use("Agg")

@@ -14,7 +14,7 @@ BRANCHES = {
     "fastvit": "stem.0.conv_scale.conv + stem.0.conv_kxk.0.conv",
 }
 #: two heads whose mean is the answer: which of their inputs are the features is for the user
-TWO_HEADS = {"levit"}
+TWO_HEADS = {"levit", "crossvit"}
 
 
 @pytest.mark.parametrize("family", TESTED)
