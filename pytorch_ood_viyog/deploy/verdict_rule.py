@@ -8,7 +8,7 @@ from torch.nn import Module
 
 from ..triage.fitted_triage import FittedTriage
 from ..triage.populations.verdict import Verdict
-from ..triage.rule.learning import ORDER, SHAPES
+from ..triage.rule.learning import ORDER, SHAPES, Learnt
 from ..triage.rule.rule import Rule, Shape
 from ..triage.rule.thresholds import ALARMS, Thresholds
 from .scorers import FittedState
@@ -35,15 +35,14 @@ class VerdictRule(Module):
         self.first = FittedState(_tensors(rule.first))
         self.full = FittedState(_tensors(rule.full or rule.first))
         self.thresholds = FittedState(vars(fitted.thresholds))
-        # a buffer: exporters round numbers in the code to float32
-        self.register_buffer("open_above", torch.tensor(rule.open_above, dtype=torch.float64))
+        self.register_buffer("open_above", rule.open_above.cpu().clone())
 
     def read(self, features: Tensor) -> dict[str, Tensor]:
         """
         :param features: of the residue, :math:`B \\times F`
         :return: what they say, by name
         """
-        readings = Shape(**self.shape.tensors())(features)
+        readings = self._shape()(features)
         return dict(zip(SHAPES, readings.unbind(dim=1), strict=True))
 
     def forward(self, numbers: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -52,18 +51,20 @@ class VerdictRule(Module):
         :return: verdicts of shape :math:`B`, int64; log-odds of ID, OOD, ADV and NOISY; and
             p-values of the last three
         """
-        first = Rule(self.first_names, **self.first.tensors())
+        first, full = (
+            Rule(self.first_names, **self.first.tensors()),
+            Rule(self.names, **self.full.tensors()),
+        )
         z = first(numbers)
         if self.look != "never":
-            full = Rule(self.names, **self.full.tensors())(numbers)
-            asked = self._asked(z)
-            z = torch.where(asked[:, None], full, z)
+            learnt = Learnt(self._shape(), first, full, self.get_buffer("open_above"))
+            z = torch.where(learnt.asked(z, self.look)[:, None], full(numbers), z)
         verdicts, p_values = self.conclude(z)
         return verdicts, z, p_values
 
     def conclude(self, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """
-        :param z: log-odds, :math:`B \times 4`
+        :param z: log-odds, :math:`B \\times 4`
         :return: verdicts of shape :math:`B`, and p-values of OOD, ADV and NOISY
         """
         thresholds = Thresholds(**self.thresholds.tensors())
@@ -78,10 +79,8 @@ class VerdictRule(Module):
             p_values[verdict.name] = (1 + above).double() / (len(known) + 1)
         return verdicts, p_values
 
-    def _asked(self, z: Tensor) -> Tensor:
-        if self.look == "always":
-            return torch.ones_like(z[:, 0], dtype=torch.bool)
-        return z[:, ORDER.index(Verdict.ADV)] - z[:, 0] > self.get_buffer("open_above")
+    def _shape(self) -> Shape:
+        return Shape(**self.shape.tensors())
 
 
 def _tensors(rule: Rule) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ __all__ = ["NoiseFloor"]
 
 class NoiseFloor(ResidueView):
     """
-    The strength of the residue as :attr:`ViyogResidue.noise_floor` estimates it, as a fraction of
+    The strength of the residue as :meth:`ViyogResidue.noise_floor` estimates it, as a fraction of
     the input's range.
 
     **Sign.** Larger for more residue, whatever left it. Half of ID images have exactly 0, so it

@@ -67,7 +67,7 @@ def triage_state(triage: Saved) -> dict[str, Any]:
         "shape": _tensors(rule.shape),
         "first": _tensors(rule.first),
         "full": None if rule.full is None else _tensors(rule.full),
-        "open_above": rule.open_above,
+        "open_above": rule.open_above.cpu().clone(),
         "drift": torch.from_numpy(triage.drift.known.copy()),
     }
 

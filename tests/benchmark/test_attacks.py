@@ -125,9 +125,9 @@ def test_interrupted_run_resumes_after_the_last_batch(tmp_path: Path) -> None:
     model, attack = Brightness(), Shift(2 / 255)
     resumed = run(attack, model, cache=tmp_path, x=X[:6], y=Y[:6], batch_size=2)
     assert attack.calls == 1  # two of three batches were on disk
-    # a few images for the key, two batches checked again; of one batch the clean images and the
-    # attacked ones, before and after rounding
-    assert model.calls == 1 + 2 + 3
+    # a few images for the key, two batches checked again; one image to see what the model gives;
+    # of one batch the clean images and the attacked ones, before and after rounding
+    assert model.calls == 1 + 2 + 1 + 3
     assert torch.equal(resumed.x, run(Shift(2 / 255), x=X[:6], y=Y[:6]).x)
 
 

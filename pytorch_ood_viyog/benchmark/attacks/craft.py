@@ -139,6 +139,7 @@ class _Crafting:
         self.attack = attack
         self.seed = seed
         self.state = ModelState(model)
+        self._attacked_model: nn.Module | None = None
         self._device = next((p.device for p in model.parameters()), None)
         self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._attacked = self._images = 0
@@ -172,10 +173,10 @@ class _Crafting:
         attacked, outcome = x.clone(), torch.zeros(len(x), dtype=torch.uint8, device=x.device)
         if correct.any():
             given, labels = x[correct], y[correct]
-            classifier = with_logits(self.model, given[:1])
+            self._attacked_model = self._attacked_model or with_logits(self.model, given[:1])
             with foreign_code(self.state, seed):
                 # a copy: some attacks write into what they are given
-                returned = self.attack(classifier, given.clone(), labels.clone())
+                returned = self.attack(self._attacked_model, given.clone(), labels.clone())
             attacked[correct], outcome[correct] = self._judged(returned, given, labels)
         pixels = (attacked * 255).round().to(torch.uint8)
         return pixels.cpu(), correct.cpu(), outcome.cpu()

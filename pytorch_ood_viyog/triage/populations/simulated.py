@@ -54,7 +54,7 @@ class Population:
     name: str
     #: what they are
     verdict: Verdict
-    #: images in [0, 1] in 8 bit, :math:`n \times C \times *S`
+    #: images in [0, 1] in 8 bit, :math:`n \\times C \\times *S`
     images: Tensor
     #: which ID image each was made from, shape :math:`n`
     source: Tensor

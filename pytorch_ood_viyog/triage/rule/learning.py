@@ -61,16 +61,18 @@ class Learnt:
     #: the rule on all evidence; ``None`` without a second look
     full: Rule | None
     #: log-odds of ADV and ID in the first pass above which the model is asked again
-    open_above: float
+    open_above: Tensor
 
     def asked(self, z: Tensor, look: str) -> Tensor:
         """
-        :param z: log-odds after the first pass, :math:`B \times 4`
+        :param z: log-odds after the first pass, :math:`B \\times 4`
         :param look: ``"open"``, ``"always"`` or ``"never"``
         :return: whether the model is asked again, shape :math:`B`
         """
         adv = z[:, ORDER.index(Verdict.ADV)] - z[:, ORDER.index(Verdict.ID)]
-        return (adv > self.open_above) & (look == "open") | torch.tensor(look == "always")
+        if look == "open":
+            return adv > self.open_above.to(adv)
+        return torch.full_like(adv, look == "always", dtype=torch.bool)
 
 
 def learn(table: Table, ask_share: float) -> Learnt:
@@ -90,9 +92,9 @@ def learn(table: Table, ask_share: float) -> Learnt:
     first = dict(table.first) | dict(zip(SHAPES, readings.unbind(dim=1), strict=True))
     rule, unseen = _rule(first, verdict, source, weights)
     odds = unseen[verdict == 0]
-    is_open = float(np.quantile(odds[:, ORDER.index(Verdict.ADV)] - odds[:, 0], 1 - ask_share))
+    is_open = np.quantile(odds[:, ORDER.index(Verdict.ADV)] - odds[:, 0], 1 - ask_share)
     full = _rule(first | dict(table.look), verdict, source, weights)[0] if table.look else None
-    return Learnt(shape, rule, full, is_open)
+    return Learnt(shape, rule, full, torch.tensor(is_open, dtype=torch.float64))
 
 
 def _weights(verdict: NDArray[Any], family: NDArray[Any]) -> Array:
@@ -112,21 +114,24 @@ def _folds(source: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
 
 
 def _shape(features: Tensor, verdict: NDArray[Any], source: NDArray[Any]) -> tuple[Shape, Tensor]:
-    """The readings for new images, and those of these images as if they were new."""
+    """
+    The readings for new images, and those of these images as if they were new. New images are
+    read by the mean of the discriminants that were fitted to parts: one that is fitted to all
+    reads on another scale, as it has seen more images for hundreds of features.
+    """
     known = features[torch.from_numpy(verdict == 0)]
     # a constant feature says nothing, but must not divide by zero
     mean, scale = known.mean(dim=0), known.std(dim=0) + 1e-3
     scaled = ((features - mean) / scale).asinh().numpy()
     unseen = np.zeros((len(verdict), len(ORDER)))
+    weights, bias = [], []
     for out in _folds(source):
-        unseen[out] = _discriminant(scaled[~out], verdict[~out]).decision_function(scaled[out])
-    final = _discriminant(scaled, verdict)
-    weights, bias = torch.from_numpy(final.coef_), torch.from_numpy(final.intercept_)
-    return Shape(mean, scale, weights, bias), torch.from_numpy(unseen)
-
-
-def _discriminant(x: Array, y: NDArray[Any]) -> Any:
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y)
+        part = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        unseen[out] = part.fit(scaled[~out], verdict[~out]).decision_function(scaled[out])
+        weights.append(torch.from_numpy(part.coef_))
+        bias.append(torch.from_numpy(part.intercept_))
+    shape = Shape(mean, scale, torch.stack(weights).mean(dim=0), torch.stack(bias).mean(dim=0))
+    return shape, torch.from_numpy(unseen)
 
 
 def _rule(

@@ -47,7 +47,7 @@ class System(ABC):
     def look(self, x: Tensor) -> tuple[Tensor, Watch]:
         """
         :param x: images in [0, 1]; if they require gradients, the answer has them
-        :return: logits, :math:`B \times C`, and what the attacker sees beside them
+        :return: logits, :math:`B \\times C`, and what the attacker sees beside them
         """
         if not self.differentiable:
             return self.classify(x), self.watch(x)
@@ -57,7 +57,7 @@ class System(ABC):
     def classify(self, x: Tensor) -> Tensor:
         """
         :param x: images in [0, 1]; if they require gradients, the answer has them
-        :return: logits of the classifier, :math:`B \times C`
+        :return: logits of the classifier, :math:`B \\times C`
         """
         with gradients_to_input(self.model):
             return self._answers(x)
