@@ -122,8 +122,7 @@ class Training:
         classifier, shaped_by = self._classifier(images[kept : kept + 2])
         populations = self._populations(classifier, images[kept:], shaped_by, ood, adv)
         table, counts = self._table(populations)
-        rule = learn(table, triage.ask_share)
-        thresholds = self._thresholds(rule, images[:kept])
+        rule, thresholds = self._thresholds(learn(table), images[:kept])
         return FittedTriage(rule, thresholds, self.pixels, triage.look, counts, shaped_by)
 
     def drift(self, x: Tensor) -> SameWay:
@@ -241,25 +240,31 @@ class Training:
                     _collect(looks, found)
         return _catted(numbers), _catted(looks), torch.cat(shapes)
 
-    def _log_odds(self, rule: Learnt, images: Tensor) -> Tensor:
-        """As the fitted triage will see them."""
+    def _log_odds(self, rule: Learnt, images: Tensor, look: str) -> Tensor:
         triage = self.triage
         with torch.no_grad():
             inputs = (self.pixels.inputs(part, part) for part in torch.split(images, _BATCH))
-            parts = [read(triage, rule, triage.look, self.pixels, x).z.cpu() for x in inputs]
+            parts = [read(triage, rule, look, self.pixels, x).z.cpu() for x in inputs]
         return torch.cat(parts)
 
-    def _thresholds(self, rule: Learnt, images: Tensor) -> Thresholds:
+    def _thresholds(self, rule: Learnt, images: Tensor) -> tuple[Learnt, Thresholds]:
+        """What is asked again, and the thresholds of verdicts, on images that taught nothing."""
         triage, seed = self.triage, self.triage.seed + 1
-        bar = tqdm(
-            (images, benign(images, seed)),
+        clean, changed = (self._way(each, seed) for each in (images, benign(images, seed)))
+        with tqdm(
+            total=3,
             desc="thresholds",
             leave=False,
             delay=1,
             disable=None if self.progress else True,
-        )
-        clean, changed = (self._log_odds(rule, self._way(each, seed)) for each in bar)
-        return Thresholds.of(clean, changed, triage.id_fpr, triage.noisy_fpr)
+        ) as bar:
+            if triage.look == "open":
+                rule = rule.asking(self._log_odds(rule, clean, "never"), triage.ask_share)
+            found = []
+            for each in (clean, changed):
+                bar.update()
+                found.append(self._log_odds(rule, each, triage.look))
+        return rule, Thresholds.of(found[0], found[1], triage.id_fpr, triage.noisy_fpr)
 
 
 class _Labelled:

@@ -81,9 +81,8 @@ def test_an_explanation_adds_up(name, request):
 
 
 def test_only_open_verdicts_are_asked_again(triage, always):
-    # of 64 simulated images with 520 features, folds tell little of what is open
     asked = triage.explain(X).asked.float()
-    assert asked[: len(CLEAN)].mean() < 0.5 < asked[len(CLEAN) :].mean()
+    assert asked[: len(CLEAN)].mean() < 0.2 < 0.5 < asked[len(CLEAN) :].mean()
     assert always.explain(X).asked.all()
     never = fit(small(look="never"))
     assert never.fitted.rule.full is None

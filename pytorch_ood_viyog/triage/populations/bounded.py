@@ -12,7 +12,7 @@ from .classifier import Classifier
 __all__ = ["bounded", "drawn_budgets"]
 
 # budgets in grey levels, drawn evenly on a logarithmic scale
-_LEAST, _MOST = 1.0, 8.0
+_LEAST, _MOST = 1.0, 16.0
 
 
 def drawn_budgets(images: Tensor, generator: torch.Generator, least: float = _LEAST) -> Tensor:

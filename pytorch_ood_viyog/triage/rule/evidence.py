@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...detectors.residue import ViyogResidue
-from ...images.denoising import bilateral, median
+from ...images.denoising import bilateral
 from ...images.pixel_range import PixelRange
+from ...images.views import mirrored, moved
 from ...layer.layer_call import LayerCall
 from ...looks.answers import lost_odds, softmax_distance
 from ...pipeline.shared_forward import SharedForward
@@ -23,8 +24,8 @@ ANSWER = ("margin", "entropy", "feature norm")
 #: share of the windows that are constant, which the residue is not read from
 FLAT = "flat share"
 
-#: filters that images are seen through when the model is asked again
-LOOKS = {"bilateral": bilateral, "median": median}
+#: how images are seen when the model is asked again
+LOOKS = {"bilateral": bilateral, "moved": moved, "mirrored": mirrored}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ Learns the rule of a Triage from evidence of simulated populations, by scikit-le
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ SHAPES = tuple(f"residue like {verdict.name}" for verdict in ORDER)
 _PENALTY = 0.003
 # parts of the ID images: what was made of one is judged by what was learnt from the others
 _PARTS = 5
+# weights are learnt to three digits: more of them change no verdict
+_TOLERANCE, _MOST_STEPS = 1e-3, 500
 _TEMPERATURES = np.geomspace(0.2, 5, 50)
 
 Array = NDArray[np.float64]
@@ -63,19 +65,31 @@ class Learnt:
     #: log-odds of ADV and ID in the first pass above which the model is asked again
     open_above: Tensor
 
+    def asking(self, z: Tensor, share: float) -> "Learnt":
+        """
+        :param z: log-odds of new ID images after the first pass, :math:`n \\times 4`
+        :param share: share of ID images that the model may be asked about again
+        :return: the same, asking about so many of them
+        """
+        return replace(self, open_above=_adv_against_id(z).double().quantile(1 - share))
+
     def asked(self, z: Tensor, look: str) -> Tensor:
         """
         :param z: log-odds after the first pass, :math:`B \\times 4`
         :param look: ``"open"``, ``"always"`` or ``"never"``
         :return: whether the model is asked again, shape :math:`B`
         """
-        adv = z[:, ORDER.index(Verdict.ADV)] - z[:, ORDER.index(Verdict.ID)]
+        adv = _adv_against_id(z)
         if look == "open":
             return adv > self.open_above.to(adv)
         return torch.full_like(adv, look == "always", dtype=torch.bool)
 
 
-def learn(table: Table, ask_share: float) -> Learnt:
+def _adv_against_id(z: Tensor) -> Tensor:
+    return z[:, ORDER.index(Verdict.ADV)] - z[:, ORDER.index(Verdict.ID)]
+
+
+def learn(table: Table) -> Learnt:
     """
     Readings of the residue's features first, by a linear discriminant with a shrunk covariance;
     they become evidence as they are for *other* images. Then logistic regressions, with the
@@ -83,18 +97,15 @@ def learn(table: Table, ask_share: float) -> Learnt:
     too, makes their probabilities those that come true.
 
     :param table: evidence of simulated images
-    :param ask_share: share of ID images that the model may be asked about again
-    :return: what follows from it
+    :return: what follows from it; asks about no image again before :meth:`Learnt.asking`
     """
     verdict, source = table.verdict.numpy(), table.source.numpy()
     weights = _weights(verdict, table.family.numpy())
     shape, readings = _shape(table.shape.double(), verdict, source)
     first = dict(table.first) | dict(zip(SHAPES, readings.unbind(dim=1), strict=True))
-    rule, unseen = _rule(first, verdict, source, weights)
-    odds = unseen[verdict == 0]
-    is_open = np.quantile(odds[:, ORDER.index(Verdict.ADV)] - odds[:, 0], 1 - ask_share)
-    full = _rule(first | dict(table.look), verdict, source, weights)[0] if table.look else None
-    return Learnt(shape, rule, full, torch.tensor(is_open, dtype=torch.float64))
+    rule = _rule(first, verdict, source, weights)
+    full = _rule(first | dict(table.look), verdict, source, weights) if table.look else None
+    return Learnt(shape, rule, full, torch.tensor(torch.inf, dtype=torch.float64))
 
 
 def _weights(verdict: NDArray[Any], family: NDArray[Any]) -> Array:
@@ -136,8 +147,8 @@ def _shape(features: Tensor, verdict: NDArray[Any], source: NDArray[Any]) -> tup
 
 def _rule(
     numbers: Mapping[str, Tensor], verdict: NDArray[Any], source: NDArray[Any], weights: Array
-) -> tuple[Rule, Array]:
-    """The rule, and the log-odds of these images as if they were new."""
+) -> Rule:
+    """The regression on all, with the temperature that suits one that has not seen a part."""
     names = tuple(numbers)
     evidence = stacked(numbers, names).double()
     known = evidence[torch.from_numpy(verdict == 0)]
@@ -147,19 +158,20 @@ def _rule(
     width = torch.where(width > 1e-9 * centre.abs(), width, known.std(dim=0) + 1e-9)
     terms = expanded(standardised(evidence, centre, width)).numpy()
     unit = terms.std(axis=0) + 1e-9
-    unseen = np.zeros((len(verdict), len(ORDER)))
-    for out in _folds(source):
-        part = _regression(terms[~out] / unit, verdict[~out], weights[~out])
-        unseen[out] = part.decision_function(terms[out] / unit)
-    temperature = _temperature(unseen, verdict, weights)
+    out = next(_folds(source))
+    part = _regression(terms[~out] / unit, verdict[~out], weights[~out])
+    odds = part.decision_function(terms[out] / unit)
+    temperature = _temperature(odds, verdict[out], weights[out])
     final = _regression(terms / unit, verdict, weights)
     matrix = torch.from_numpy(final.coef_ / unit / temperature)
     bias = torch.from_numpy(final.intercept_ / temperature)
-    return Rule(names, centre, width, matrix, bias), unseen / temperature
+    return Rule(names, centre, width, matrix, bias)
 
 
 def _regression(x: Array, y: NDArray[Any], weights: Array) -> Any:
-    return LogisticRegression(C=_PENALTY, max_iter=500).fit(x, y, sample_weight=weights)
+    return LogisticRegression(C=_PENALTY, max_iter=_MOST_STEPS, tol=_TOLERANCE).fit(
+        x, y, sample_weight=weights
+    )
 
 
 def _temperature(odds: Array, verdict: NDArray[Any], weights: Array) -> float:

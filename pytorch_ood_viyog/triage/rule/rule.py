@@ -12,9 +12,6 @@ from ...residue.evidence import arsinh
 
 __all__ = ["Rule", "Shape", "expanded", "standardised"]
 
-# pairs count less than single numbers: they are larger
-_PAIRS = 0.25
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -57,10 +54,10 @@ def expanded(u: Tensor) -> Tensor:
     """
     :param u: standardised evidence, :math:`B \\times K`
     :return: :math:`u_i`, :math:`|u_i|` (evidence counts in both directions) and
-        :math:`u_i u_j / 4`, :math:`B \\times (2 K + K (K + 1) / 2)`
+        :math:`u_i u_j`, :math:`B \\times (2 K + K (K + 1) / 2)`
     """
     i, j = pairs(u.shape[1])
-    return torch.cat([u, u.abs(), _PAIRS * u[:, i] * u[:, j]], dim=1)
+    return torch.cat([u, u.abs(), u[:, i] * u[:, j]], dim=1)
 
 
 def pairs(count: int) -> tuple[list[int], list[int]]:
