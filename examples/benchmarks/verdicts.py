@@ -29,7 +29,7 @@ from torch import Tensor
 from verdict_images import PRETRAINED, UNSEEN, Material, pretrained_material, small_material
 
 from pytorch_ood_viyog import Triage, Verdict
-from pytorch_ood_viyog.triage.rule.learning import ORDER
+from pytorch_ood_viyog.triage.populations.verdict import ORDER
 
 #: the last commit with cascades
 BEFORE = "a37a249"

@@ -13,9 +13,8 @@ from ..detectors.base import FirstLayerDetector
 from ..layer.manners import unwrap
 from ..looks.logits import usual_logits
 from ..pipeline.shared_pass import Representations
-from ..triage.populations.verdict import Verdict
+from ..triage.populations.verdict import ORDER, Verdict
 from ..triage.rule.evidence import FLAT, answer_numbers, second_look
-from ..triage.rule.learning import ORDER
 from ..triage.rule.thresholds import ALARMS
 from ..triage.triage import Triage
 from .exportable import ShapeReading, exportable

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..triage.fitted_triage import FittedTriage
-from ..triage.populations.verdict import Verdict
-from ..triage.rule.learning import ORDER, SHAPES, Learnt
+from ..triage.populations.verdict import ORDER, Verdict
+from ..triage.rule.learning import SHAPES, Learnt
 from ..triage.rule.rule import Rule, Shape
 from ..triage.rule.thresholds import ALARMS, Thresholds
 from .scorers import FittedState

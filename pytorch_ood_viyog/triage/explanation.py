@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .populations.verdict import Verdict
-from .rule.learning import ORDER, Learnt
+from .populations.verdict import ORDER, Verdict
+from .rule.learning import Learnt
 from .rule.reading import Reading
 from .rule.thresholds import Thresholds
 

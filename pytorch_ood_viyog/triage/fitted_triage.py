@@ -5,6 +5,7 @@ What a Triage holds once it is fitted.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..detectors.same_way import SameWay
 from ..images.pixel_range import PixelRange
 from .rule.learning import Learnt
 from .rule.thresholds import ALARMS, Thresholds
@@ -26,6 +27,8 @@ class FittedTriage:
     populations: Mapping[str, int]
     #: what shaped the attacks: the model's ``"gradients"`` or its first layer's ``"filters"``
     shaped_by: str
+    #: tells whether images come the way of the calibration images
+    drift: SameWay
 
     def summary(self) -> list[str]:
         """:return: lines for people"""

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from .populations.verdict import Verdict
-from .rule.learning import ORDER
+from .populations.verdict import ORDER, Verdict
 from .triage import Triage
 
 __all__ = ["AdversarialOdds"]

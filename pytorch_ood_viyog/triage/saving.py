@@ -22,7 +22,7 @@ from .rule.thresholds import Thresholds
 __all__ = ["load_triage", "triage_state"]
 
 #: another number where older states cannot be read any more
-_VERSION = 4
+_VERSION = 5
 
 
 class Saved(Protocol):
@@ -34,16 +34,10 @@ class Saved(Protocol):
     look: Any
     residue: ViyogResidue
     _fitted: FittedTriage | None
-    _drift: SameWay | None
 
     @property
     def fitted(self) -> FittedTriage:
         """What the fit found."""
-        ...
-
-    @property
-    def drift(self) -> SameWay:
-        """Compares with the calibration images."""
         ...
 
 
@@ -68,7 +62,7 @@ def triage_state(triage: Saved) -> dict[str, Any]:
         "first": _tensors(rule.first),
         "full": None if rule.full is None else _tensors(rule.full),
         "open_above": rule.open_above.cpu().clone(),
-        "drift": torch.from_numpy(triage.drift.known.copy()),
+        "drift": torch.from_numpy(fitted.drift.known.copy()),
     }
 
 
@@ -101,12 +95,12 @@ def load_triage(triage: Saved, state: Mapping[str, Any]) -> None:
         state["look"],
         state["populations"],
         state["shaped_by"],
+        SameWay(triage.residue).fit_readings(state["drift"].numpy()),
     )
     for name, detector in triage.pipeline.detectors.items():
         load_detector_state(detector, state["detectors"][name])
     triage.id_fpr, triage.noisy_fpr = (state["settings"][n] for n in ("id_fpr", "noisy_fpr"))
-    drift = SameWay(triage.residue).fit_readings(state["drift"].numpy())
-    triage.look, triage._drift, triage._fitted = state["look"], drift, found
+    triage.look, triage._fitted = state["look"], found
 
 
 def _tensors(held: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..detectors.residue import ViyogResidue
 from ..detectors.same_way import SameWay
+from ..fitting.held_by_content import HeldByContent
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import PixelRange
 from ..images.pixels import to_8_bit
@@ -25,17 +26,17 @@ from ..residue.statistics import convolution_of
 from .fitted_triage import FittedTriage
 from .populations import Classifier, Population, Verdict, benign, simulated
 from .populations.classifier import Unaimed
-from .rule.evidence import read_first, second_look
-from .rule.learning import ORDER, Learnt, Table, learn
+from .rule.learning import Learnt, learn
 from .rule.reading import read
+from .rule.table import table_of
 from .rule.thresholds import Thresholds, fewest_calibration_images
 
 __all__ = ["Trained", "Training"]
 
 # images at once
 _BATCH = 64
-# calibration images that are kept, fewest to learn from, fewest successful attacks of a family
-_MOST, _FEWEST, _SUCCESSES = 1200, 30, 30
+# calibration images that are kept, and fewest to learn from
+_MOST, _FEWEST = 1200, 30
 # images of attacks that cannot follow gradients
 _UNAIMED = ("minimal",)
 # share of the map positions that filter-shaped residues depend on
@@ -53,6 +54,7 @@ class Trained(Protocol):
     look: Any
     ask_share: float
     simulate_on: int
+    held_out: float
     leave_out: tuple[str, ...]
     through: Through | None
     pixel_range: Any
@@ -70,23 +72,45 @@ class Training:
         self.triage = triage
         self.progress = progress
 
-    def fit_detectors(self, loader: Iterable[Any]) -> None:
+    def fit(
+        self,
+        train_loader: Iterable[Any],
+        calibration_loader: Iterable[Any] | None,
+        ood: Tensor | Iterable[Any] | None,
+        adv: Tensor | Iterable[Any] | None,
+    ) -> FittedTriage:
         """
-        Fit those detectors that are not fitted yet.
+        :param train_loader: ID data to fit the detectors on
+        :param calibration_loader: ID data to learn and to calibrate from; ``None`` holds out a
+            share of the other
+        :param ood: OOD inputs of the user
+        :param adv: adversarial inputs of the user
+        :return: what follows from them
+        """
+        if calibration_loader is not None:
+            self._fit_detectors(train_loader)
+            return self._learnt(self._calibration(calibration_loader), ood, adv)
+        warnings.warn(
+            "Triage.fit without calibration_loader learns and calibrates on a part of "
+            "train_loader. If the model was trained on these images, false alarms will "
+            "exceed id_fpr.",
+            stacklevel=3,
+        )
+        held = HeldByContent(train_loader, self.triage.held_out, _MOST, self.triage.seed)
+        self._fit_detectors(held)
+        for _ in held:  # detectors that were fitted already have not read it
+            pass
+        return self._learnt(self._calibration(held.held()), ood, adv)
 
-        :param loader: ID data
-        """
+    def _fit_detectors(self, loader: Iterable[Any]) -> None:
+        """Those that are not fitted yet."""
         pipeline = self.triage.pipeline
         names = pipeline.unfitted(first_inputs(loader, pipeline.model))
         if names:
             pipeline.fit(_Labelled(loader), names=names, progress=self.progress)
 
-    def calibration(self, loader: Tensor | Iterable[Any]) -> Tensor:
-        """
-        :param loader: ID data that nothing was fitted to
-        :return: a sample of the inputs that does not depend on order and batches
-        :raises ValueError: if there are too few
-        """
+    def _calibration(self, loader: Tensor | Iterable[Any]) -> Tensor:
+        """A sample of the inputs that does not depend on order and batches."""
         sampled = SampledInputs(in_batches(loader), _MOST, self.triage.seed)
         with same_random_state(self.triage.pipeline.model):
             for _ in batches(sampled, "calibrate", self.progress):
@@ -102,18 +126,12 @@ class Training:
             )
         return x.to(self.triage.answers.device)
 
-    def learnt(
+    def _learnt(
         self,
         x: Tensor,
         ood: Tensor | Iterable[Any] | None,
         adv: Tensor | Iterable[Any] | None,
     ) -> FittedTriage:
-        """
-        :param x: calibration inputs, in an order that means nothing
-        :param ood: OOD inputs of the user
-        :param adv: adversarial inputs of the user
-        :return: what follows from them
-        """
         triage = self.triage
         self.pixels = PixelRange.of(x, triage.pixel_range)
         least = fewest_calibration_images(triage.id_fpr, triage.noisy_fpr)
@@ -121,17 +139,11 @@ class Training:
         images = self.pixels.images(x).clamp(0, 1)
         classifier, shaped_by = self._classifier(images[kept : kept + 2])
         populations = self._populations(classifier, images[kept:], shaped_by, ood, adv)
-        table, counts = self._table(populations)
+        table, counts = table_of(populations, triage, self.pixels, triage.look != "never")
         rule, thresholds = self._thresholds(learn(table), images[:kept])
-        return FittedTriage(rule, thresholds, self.pixels, triage.look, counts, shaped_by)
-
-    def drift(self, x: Tensor) -> SameWay:
-        """
-        :param x: calibration inputs
-        :return: tells whether others come the same way
-        """
-        images = self._way(self.pixels.images(x).clamp(0, 1), self.triage.seed)
-        return SameWay(self.triage.residue).fit(self.pixels.inputs(images, x), progress=False)
+        arrived = self.pixels.inputs(self._way(images, triage.seed), x)
+        drift = SameWay(triage.residue).fit(arrived, progress=False)
+        return FittedTriage(rule, thresholds, self.pixels, triage.look, counts, shaped_by, drift)
 
     # -- populations --------------------------------------------------------------------------
 
@@ -185,60 +197,7 @@ class Training:
                 own = self.pixels.images(inputs.to(images.device)).clamp(0, 1)
                 yield Population(f"given {verdict.name}", verdict, own, torch.arange(len(own)))
 
-    def _table(self, populations: Iterator[Population]) -> tuple[Table, dict[str, int]]:
-        parts: list[Table] = []
-        counts: dict[str, int] = {}
-        for each in populations:
-            count = len(each.images)
-            if each.verdict == Verdict.ADV and count < _SUCCESSES:
-                warnings.warn(
-                    f"Only {count} attacks of the family {each.name!r} changed the model's answer "
-                    f"on calibration images; {_SUCCESSES} are needed. The rule is learnt without "
-                    f"this family: give more calibration images.",
-                    stacklevel=4,
-                )
-                continue
-            numbers, look, shape = self._evidence(each.images)
-            place = ORDER.index(each.verdict)
-            parts.append(
-                Table(
-                    torch.full((count,), place),
-                    torch.full((count,), len(parts)),
-                    each.source,
-                    numbers,
-                    look,
-                    shape,
-                )
-            )
-            counts[each.name] = count
-        missing = [v.name for i, v in enumerate(ORDER) if not any(i in p.verdict for p in parts)]
-        if missing:
-            raise ValueError(
-                f"Nothing to learn {' and '.join(missing)} from: no such population is left. Give "
-                f"more calibration images, or leave fewer populations out. Where ADV is missing, "
-                f"simulated attacks hardly ever changed the model's answer: does it answer more "
-                f"than one class at all?"
-            )
-        return _joined(parts), counts
-
-    # -- evidence -----------------------------------------------------------------------------
-
-    def _evidence(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Numbers of the first pass, of a second look, and features of the residue."""
-        triage = self.triage
-        numbers: dict[str, list[Tensor]] = {}
-        looks: dict[str, list[Tensor]] = {}
-        shapes = []
-        with torch.no_grad():
-            for part in torch.split(images, _BATCH):
-                x = self.pixels.inputs(part, part)
-                first = read_first(triage.pipeline, triage.residue, x)
-                shapes.append(first.shape.cpu())
-                _collect(numbers, first.numbers)
-                if triage.look != "never":
-                    found = second_look(triage.answers.logits, self.pixels, x, first.logits)[0]
-                    _collect(looks, found)
-        return _catted(numbers), _catted(looks), torch.cat(shapes)
+    # -- thresholds ---------------------------------------------------------------------------
 
     def _log_odds(self, rule: Learnt, images: Tensor, look: str) -> Tensor:
         triage = self.triage
@@ -280,30 +239,3 @@ class _Labelled:
         for batch in self.loader:
             x, y = split_batch(batch)
             yield x, torch.zeros(len(x), dtype=torch.int64) if y is None else y
-
-
-def _collect(into: dict[str, list[Tensor]], values: dict[str, Tensor]) -> None:
-    for name, each in values.items():
-        into.setdefault(name, []).append(each.cpu())
-
-
-def _catted(parts: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat(each) for name, each in parts.items()}
-
-
-def _joined(parts: list[Table]) -> Table:
-    def column(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
-
-    def columns(name: str) -> dict[str, Tensor]:
-        names = getattr(parts[0], name)
-        return {key: torch.cat([getattr(part, name)[key] for part in parts]) for key in names}
-
-    return Table(
-        column("verdict"),
-        column("family"),
-        column("source"),
-        columns("first"),
-        columns("look"),
-        column("shape"),
-    )

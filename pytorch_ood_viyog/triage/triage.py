@@ -2,7 +2,6 @@
 Triage: a verdict per sample, ID, OOD, ADV or NOISY, learnt from all the evidence.
 """
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.same_way import SameWay
-from ..fitting.held_by_content import HeldByContent
 from ..images.ways import Through, checked_through
 from ..layer.checks import check_count, check_input, check_number
 from ..looks.logits import Answers
@@ -28,25 +26,21 @@ from .training import Training
 
 __all__ = ["Triage"]
 
-_MOST_HELD_OUT = 1200
-
 
 class Triage:
     """
     Turns evidence into verdicts: answer (ID), abstain or collect (OOD), reject and alert (ADV),
     or answer with care and mend the camera (NOISY).
 
-    **Evidence.** One forward pass gives the scores of detectors (:attr:`evidence` names them),
-    features of the residue, and what the answer itself tells: the distance of its two largest
-    logits, its entropy, the norm of the features. Where that leaves the verdict open, the model is
-    asked again about the image without fine detail (a *second look*), and how far the answer moves
-    is evidence too.
+    **Evidence.** One forward pass gives the scores of detectors (``triage.pipeline.detectors``
+    names them), features of the residue, and what the answer itself tells. Where that leaves the
+    verdict open, the model is asked again about the image without fine detail, moved and mirrored
+    (a *second look*), and how far the answer moves is evidence too.
 
     **Rule.** A multinomial logistic regression
     (:class:`~pytorch_ood_viyog.triage.rule.rule.Rule`), learnt from four populations that are
     made from ID calibration images alone (see :mod:`~pytorch_ood_viyog.triage.populations`): the
-    images as they are; with benign changes; attacked on this very model; and images of foreign
-    content. No attack and no OOD data are needed.
+    images as they are; with benign changes; attacked on this very model; and of foreign content.
 
     **Guarantees.** Thresholds are conformal, on other ID calibration images than the rule was
     learnt from. Whatever the rule, a new ID image raises a false alarm (any verdict but ID) with
@@ -56,8 +50,8 @@ class Triage:
     calibration images are exchangeable, and **break** if the model was trained on the calibration
     images, or if ID data drift. Nothing is promised of how many OOD or ADV inputs are found.
 
-    **Cost.** One forward pass, and a second look (two more passes) at no more than about
-    ``ask_share`` of ID images; ``look="always"`` asks about every image, ``"never"`` about none.
+    **Cost.** One forward pass, and a second look (three more) at about ``ask_share`` of ID
+    images; ``look="always"`` asks about every image, ``"never"`` about none.
 
     .. rubric:: Examples
 
@@ -132,7 +126,6 @@ class Triage:
         self.residue = residue_of(self.pipeline)
         self.answers = Answers(model, shared.get("layer"), shared.get("logits"))
         self._fitted: FittedTriage | None = None
-        self._drift: SameWay | None = None
 
     @property
     def model(self) -> Module:
@@ -158,9 +151,7 @@ class Triage:
 
         :raises RequiresFittingException: before fitting
         """
-        if self._drift is None:
-            raise RequiresFittingException("Triage is not fitted. Call fit() first.")
-        return self._drift
+        return self.fitted.drift
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -189,23 +180,7 @@ class Triage:
         :raises ValueError: if there are too few calibration images; says how many are needed
         :raises TypeError: if the model gives no class logits
         """
-        held = HeldByContent(train_loader, self.held_out, _MOST_HELD_OUT, self.seed)
-        if calibration_loader is None:
-            warnings.warn(
-                "Triage.fit without calibration_loader learns and calibrates on a part of "
-                "train_loader. If the model was trained on these images, false alarms will "
-                "exceed id_fpr.",
-                stacklevel=2,
-            )
-        training = Training(self, progress)
-        training.fit_detectors(held if calibration_loader is None else train_loader)
-        if calibration_loader is None:
-            for _ in held:  # detectors that were fitted already have not read it
-                pass
-        kept = held.held() if calibration_loader is None else calibration_loader
-        calibration = training.calibration(kept)
-        fitted = training.learnt(calibration, ood, adv)
-        self._drift, self._fitted = training.drift(calibration), fitted
+        self._fitted = Training(self, progress).fit(train_loader, calibration_loader, ood, adv)
         return self
 
     # -- predict ----------------------------------------------------------------------------

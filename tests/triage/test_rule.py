@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pytorch_ood_viyog.triage.populations.verdict import Verdict
-from pytorch_ood_viyog.triage.rule.learning import ORDER, SHAPES, Table, learn
+from pytorch_ood_viyog.triage.populations.verdict import ORDER, Verdict
+from pytorch_ood_viyog.triage.rule.learning import SHAPES, learn
 from pytorch_ood_viyog.triage.rule.rule import Rule, Shape, expanded
+from pytorch_ood_viyog.triage.rule.table import Table
 from pytorch_ood_viyog.triage.rule.thresholds import (
     ALARMS,
     Thresholds,

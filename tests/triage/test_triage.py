@@ -17,7 +17,7 @@ from torch import nn
 
 from pytorch_ood_viyog import Triage, Verdict
 from pytorch_ood_viyog.triage import AdversarialOdds
-from pytorch_ood_viyog.triage.rule.learning import ORDER
+from pytorch_ood_viyog.triage.populations.verdict import ORDER
 
 # these images are few and the net is tiny: families may be left out
 pytestmark = pytest.mark.filterwarnings("ignore:Only .* attacks of the family")

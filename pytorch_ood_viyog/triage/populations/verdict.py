@@ -4,7 +4,7 @@ What an input is taken for.
 
 from enum import IntEnum
 
-__all__ = ["Verdict"]
+__all__ = ["ORDER", "Verdict"]
 
 
 class Verdict(IntEnum):
@@ -18,3 +18,7 @@ class Verdict(IntEnum):
     ADV = -1
     #: a residue that is not shaped as an attack's: answer with care, mend the camera
     NOISY = 2
+
+
+#: order of the verdicts in log-odds
+ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY)

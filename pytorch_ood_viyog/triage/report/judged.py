@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..explanation import Explanation
-from ..populations.verdict import Verdict
-from ..rule.learning import ORDER
+from ..populations.verdict import ORDER, Verdict
 
 __all__ = ["JudgedClass", "JudgedSample"]
 

@@ -19,8 +19,7 @@ from ...evaluation.plotting import plot_scores
 from ...evaluation.rows import Scores
 from ...images.pixel_range import PixelRange
 from ..explanation import Explanation
-from ..populations.verdict import Verdict
-from ..rule.learning import ORDER
+from ..populations.verdict import ORDER, Verdict
 from .confusion import Confusion
 from .judged import JudgedSample
 

@@ -13,13 +13,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from ..populations.verdict import Verdict
+from ..populations.verdict import ORDER, Verdict
 from .rule import Rule, Shape, expanded, stacked, standardised
+from .table import Table
 
-__all__ = ["ORDER", "SHAPES", "Learnt", "Table", "learn"]
+__all__ = ["SHAPES", "Learnt", "learn"]
 
-#: order of the verdicts in log-odds
-ORDER = (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY)
 #: names of what the residue's features say together
 SHAPES = tuple(f"residue like {verdict.name}" for verdict in ORDER)
 
@@ -32,24 +31,6 @@ _TOLERANCE, _MOST_STEPS = 1e-3, 500
 _TEMPERATURES = np.geomspace(0.2, 5, 50)
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Evidence of simulated images, :math:`N` in all."""
-
-    #: place of the verdict in :data:`ORDER`, shape :math:`N`
-    verdict: Tensor
-    #: number of the population, shape :math:`N`
-    family: Tensor
-    #: number of the ID image that each was made from, shape :math:`N`
-    source: Tensor
-    #: name -> evidence of the first pass, shape :math:`N`
-    first: Mapping[str, Tensor]
-    #: name -> evidence of the second look, shape :math:`N`; empty without one
-    look: Mapping[str, Tensor]
-    #: features of the residue, :math:`N \\times F`
-    shape: Tensor
 
 
 @dataclass(frozen=True)

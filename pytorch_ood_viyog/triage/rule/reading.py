@@ -3,27 +3,16 @@ From a batch to log-odds: the first pass, who is asked again, the second look.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ...detectors.residue import ViyogResidue
 from ...images.pixel_range import PixelRange
-from ...looks.logits import Answers
-from ...pipeline.shared_forward import SharedForward
 from .evidence import read_first, second_look
 from .learning import SHAPES, Learnt
+from .reader import Reader
 
-__all__ = ["Reader", "Reading", "read"]
-
-
-class Reader(Protocol):
-    """What reads evidence: a Triage."""
-
-    pipeline: SharedForward
-    residue: ViyogResidue
-    answers: Answers
+__all__ = ["Reading", "read"]
 
 
 @dataclass(frozen=True)

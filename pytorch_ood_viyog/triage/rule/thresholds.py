@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..populations.verdict import Verdict
+from ..populations.verdict import ORDER, Verdict
 from .conformal import alarm_thresholds, conformal_p_values, smallest_calibration_set
-from .learning import ORDER
 
 __all__ = ["ALARMS", "Thresholds", "fewest_calibration_images"]
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ....detectors.residue import ViyogResidue
-from ....triage.populations.verdict import Verdict
-from ....triage.rule.learning import ORDER
+from ....triage.populations.verdict import ORDER, Verdict
 from ....triage.rule.thresholds import ALARMS
 from ....triage.triage import Triage
 from .system import System, Watch

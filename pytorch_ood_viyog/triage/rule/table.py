@@ -1,0 +1,120 @@
+"""
+Evidence of simulated images, as a table to learn from.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...images.pixel_range import PixelRange
+from ..populations.simulated import Population
+from ..populations.verdict import ORDER, Verdict
+from .evidence import read_first, second_look
+from .reader import Reader
+
+__all__ = ["Table", "table_of"]
+
+# images at once, and fewest successful attacks of a family
+_BATCH, _SUCCESSES = 64, 30
+
+
+@dataclass(frozen=True)
+class Table:
+    """Evidence of simulated images, :math:`N` in all."""
+
+    #: place of the verdict in :data:`ORDER`, shape :math:`N`
+    verdict: Tensor
+    #: number of the population, shape :math:`N`
+    family: Tensor
+    #: number of the ID image that each was made from, shape :math:`N`
+    source: Tensor
+    #: name -> evidence of the first pass, shape :math:`N`
+    first: Mapping[str, Tensor]
+    #: name -> evidence of the second look, shape :math:`N`; empty without one
+    look: Mapping[str, Tensor]
+    #: features of the residue, :math:`N \\times F`
+    shape: Tensor
+
+
+def table_of(
+    populations: Iterable[Population], reader: Reader, pixels: PixelRange, look: bool
+) -> tuple[Table, dict[str, int]]:
+    """
+    :param populations: images of each verdict
+    :param reader: fitted detectors
+    :param pixels: black and white of the model's inputs
+    :param look: whether the model is asked again about each image
+    :return: evidence of all of them, and how many there are of each population
+    :raises ValueError: if there are none of a verdict
+    """
+    parts: list[Table] = []
+    counts: dict[str, int] = {}
+    for each in populations:
+        count = len(each.images)
+        if each.verdict == Verdict.ADV and count < _SUCCESSES:
+            warnings.warn(
+                f"Only {count} attacks of the family {each.name!r} changed the model's answer "
+                f"on calibration images; {_SUCCESSES} are needed. The rule is learnt without "
+                f"this family: give more calibration images.",
+                stacklevel=5,
+            )
+            continue
+        parts += [
+            _read(batch, each, len(counts), reader, pixels, look)
+            for batch in torch.split(torch.arange(count), _BATCH)
+        ]
+        counts[each.name] = count
+    missing = [v.name for i, v in enumerate(ORDER) if not any(i in p.verdict for p in parts)]
+    if missing:
+        raise ValueError(
+            f"Nothing to learn {' and '.join(missing)} from: no such population is left. Give "
+            f"more calibration images, or leave fewer populations out. Where ADV is missing, "
+            f"simulated attacks hardly ever changed the model's answer: does it answer more "
+            f"than one class at all?"
+        )
+    return _joined(parts), counts
+
+
+@torch.no_grad()
+def _read(
+    batch: Tensor,
+    population: Population,
+    family: int,
+    reader: Reader,
+    pixels: PixelRange,
+    look: bool,
+) -> Table:
+    images = population.images[batch.to(population.images.device)]
+    x = pixels.inputs(images, images)
+    first = read_first(reader.pipeline, reader.residue, x)
+    looks = second_look(reader.answers.logits, pixels, x, first.logits)[0] if look else {}
+    place = ORDER.index(population.verdict)
+    return Table(
+        torch.full((len(batch),), place),
+        torch.full((len(batch),), family),
+        population.source[batch],
+        {name: values.cpu() for name, values in first.numbers.items()},
+        {name: values.cpu() for name, values in looks.items()},
+        first.shape.cpu(),
+    )
+
+
+def _joined(parts: list[Table]) -> Table:
+    def column(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    def columns(name: str) -> dict[str, Tensor]:
+        names = getattr(parts[0], name)
+        return {key: torch.cat([getattr(part, name)[key] for part in parts]) for key in names}
+
+    return Table(
+        column("verdict"),
+        column("family"),
+        column("source"),
+        columns("first"),
+        columns("look"),
+        column("shape"),
+    )
