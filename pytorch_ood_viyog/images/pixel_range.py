@@ -29,6 +29,8 @@ class PixelRange:
     low: Tensor
     #: value of white, shape :math:`C`
     high: Tensor
+    #: type of the inputs
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def of(cls, x: Tensor, given: tuple[Bound, Bound] | None) -> "PixelRange":
@@ -55,7 +57,7 @@ class PixelRange:
         low, high = low.expand(channels).clone(), high.expand(channels).clone()
         if not bool((high > low).all()):
             raise ValueError(f"White must be above black in pixel_range, got {given}.")
-        return cls(low, high)
+        return cls(low, high, x.dtype)
 
     def images(self, x: Tensor) -> Tensor:
         """
@@ -65,14 +67,14 @@ class PixelRange:
         low, width = self._broadcast(x)
         return (x.float() - low) / width
 
-    def inputs(self, images: Tensor, like: Tensor) -> Tensor:
+    def inputs(self, images: Tensor, like: Tensor | None = None) -> Tensor:
         """
         :param images: images
-        :param like: model inputs whose type counts
+        :param like: model inputs whose type counts; default is that of :attr:`dtype`
         :return: model inputs
         """
-        low, width = self._broadcast(like)
-        return (images * width + low).to(like.dtype)
+        low, width = self._broadcast(images)
+        return (images * width + low).to(self.dtype if like is None else like.dtype)
 
     def noisy(self, x: Tensor, strength: float, seed: int) -> Tensor:
         """

@@ -63,14 +63,20 @@ class Intake:
         """
         if detector.device is None:
             detector.to(device)
-        getattr(detector, self.fit_name)(collected[self.representation], collected["labels"])
+        taken = _as_numpy_knows(collected[self.representation])
+        getattr(detector, self.fit_name)(taken, collected["labels"])
 
     def predict(self, detector: Detector, x: Tensor, seen: Representations) -> Tensor:
         """:return: the detector's scores, shape :math:`B`"""
-        taken = getattr(seen, self.representation)
+        taken = _as_numpy_knows(getattr(seen, self.representation))
         arguments = (x, taken) if self.asks_again else (taken,)
         scores: Tensor = getattr(detector, self.predict_name)(*arguments)
         return scores
+
+
+def _as_numpy_knows(values: Tensor) -> Tensor:
+    """Several detectors use NumPy, which has no bfloat16 and is coarse in float16."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 INTAKES = (

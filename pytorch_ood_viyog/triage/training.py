@@ -141,7 +141,7 @@ class Training:
         populations = self._populations(classifier, images[kept:], shaped_by, ood, adv)
         table, counts = table_of(populations, triage, self.pixels, triage.look != "never")
         rule, thresholds = self._thresholds(learn(table), images[:kept])
-        arrived = self.pixels.inputs(self._way(images, triage.seed), x)
+        arrived = self.pixels.inputs(self._way(images, triage.seed))
         drift = SameWay(triage.residue).fit(arrived, progress=False)
         return FittedTriage(rule, thresholds, self.pixels, triage.look, counts, shaped_by, drift)
 
@@ -149,7 +149,7 @@ class Training:
 
     def _classifier(self, images: Tensor) -> tuple[Classifier, str]:
         triage = self.triage
-        triage.answers.logits(self.pixels.inputs(images, images))  # refuses what is no classifier
+        triage.answers.logits(self.pixels.inputs(images))  # refuses what is no classifier
         pick = triage.answers.pick or usual_logits
         classifier = Classifier(triage.pipeline.model, self.pixels, pick)
         if classifier.can_be_differentiated(images):
@@ -202,7 +202,7 @@ class Training:
     def _log_odds(self, rule: Learnt, images: Tensor, look: str) -> Tensor:
         triage = self.triage
         with torch.no_grad():
-            inputs = (self.pixels.inputs(part, part) for part in torch.split(images, _BATCH))
+            inputs = (self.pixels.inputs(part) for part in torch.split(images, _BATCH))
             parts = [read(triage, rule, look, self.pixels, x).z.cpu() for x in inputs]
         return torch.cat(parts)
 

@@ -72,7 +72,7 @@ class Triage:
         id_fpr: float = 0.05,
         noisy_fpr: float = 0.05,
         look: Literal["open", "always", "never"] = "open",
-        ask_share: float = 0.05,
+        ask_share: float = 0.075,
         simulate_on: int = 300,
         leave_out: Collection[str] = (),
         through: Through | None = None,

@@ -378,3 +378,16 @@ def test_the_detectors_arguments(triage):
         detector.look = "sometimes"
     with pytest.raises(RequiresFittingException):
         detector(X)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_other_types(dtype, triage):
+    def typed(loader):
+        return [(x.to(dtype), y) for x, y in loader]
+
+    other = small(copy.deepcopy(MODEL).to(dtype))
+    other.fit(typed(id_batches(0)), typed(id_batches(1, 4)), progress=False)
+    found, expected = other.predict(X.to(dtype)), triage.predict(X)
+    # attacks are other ones where gradients differ in the last digits, and so is the rule
+    assert float((found == expected).double().mean()) > (0.9 if dtype == torch.float64 else 0.6)
+    assert float((found[: len(CLEAN)] == 0).double().mean()) > 0.7

@@ -59,7 +59,7 @@ class Classifier:
         :param images: :math:`B \\times C \\times *S` in [0, 1]
         :return: logits, :math:`B \\times C`
         """
-        output = self.model(self.pixels.inputs(images, images))
+        output = self.model(self.pixels.inputs(images))
         picked: Tensor = output if self.pick is None else self.pick(output)
         return picked
 

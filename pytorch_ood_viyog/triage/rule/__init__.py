@@ -1,7 +1,7 @@
 """
 From a batch to log-odds: ``evidence`` of a forward pass and a second look, a ``rule`` that
-``learning`` finds in a ``table``, ``reading`` that puts both together, ``thresholds`` with bounded false
-alarms (``conformal``).
+``learning`` finds in a ``table``, ``reading`` that puts both together, ``thresholds`` with
+bounded false alarms (``conformal``).
 """
 
 from .evidence import read_first, second_look

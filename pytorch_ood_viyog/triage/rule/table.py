@@ -88,7 +88,7 @@ def _read(
     look: bool,
 ) -> Table:
     images = population.images[batch.to(population.images.device)]
-    x = pixels.inputs(images, images)
+    x = pixels.inputs(images)
     first = read_first(reader.pipeline, reader.residue, x)
     looks = second_look(reader.answers.logits, pixels, x, first.logits)[0] if look else {}
     place = ORDER.index(population.verdict)
