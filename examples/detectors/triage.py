@@ -76,7 +76,8 @@ for source, verdict in zip(sources, triage.predict(stream).tolist(), strict=True
 
 # %%
 # Why: probabilities, p-values, and the evidence that spoke loudest, in log-odds. Where the first
-# pass leaves the verdict open, the model is asked again about the image without fine detail.
+# pass leaves the verdict open, the model is asked again: about the image without fine detail,
+# moved and mirrored.
 print(triage.explain(stream[::3]))
 
 # %%

@@ -35,7 +35,7 @@ class Explanation:
     p_values: dict[str, Tensor]
     #: class that the model answers, shape :math:`B`
     first: Tensor
-    #: class that it answers without fine detail, -1 where it was not asked, shape :math:`B`
+    #: class that it answers to the filtered image, -1 where it was not asked, shape :math:`B`
     second: Tensor
 
     @property
