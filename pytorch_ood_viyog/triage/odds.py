@@ -5,7 +5,7 @@ AdversarialOdds: how much all the evidence speaks for an attack, as a detector.
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from pytorch_ood.api import Detector, DetectorInfo, Task
+from pytorch_ood.api import Detector, DetectorInfo, ModelNotSetException, Task
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
@@ -37,13 +37,16 @@ class AdversarialOdds(Detector):  # type: ignore[misc]
     info = DetectorInfo(paper=None, tasks={Task.CLASSIFICATION}, ai_coded=True)
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {"look": ["open", "always"]}
 
-    def __init__(self, model: Module | Triage, **options: Any):
+    def __init__(self, model: Module | Triage | None, **options: Any):
         """
         :param model: classifier, or a triage, fitted or not
         :param options: arguments of :class:`Triage` where a classifier is given
+        :raises ModelNotSetException: if it is ``None``
         :raises TypeError: if it is neither
         :raises ValueError: if options come with a triage
         """
+        if model is None:
+            raise ModelNotSetException("AdversarialOdds has no model. Pass one, or a Triage.")
         if isinstance(model, Triage) and options:
             raise ValueError(f"A triage has its own {sorted(options)}; leave the arguments out.")
         triage = model if isinstance(model, Triage) else Triage(model, **options)

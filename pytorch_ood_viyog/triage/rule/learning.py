@@ -135,8 +135,10 @@ def _rule(
     known = evidence[torch.from_numpy(verdict == 0)]
     quartiles = known.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), dim=0)
     centre, width = quartiles[1], quartiles[2] - quartiles[0]
-    # where half of ID is the same, as for a noise floor of zero, the whole spread counts
-    width = torch.where(width > 1e-9 * centre.abs(), width, known.std(dim=0) + 1e-9)
+    # where half of ID is the same, as for a noise floor of zero, the whole spread counts, but no
+    # spread that is rounding beside what else is seen
+    least = 1e-3 * evidence.std(dim=0) + 1e-9
+    width = torch.where(width > least, width, known.std(dim=0).clamp_min(least))
     terms = expanded(standardised(evidence, centre, width)).numpy()
     unit = terms.std(axis=0) + 1e-9
     out = next(_folds(source))
