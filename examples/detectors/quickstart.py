@@ -39,21 +39,23 @@ torch.manual_seed(0)
 model = named_model("efficientnet-lite0")
 
 # %%
-# In-distribution (ID): crops of eight photographs, 224 pixels wide. Detectors see one half of
-# each, and are tested on the other. Out-of-distribution (OOD): crops of images of other kinds.
+# In-distribution (ID): crops of eight photographs, 224 pixels wide. Detectors are fitted to one
+# half of each; crops of the other half are drawn by chance, most to calibrate on, three to test.
+# Out-of-distribution (OOD): crops of images of other kinds.
 pairs = [halves(read(*file)) for file in PHOTOGRAPHS.values()]
 fit_images = torch.cat([crops(seen, 3, 3) for seen, _ in pairs])
-calibration_images = torch.cat([crops(seen, 4, 4) for seen, _ in pairs]).flip(3)
-id_images = torch.cat([crops(unseen, 3, 1) for _, unseen in pairs])
+drawn = [crops(unseen, 5, 4)[torch.randperm(20)] for _, unseen in pairs]
+id_images = torch.cat([each[:3] for each in drawn])
+calibration_images = torch.cat([each[3:] for each in drawn])
 ood_images = torch.cat([crops(read(*file), 3, 1) for file in OTHERS.values()])
 
 # %%
 # Adversarial (ADV): PGD changes no pixel by more than 8 or 4 of 255 levels. No labels are needed:
 # the answer of the model itself is attacked. `craft` rounds to 8 bit, as an image file would, and
 # keeps what still changes the answer.
-victims = id_images[1::3]  # the middle of each photograph
+victims = id_images[::3]  # a crop of each photograph
 if not options.quick:
-    victims = torch.cat([victims, id_images[2::3]])
+    victims = torch.cat([victims, id_images[1::3]])
 steps = 5 if options.quick else 10
 with torch.no_grad():
     answers = model(victims).argmax(dim=1)
@@ -112,10 +114,9 @@ for detector in pipeline.detectors:
 
 # %%
 # Verdicts, learnt from the calibration images alone: as they are, changed by a camera or codec,
-# attacked on this model, and cut up into foreign ones. A photograph may raise a false alarm with a
-# probability of 10 %. These crops overlap, and come from eight photographs: fewer different images
-# than the guarantee counts on. Take a few hundred of your own.
-# the rule is learnt from 40 of the calibration crops, to be quick; the others set thresholds
+# attacked on this model, and cut up into foreign ones: 40 of them, to be quick; the others set
+# thresholds. A photograph may raise a false alarm with a probability of 10 %. These crops overlap
+# each other and those they are tested on. Take a few hundred images of your own.
 triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1, simulate_on=40)
 triage.fit(batches(fit_images), batches(calibration_images))
 attacked = torch.cat(list(adversarial.values()))
