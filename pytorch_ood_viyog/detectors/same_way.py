@@ -12,13 +12,13 @@ from typing_extensions import Self
 from ..layer.batches import batches, id_mask, in_batches
 from ..layer.checks import check_count, check_number
 from ..layer.manners import same_random_state
-from .readings.way_check import Rows, WayCheck, compared
+from .readings.way_check import FEWEST, Rows, WayCheck, compared
 from .residue import ViyogResidue
 
 __all__ = ["SameWay"]
 
-# fewest images of a check and of a calibration
-_FEWEST, _FEWEST_KNOWN = 10, 30
+# fewest images of a calibration
+_FEWEST_KNOWN = 30
 # more images tell nothing more of what is usual
 _MOST_KNOWN = 2048
 
@@ -84,7 +84,7 @@ class SameWay:
         if not isinstance(residue, ViyogResidue):
             raise TypeError(f"residue must be a ViyogResidue, got {type(residue).__name__}.")
         self.residue = residue
-        self.block = check_count("block", block, low=_FEWEST)
+        self.block = check_count("block", block, low=FEWEST)
         self.false_alarm_every = check_number("false_alarm_every", false_alarm_every, low=block)
         self.permutations = check_count("permutations", permutations, low=99)
         self.seed = check_count("seed", seed, low=0)
@@ -159,8 +159,8 @@ class SameWay:
         :raises ValueError: as :meth:`check`
         """
         known = self._require_known()
-        if len(readings) < _FEWEST:
-            raise ValueError(f"A check needs {_FEWEST} images or more, got {len(readings)}.")
+        if len(readings) < FEWEST:
+            raise ValueError(f"A check needs {FEWEST} images or more, got {len(readings)}.")
         names = self.residue.reading_names
         return compared(known, readings, names, self.permutations, self.seed)
 

@@ -346,9 +346,18 @@ def test_report_and_page(triage, tmp_path):
     report = triage.report(CLEAN, torch.rand(20, 3, 8, 8), X[48:64], progress=False)
     assert report.confusion.sum(dim=1).tolist() == [48, 20, 16]
     assert "ID false alarms" in str(report)
+    assert {truth.name: way.count for truth, way in report.ways.items()} == {
+        "ID": 48,
+        "OOD": 20,
+        "ADV": 16,
+    }
+    assert report.ways[Verdict.ID] == triage.drift.check(CLEAN)
+    assert report.ways[Verdict.ID].p_value > 0.01 > report.ways[Verdict.OOD].p_value
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
-    assert report.save(tmp_path / "report.html").stat().st_size > 10_000
+    page = report.save(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The way images came" in page
+    assert report.ways[Verdict.ID].sentence.split(".")[0] in page
 
 
 # -- as a detector -------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "WayCheck", "compared"]
+__all__ = ["FEWEST", "Rows", "WayCheck", "compared"]
 
 #: readings, one image a row
 Rows = NDArray[np.float64]
 
+#: fewest images of a check
+FEWEST = 10
 # leading components of the covariance that are compared together
 _COMPONENTS = 20
 # a shift of so many standard errors or more is a shift

@@ -4,9 +4,11 @@ What becomes of the samples of one class: verdicts and scores of all, and some t
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ...detectors.readings.way_check import Rows
 from ..explanation import Explanation
 from ..populations.verdict import ORDER, Verdict
 
@@ -68,12 +70,15 @@ class JudgedClass:
         self._scores: list[dict[str, Tensor]] = []
         self._wrong: list[JudgedSample] = []
         self._right: list[JudgedSample] = []
+        self._readings: list[Rows] = []
 
-    def take(self, x: Tensor, explanation: Explanation) -> None:
+    def take(self, x: Tensor, explanation: Explanation, readings: Rows) -> None:
         """
         :param x: batch of model inputs
         :param explanation: what is behind their verdicts
+        :param readings: what tells the way they came
         """
+        self._readings.append(readings)
         before = sum(map(len, self._verdicts))
         verdicts = explanation.verdicts.cpu()
         self._verdicts.append(verdicts)
@@ -105,6 +110,11 @@ class JudgedClass:
         """Signal -> scores of all samples."""
         names = self._scores[0] if self._scores else {}
         return {name: torch.cat([batch[name] for batch in self._scores]) for name in names}
+
+    @property
+    def readings(self) -> Rows:
+        """What tells the way of all samples, one a row."""
+        return np.concatenate(self._readings) if self._readings else np.empty((0, 0))
 
     @property
     def samples(self) -> list[JudgedSample]:

@@ -2,11 +2,12 @@
 A report of verdicts as parts of a page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from ...detectors.readings.way_check import WayCheck
 from ...evaluation.page import (
     Card,
     Reading,
@@ -23,7 +24,7 @@ from ..populations.verdict import ORDER, Verdict
 from .confusion import Confusion
 from .judged import JudgedSample
 
-__all__ = ["class_sections", "confusion_section", "score_section", "summary"]
+__all__ = ["class_sections", "confusion_section", "score_section", "summary", "way_section"]
 
 
 def summary(confusion: Confusion, id_fpr: float | None) -> tuple[str, str, str]:
@@ -88,6 +89,25 @@ def score_section(scores: Scores, truths: Sequence[Verdict]) -> Section:
     names = ", ".join(scores)
     alt = f"Histograms of the scores of {names}, one colour for each of {', '.join(kinds)}"
     return Section("Scores", figures=(figure_picture(draw, alt),))
+
+
+def way_section(ways: Mapping[Verdict, WayCheck]) -> Section:
+    """
+    :param ways: class -> what a check of its samples found
+    :return: whether they came the way of the calibration images
+    """
+    head = ("samples", "number", "p-value", "moved most", "by standard errors")
+    rows = [
+        (truth.name, str(way.count), f"{way.p_value:.4f}", way.reading, f"{way.shift:+.1f}")
+        for truth, way in ways.items()
+    ]
+    text = (
+        "The mean readings of each class beside those of the calibration images. A small p-value "
+        "of ID samples says that codec, resize filter or rounding are others than those the "
+        "thresholds were set on; attacks and foreign content move the means too.",
+        ways[Verdict.ID].sentence if Verdict.ID in ways else "",
+    )
+    return Section("The way images came", text, tables=(Table(head, tuple(rows)),))
 
 
 def class_sections(samples: Sequence[JudgedSample], confusion: Confusion) -> tuple[Section, ...]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from typing_extensions import Self
 
+from ...detectors.readings.way_check import WayCheck
 from ...evaluation.page import Page, Section, origin, write_page
 from ...evaluation.rows import Scores
+from ..populations.verdict import Verdict
 from .confusion import Confusion
 from .judged import JudgedClass, JudgedSample
-from .page import class_sections, confusion_section, score_section, summary
+from .page import class_sections, confusion_section, score_section, summary, way_section
 
 __all__ = ["TriageReport"]
 
@@ -42,6 +44,8 @@ class TriageReport(Confusion):
     rule: str = ""
     #: seeds of the detectors, by name
     seeds: Mapping[str, int] = field(default_factory=dict)
+    #: class -> whether its samples came the way of the calibration images, where there are ten
+    ways: Mapping[Verdict, WayCheck] = field(default_factory=dict)
 
     @classmethod
     def of_classes(
@@ -79,10 +83,12 @@ class TriageReport(Confusion):
         return {f"seed of {name}": seed for name, seed in self.seeds.items()}
 
     def sections(self) -> tuple[Section, ...]:
-        """:return: parts of a page: verdicts, scores, and the samples of each class"""
+        """:return: parts of a page: verdicts, scores, the way images came, samples by class"""
         first = [confusion_section(self, self.rule)]
         if self.scores:
             first.append(score_section(self.scores, self.truths))
+        if self.ways:
+            first.append(way_section(self.ways))
         return (*first, *class_sections(self.samples, self))
 
     def save(self, path: str | Path, title: str = "Triage") -> Path:

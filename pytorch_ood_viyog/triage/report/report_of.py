@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ...detectors.readings.way_check import FEWEST
+from ...detectors.same_way import SameWay
 from ...layer.batches import batches, in_batches
 from ...layer.manners import same_random_state
 from ...pipeline.shared_forward import SharedForward
@@ -32,6 +34,11 @@ class Explains(Protocol):
     def explain(self, x: Tensor) -> Explanation:
         """:return: verdicts and what is behind them"""
 
+    @property
+    def drift(self) -> SameWay:
+        """Tells whether images come the way of the calibration images."""
+        ...
+
 
 def judged(
     triage: Explains, id: Inputs, ood: Inputs, adv: Inputs, noisy: Inputs | None, progress: bool
@@ -50,7 +57,10 @@ def judged(
     classes = [judged_class(triage, truth, x, progress) for truth, x in given.items()]
     samples = [with_residue(triage, sample) for each in classes for sample in each.samples]
     seeds = {"Triage": triage.seed}
-    return TriageReport.of_classes(classes, samples, triage.id_fpr, repr(triage), seeds)
+    report = TriageReport.of_classes(classes, samples, triage.id_fpr, repr(triage), seeds)
+    enough = [each for each in classes if len(each.readings) >= FEWEST]
+    ways = {each.truth: triage.drift.check_readings(each.readings) for each in enough}
+    return replace(report, ways=ways)
 
 
 def judged_class(triage: Explains, truth: Verdict, inputs: Inputs, progress: bool) -> JudgedClass:
@@ -64,7 +74,7 @@ def judged_class(triage: Explains, truth: Verdict, inputs: Inputs, progress: boo
     found = JudgedClass(truth)
     with same_random_state(triage.pipeline.model):
         for x, _ in batches(in_batches(inputs), "triage", progress):
-            found.take(x, triage.explain(x))
+            found.take(x, triage.explain(x), triage.drift.read(x))
     return found
 
 
