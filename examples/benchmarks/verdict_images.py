@@ -65,14 +65,17 @@ def small_material(name: str, data: Path, cache: Path, n: int) -> Material:
     :param data: data folder
     :param cache: cache folder
     :param n: images that are attacked, and so many of each OOD set
-    :return: 1,500 images to fit, 600 to calibrate, and what is judged
+    :return: 1,500 images to fit, 600 to calibrate (fewer where there are fewer), and what is
+        judged
     """
     model, images = load_model(name, data, cache), CONFIGS[name].images
     fit, test = fit_images(images, data)[:1500], test_images(images, data)
     ood = {each: x[:n] for each, x in load_ood(name, data).items() if "noise" not in each}
-    clean = test[slice(n, n + 400)].x
-    groups = _groups(name, model, test[:n], clean, ood, cache, named_attack("cw"))
-    return Material(model, fit.x, fit.y, test[slice(n + 400, n + 1000)].x, groups)
+    calibration = min(600, (len(test) - n) * 3 // 5)
+    clean = min(400, len(test) - n - calibration)
+    x = test[slice(n, n + clean + calibration)].x
+    groups = _groups(name, model, test[:n], x[:clean], ood, cache, named_attack("cw"))
+    return Material(model, fit.x, fit.y, x[clean:], groups)
 
 
 def pretrained_material(data: Path, cache: Path, n: int) -> Material:
