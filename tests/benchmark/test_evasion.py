@@ -16,7 +16,8 @@ from pytorch_ood_viyog.benchmark.evasion import attacks as families
 from pytorch_ood_viyog.benchmark.evasion.checks import Checks
 from pytorch_ood_viyog.benchmark.evasion.result import half_budgets
 from pytorch_ood_viyog.benchmark.evasion.search import Effort, smallest_budgets
-from pytorch_ood_viyog.benchmark.evasion.systems import ClassifierAlone
+from pytorch_ood_viyog.benchmark.evasion.projections import Projection
+from pytorch_ood_viyog.benchmark.evasion.system import System
 
 BUDGETS = tuple(steps / 255 for steps in (1, 2, 3, 4, 6, 8))
 
@@ -87,10 +88,10 @@ def test_each_family_gets_past_a_classifier(family):
     x = halves_images(2)
     chosen = families.attacks_of([family])
     for attack in chosen.values():
-        if attack.suits(ClassifierAlone(Halves())):
-            effort = Effort({"one": attack}, 12, 2, 1)
+        if attack.suits(System(Halves())):
+            effort = Effort({"one": attack}, 12, 2)
             y = torch.zeros(2, dtype=torch.int64)
-            system = ClassifierAlone(Halves().eval())
+            system = System(Halves().eval())
             found = smallest_budgets(system, x, y, (2 / 255, 16 / 255), effort)
             assert bool((found.level < 2).all())
 
@@ -157,7 +158,8 @@ def test_checks_of_an_honest_system():
 def test_the_checks_run_the_attack_that_is_strongest_by_itself(monkeypatch):
     """One that changes all pixels alike is tried first, and gets only easy images through."""
     selective = families.FAMILIES["alternating"]["selective"]
-    alike = families.Descent(families.Alternating(), families.Coarse(4))
+    mean = Projection(lambda _: lambda free: free.mean(dim=(2, 3), keepdim=True).expand_as(free))
+    alike = families.Descent("selective", mean)
     monkeypatch.setitem(families.FAMILIES, "alternating", {"alike": alike, "each": selective})
     found = run(count=10, checks=10, steps=20)
     result = found.systems["LeftWatch"]

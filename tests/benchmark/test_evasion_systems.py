@@ -9,13 +9,12 @@ from pytorch_ood.detector import ODIN, EnergyBased, Mahalanobis
 from torch import nn
 
 from pytorch_ood_viyog import Triage, Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.benchmark.evasion.attacks import OutOfQuiet, Target
-from pytorch_ood_viyog.benchmark.evasion.systems import (
-    DetectorSystem,
-    TriageSystem,
-    WithGradients,
-    systems_of,
-)
+from pytorch_ood_viyog.benchmark.evasion.attacks import Descent
+from pytorch_ood_viyog.benchmark.evasion.gradients import WithGradients
+from pytorch_ood_viyog.benchmark.evasion.preparing import systems_of
+from pytorch_ood_viyog.benchmark.evasion.projections import OUT_OF_QUIET
+from pytorch_ood_viyog.benchmark.evasion.system import DetectorSystem, TriageSystem
+from pytorch_ood_viyog.benchmark.evasion.target import Target
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.triage import AdversarialOdds
@@ -121,9 +120,8 @@ def test_a_triage_sees_what_its_verdicts_say(look):
     x = id_images(seed=2, copies=2)[0].double()
     x = torch.cat([x, x + 0.03 * torch.randn_like(x).sign(), torch.rand_like(x)]).clamp(0, 1)
     with torch.no_grad():
-        logits, seen = system.look(x)
-        assert torch.equal(seen.pressure, system.watch(x).pressure)
-        assert torch.equal(logits, system.classify(x))
+        seen = system.watch(x)
+        assert torch.equal(system.classify(x), made.read(x).logits)
     verdicts = made.predict(x)
     assert torch.equal(~seen.alarm, (verdicts == 0) | (verdicts == 2))
     assert torch.equal(~seen.alarm, system.passes(x))
@@ -150,9 +148,8 @@ def test_detectors_of_pytorch_ood_get_thresholds_and_are_tried():
         alarms = (scores > found[name].threshold).float().mean()
         assert 0.05 < float(alarms) <= 0.1
     x = images[:2].clone().requires_grad_()
-    logits, seen = found["odin"].look(x)
-    assert logits.requires_grad
-    assert not seen.pressure.requires_grad
+    assert found["odin"].classify(x).requires_grad
+    assert not found["odin"].watch(x).pressure.requires_grad
 
 
 def test_what_keeps_out_of_quiet_directions_keeps_little_there():
@@ -162,7 +159,7 @@ def test_what_keeps_out_of_quiet_directions_keeps_little_there():
     x = torch.full((8, 3, 8, 8), 0.5)
     target = Target(system, x, torch.zeros(8).long(), torch.ones(8, 1, 1, 1))
     free = 0.05 * torch.randn_like(x)
-    change = OutOfQuiet(kept=0.2).of(target)(free)
+    change = OUT_OF_QUIET.of(target)(free)
     kept = float(change.square().mean() / free.square().mean())
     assert kept == pytest.approx(0.2, abs=0.05)
     weight = exact().stem[0].weight.detach()
@@ -178,4 +175,4 @@ def test_what_keeps_out_of_quiet_directions_keeps_little_there():
 def test_a_watcher_without_directions_has_none_to_keep_out_of():
     system = DetectorSystem(nn.Identity(), EnergyBased(nn.Identity()), 0.0, 1.0)
     assert system.residue is None
-    assert not OutOfQuiet().suits(system)
+    assert not Descent("margin", OUT_OF_QUIET).suits(system)

@@ -2,17 +2,17 @@
 Sanity checks of an evaluation, after Carlini et al., *On Evaluating Adversarial Robustness*, 2019.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..attacks.craft import round_to_8_bit
-from .attacks import Attack, BlackBox
-from .attacks.target import Target
+from .attacks import Square
 from .search import Effort, Found, judged, strongest
-from .systems.system import System
+from .system import System
+from .target import Target
 
 __all__ = ["Checks", "checked"]
 
@@ -55,7 +55,7 @@ def checked(
     effort: Effort,
     found: Found,
     tell: Callable[[str], object] = str,
-) -> Checks:
+) -> Checks | None:
     """
     :param system: what is attacked
     :param x: clean images, which the classifier gets right
@@ -64,77 +64,52 @@ def checked(
     :param effort: attacks
     :param found: what they found for these images, and others after them
     :param tell: told what goes on
-    :return: the checks
+    :return: the checks; ``None`` where no attack has gradients
     """
-    gradient = _with_gradients(effort)
+    gradient = {n: each for n, each in effort.attacks.items() if not isinstance(each, Square)}
+    if not gradient:
+        return None
 
     def target(epsilon: float) -> Target:
-        strengths = torch.full((len(x), 1, 1, 1), epsilon).to(x)
-        return Target(system, x, y, strengths, effort.draws)
+        return Target(system, x, y, torch.full((len(x), 1, 1, 1), epsilon).to(x))
 
     def alone(name: str, epsilon: float, steps: int) -> float:
         tell(f"check: {name}, {steps} steps at {epsilon * 255:g}/255")
         return _share(judged(target(epsilon), effort.attacks[name], steps)[0])
 
-    middle = budgets[_half(found.level[: len(x)], len(budgets))]
-    knowing = [name for name, each in gradient.items() if each.needs_gradients]
+    level, few = found.level[: len(x)], len(x)
+    reached = (budget for i, budget in enumerate(budgets) if _share(level <= i) >= 0.5)
+    middle = next(reached, budgets[-1])
+    knowing = [name for name, each in gradient.items() if each.knows_system]
     best = max(knowing or gradient, key=lambda name: alone(name, middle, effort.steps))
     by_budget = [alone(best, epsilon, effort.steps) for epsilon in budgets]
     at = min(range(len(budgets)), key=lambda i: abs(by_budget[i] - 0.5))
     fewer = sorted({max(1, effort.steps // 8), max(1, effort.steps // 3)} - {effort.steps})
     by_steps = {steps: alone(best, budgets[at], steps) for steps in fewer}
     tell("check: search without gradients")
-    black = _share(judged(target(budgets[at]), BlackBox(), effort.steps)[0])
+    black = _share(judged(target(budgets[at]), Square(), effort.steps)[0])
     largest = target(budgets[-1])
     noise = round_to_8_bit(x + (2 * torch.rand(x.shape).to(x) - 1) * largest.epsilon)
-    white = (found.attack < len(gradient))[: len(x)]
-    by_white = white & (found.level <= at)[: len(x)]
-    through = white & (found.level < len(budgets))[: len(x)]
+    white = found.attack[:few] < len(gradient)
+    through, epsilon = white & (level < len(budgets)), budgets[-1]
     tell("check: without a budget")
-    larger = map(target, _doubled(budgets[-1]))
-    unbounded = _without_budget(through, larger, replace(effort, attacks=gradient))
+    # doubled, up to all that a pixel can change: what needs 20/255 is not found by steps that fit
+    # 255/255
+    while epsilon < 1:
+        epsilon = min(1.0, 2 * epsilon)
+        rest = (~through).nonzero().squeeze(1)
+        through[rest] = strongest(target(epsilon)[rest], effort._replace(attacks=gradient))[0] >= 0
     return Checks(
-        images=len(x),
+        images=few,
         attack=best,
         by_budget=by_budget,
         budget=budgets[at],
         by_steps=by_steps | {effort.steps: by_budget[at]},
-        unbounded=unbounded,
-        noise=_share(largest.through(noise, torch.arange(len(x), device=x.device))),
+        unbounded=_share(through),
+        noise=_share(largest.through(noise)),
         black_box=black,
-        white_box=_share(by_white),
+        white_box=_share(white & (level <= at)),
     )
-
-
-def _without_budget(through: Tensor, targets: Iterable[Target], effort: Effort) -> float:
-    """What gets through with ever larger budgets, beside what does already."""
-    through = through.clone()
-    for target in targets:
-        rest = (~through).nonzero().squeeze(1)
-        through[rest] = strongest(target[rest], effort)[0] >= 0
-    return _share(through)
-
-
-def _doubled(budget: float) -> list[float]:
-    """
-    Budgets beyond the largest, up to all that a pixel can change: what needs 20/255 is not found
-    by steps that fit 255/255.
-    """
-    larger = []
-    while budget < 1:
-        budget = min(1.0, 2 * budget)
-        larger.append(budget)
-    return larger
-
-
-def _half(level: Tensor, budgets: int) -> int:
-    """Index of the smallest budget at which half of the images get through; or the largest."""
-    reached = (i for i in range(budgets) if _share(level <= i) >= 0.5)
-    return next(reached, budgets - 1)
-
-
-def _with_gradients(effort: Effort) -> dict[str, Attack]:
-    return {n: each for n, each in effort.attacks.items() if not isinstance(each, BlackBox)}
 
 
 def _share(hits: Tensor) -> float:

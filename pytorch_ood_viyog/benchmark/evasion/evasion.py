@@ -12,14 +12,13 @@ from torch.nn import Module
 
 from ...layer.checks import check_count, check_number
 from ...layer.manners import as_found_with_gradients, unwrap
+from ..attacks.craft import round_to_8_bit
 from .attacks import FAMILIES, attacks_of
-from .inputs import check_attacks, check_budgets, check_images
+from .preparing import ALONE, Given, model_of, named_systems, systems_of
 from .report import Evasion
-from .run import Plan, attacked
+from .run import Plan, attacked, transferred
 from .search import Effort
-from .systems.preparing import ALONE, Given, model_of, named_systems, systems_of
-from .systems.system import System
-from .transfer import transferred
+from .system import System
 
 __all__ = ["BUDGETS", "evasion"]
 
@@ -55,7 +54,7 @@ def evasion(
     of the classifier alone: 1 means that it costs the attacker nothing.
 
     An image counts at a budget if *any* attack gets it through, see
-    :data:`~pytorch_ood_viyog.benchmark.evasion.attacks.families.FAMILIES`. A system whose scores
+    :data:`~pytorch_ood_viyog.benchmark.evasion.attacks.FAMILIES`. A system whose scores
     have no gradient in respect to the image is attacked by what does not know it, by transfer and
     by a search without gradients, and the table says so.
 
@@ -101,23 +100,21 @@ def evasion(
     :raises ValueError: if one is out of range or does not fit the others, or no image is left
     """
     named = named_systems(system)
-    classifier, families = model_of(named, model), check_attacks(attacks)
-    x, known = check_images(images, labels)
+    classifier, families = model_of(named, model), _families(attacks)
+    x, known = round_to_8_bit(_checked_images(images)), _checked_labels(labels, len(images))
     check_number("alarms", alarms, low=1e-6, high=0.5)
     for name, count, low in (("checks", checks, 0), ("resamples", resamples, 0)):
         check_count(name, count, low=low)
     for name, count in (("steps", steps), ("restarts", restarts), ("draws", draws)):
         check_count(name, count, low=1)
     check_count("batch_size", batch_size, low=1)
-    chosen = attacks_of(families)
     plan = Plan(
-        budgets=check_budgets(budgets),
-        effort=Effort(chosen, steps, restarts, draws),
+        budgets=_checked_budgets(budgets),
+        effort=Effort(attacks_of(families), steps, restarts),
         batch_size=batch_size,
         checks=checks,
         seed=seed,
         cache=None if cache is None else Path(cache),
-        how=f"{budgets} {list(chosen)} {steps} {restarts} {draws} {batch_size} {checks} {seed}",
     )
     x = x.to(next((p.device for p in classifier.parameters()), x.device))
     with as_found_with_gradients(unwrap(classifier)):
@@ -174,3 +171,52 @@ def _in_words(plan: Plan, families: Sequence[str], alarms: float) -> str:
         f"Thresholds of detectors at {alarms:.0%} alarms on ID images. {len(effort.attacks)} "
         f"attacks ({', '.join(families)}), {effort.steps} steps and {runs} each."
     )
+
+
+def _checked_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
+    given = tuple(check_number("budgets", budget, high=1.0) for budget in budgets)
+    if not given or list(given) != sorted(set(given)):
+        raise ValueError(f"budgets must ascend, each larger than the one before, got {budgets}.")
+    if given[0] < (1 - 1e-6) / 255:
+        raise ValueError(
+            f"budgets must be at least 1/255, as changes are rounded to 8 bit, got {given[0]:g}."
+        )
+    return given
+
+
+def _families(attacks: Sequence[str]) -> tuple[str, ...]:
+    """In the order in which they are tried, with ``"pgd"``, which prices are in terms of."""
+    if isinstance(attacks, str):
+        raise TypeError(f"attacks must be a sequence of names, got {attacks!r}.")
+    if unknown := [name for name in attacks if name not in FAMILIES]:
+        raise ValueError(f"attacks must be names among {list(FAMILIES)}, got {unknown}.")
+    return tuple(name for name in FAMILIES if name in ("pgd", *attacks))
+
+
+def _checked_images(images: Any) -> Tensor:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a tensor of floats in [0, 1], got {got}.")
+    if images.dim() != 4 or len(images) == 0:
+        raise ValueError(
+            f"images must have the shape (N, C, H, W) with N > 0, got {tuple(images.shape)}."
+        )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images must be in [0, 1], got values from {low:g} to {high:g}. Put the "
+            f"normalisation into the model, as attacks and rounding work on pixels."
+        )
+    return images
+
+
+def _checked_labels(labels: Any, count: int) -> Tensor | None:
+    if labels is None:
+        return None
+    known = torch.as_tensor(labels)
+    if known.shape != (count,) or known.is_floating_point():
+        raise ValueError(
+            f"labels must be one class for each of the {count} images, got {known.dtype} of shape "
+            f"{tuple(known.shape)}."
+        )
+    return known.long()

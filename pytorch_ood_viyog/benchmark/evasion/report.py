@@ -11,8 +11,8 @@ from pathlib import Path
 
 from .checks import Checks
 from .plot import plot_accepted
+from .preparing import ALONE
 from .result import Outcome
-from .systems.preparing import ALONE
 
 __all__ = ["Evasion"]
 

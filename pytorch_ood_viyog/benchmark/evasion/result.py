@@ -12,7 +12,7 @@ from torch import Tensor
 from ...evaluation.bootstrap import resample
 from ...evaluation.rows import Row
 from .checks import Checks
-from .systems.preparing import ALONE
+from .preparing import ALONE
 
 __all__ = ["Outcome", "SystemResult", "half_budgets"]
 

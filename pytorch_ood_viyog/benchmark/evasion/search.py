@@ -3,47 +3,41 @@ The smallest budget at which any attack gets through, for each image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .attacks.descent import Attack
-from .attacks.target import Target
-from .systems.system import System
+from .attacks import Attack
+from .system import System
+from .target import Target
 
-__all__ = ["Effort", "Found", "smallest_budgets", "strongest"]
+__all__ = ["Effort", "Found", "judged", "smallest_budgets", "strongest"]
 
 # rounding of pixel values
 _SLACK = 1e-4
 
 
-@dataclass(frozen=True)
-class Effort:
-    """
-    :param attacks: attacks by name, in the order in which they are tried
-    :param steps: gradient steps of each
-    :param restarts: runs of each; the first starts from the clean image
-    :param draws: how often a system with random parts is asked about the same image
-    """
+class Effort(NamedTuple):
+    """How hard is tried."""
 
+    #: attacks by name, in the order in which they are tried
     attacks: Mapping[str, Attack]
+    #: gradient steps of each
     steps: int
-    restarts: int
-    draws: int
+    #: runs of each; the first starts from the clean image
+    restarts: int = 1
 
 
-@dataclass(frozen=True)
-class Found:
-    """
-    :param level: index of the smallest budget at which an image gets through; the number of
-        budgets where it does at none, shape (B,)
-    :param attack: index of the attack that did it, -1 where none did, shape (B,)
-    :param x: what got through, the clean image where nothing did, (B, C, H, W)
-    """
+class Found(NamedTuple):
+    """What gets through, for each of :math:`B` images."""
 
+    #: index of the smallest budget at which an image gets through; the number of budgets where it
+    #: does at none
     level: Tensor
+    #: index of the attack that did it, -1 where none did
     attack: Tensor
+    #: what got through, the clean image where nothing did, (B, C, H, W)
     x: Tensor
 
 
@@ -74,7 +68,7 @@ def smallest_budgets(
     while bool((open_ := found.level - failed > 1).any()):
         index = open_.nonzero().squeeze(1)
         middle = (failed[index] + found.level[index]) // 2
-        target = Target(system, x[index], y[index], limits[middle].view(-1, 1, 1, 1), effort.draws)
+        target = Target(system, x[index], y[index], limits[middle].view(-1, 1, 1, 1))
         attack, candidates = strongest(target, effort, tell)
         through = attack >= 0
         failed[index[~through]] = middle[~through]
@@ -117,12 +111,12 @@ def judged(
     :param target: images and their budgets
     :param attack: one attack
     :param steps: gradient steps
-    :param random_start: as for :meth:`~.attacks.descent.Attack.run`
+    :param random_start: start from random changes and not from the clean images
     :return: which images get through, judged by the system's public methods, and the images
     """
     candidates, promising = attack.run(target, steps, random_start)
     index = promising.nonzero().squeeze(1)
     got = torch.zeros_like(promising)
     if len(index):
-        got[index] = target.through(candidates[index], index)
+        got[index] = target[index].through(candidates[index])
     return got, candidates

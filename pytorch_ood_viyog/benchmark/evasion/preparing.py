@@ -10,11 +10,10 @@ from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module
 
-from ....layer.batches import batches, id_mask, in_batches
-from ....triage.rule.conformal import alarm_thresholds
-from ....triage.triage import Triage
-from .system import ClassifierAlone, DetectorSystem, System
-from .with_triage import TriageSystem
+from ...layer.batches import batches, id_mask, in_batches
+from ...triage.rule.conformal import alarm_thresholds
+from ...triage.triage import Triage
+from .system import DetectorSystem, System, TriageSystem
 
 __all__ = ["ALONE", "Given", "model_of", "named_systems", "systems_of"]
 
@@ -38,9 +37,8 @@ def named_systems(given: Given) -> dict[str, Detector | Triage]:
     :raises TypeError: if something else is given
     :raises ValueError: if there are none, or one has the name of the classifier alone
     """
-    named: dict[str, Any] = (
-        dict(given) if isinstance(given, Mapping) else {type(given).__name__: given}
-    )
+    one = not isinstance(given, Mapping)
+    named: dict[str, Any] = {type(given).__name__: given} if one else dict(given)  # type: ignore
     if not named or ALONE in named:
         raise ValueError(
             f"system must be one or more detectors, none of them named {ALONE!r}, got "
@@ -65,14 +63,10 @@ def model_of(named: Mapping[str, Detector | Triage], model: Module | None) -> Mo
     """
     if model is not None and not isinstance(model, Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    for each in (model, *(_own_model(each) for each in named.values())):
+    for each in (model, *(getattr(each, "model", None) for each in named.values())):
         if isinstance(each, Module):
             return each
     raise ValueError(f"None of {list(named)} has a model. Pass the classifier by model=...")
-
-
-def _own_model(each: Detector | Triage) -> Any:
-    return each.pipeline.model if isinstance(each, Triage) else getattr(each, "model", None)
 
 
 def systems_of(
@@ -93,14 +87,20 @@ def systems_of(
     :return: systems by name, the classifier alone first
     :raises ValueError: if there are no calibration images where they are needed, or too few
     """
-    systems: dict[str, System] = {ALONE: ClassifierAlone(model)}
+    systems: dict[str, System] = {ALONE: System(model)}
     for name, each in named.items():
         if isinstance(each, Triage):
-            systems[name] = TriageSystem(each)
+            system: System = TriageSystem(each)
+        elif calibration is None:
+            raise ValueError(
+                f"{name!r} has no threshold. Pass ID images that neither the model nor the "
+                f"detector was fitted on by calibration=... (a Triage has thresholds of its own)."
+            )
         else:
-            systems[name] = _with_threshold(name, each, model, calibration, alarms)
-    for system in systems.values():
-        _try(system, x[:_TRIED], draws)
+            system = _with_threshold(name, each, model, calibration, alarms)
+        system.differentiable = system.differentiable and _has_gradient(system, x[:_TRIED])
+        system.draws = draws if _is_random(system, x[:_TRIED]) else 1
+        systems[name] = system
     return systems
 
 
@@ -108,21 +108,15 @@ def _with_threshold(
     name: str,
     detector: Detector,
     model: Module,
-    calibration: Tensor | Iterable[Any] | None,
+    calibration: Tensor | Iterable[Any],
     alarms: float,
 ) -> DetectorSystem:
-    if calibration is None:
-        raise ValueError(
-            f"{name!r} has no threshold. Pass ID images that neither the model nor the detector "
-            f"was fitted on by calibration=... (a Triage has thresholds of its own)."
-        )
     unset = DetectorSystem(model, detector, 0.0, 1.0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     read = batches(in_batches(calibration), "calibrate", False)
     scores = torch.cat([unset.scores(_known(x, y).to(device)).cpu().double() for x, y in read])
     limit = alarm_thresholds({name: scores}, alarms, {name: 1.0})[name]
-    spread = float(scores.std()) or 1.0
-    return DetectorSystem(model, detector, limit, spread)
+    return DetectorSystem(model, detector, limit, float(scores.std()) or 1.0)
 
 
 def _known(x: Tensor, y: Any) -> Tensor:
@@ -130,20 +124,14 @@ def _known(x: Tensor, y: Any) -> Tensor:
     return x if known is None else x[known]
 
 
-def _try(system: System, x: Tensor, draws: int) -> None:
-    """Find out whether the pressure has a gradient, and whether two answers are the same."""
-    if isinstance(system, ClassifierAlone):
-        return
-    system.differentiable = system.differentiable and _has_gradient(system, x)
-    with torch.no_grad():
-        first = system.watch(x).pressure
-        same = all(torch.equal(first, _next_pressure(system, x)) for _ in range(_ASKED_AGAIN))
-    system.draws = 1 if same else draws
-
-
-def _next_pressure(system: System, x: Tensor) -> Tensor:
-    torch.rand(1)  # the state of the generator would be the same
-    return system.watch(x).pressure
+@torch.no_grad()
+def _is_random(system: System, x: Tensor) -> bool:
+    first = system.watch(x).pressure
+    for _ in range(_ASKED_AGAIN):
+        torch.rand(1)  # the state of the generator would be the same
+        if not torch.equal(first, system.watch(x).pressure):
+            return True
+    return False
 
 
 def _has_gradient(system: System, x: Tensor) -> bool:

@@ -2,14 +2,17 @@
 Gradients of scores in respect to the input, through the public methods of any detector.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import getattr_static
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["WithGradients"]
+__all__ = ["WithGradients", "gradients_to_input"]
 
 
 # x.data, which is a detached x
@@ -48,3 +51,26 @@ class WithGradients(TorchFunctionMode):
         if func in _LEAVES_TORCH:
             return func(args[0].detach(), *args[1:], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def gradients_to_input(model: Module) -> Iterator[None]:
+    """
+    Where gradients are switched on, everything inside the block has them in respect to the input,
+    and to nothing else.
+
+    :param model: model whose parameters need none meanwhile
+    """
+    asked = torch.is_grad_enabled()
+    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in found:
+            parameter.requires_grad_(False)
+        if not asked:
+            yield
+            return
+        with WithGradients():
+            yield
+    finally:
+        for parameter in found:
+            parameter.requires_grad_(True)
