@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from pandas import DataFrame
-from pretrained_report import keep
-from separation_report import markdown
+from tables import keep, markdown, save_page
 
 from pytorch_ood_viyog.benchmark import Evasion
 from pytorch_ood_viyog.benchmark.evasion.plot import plot_accepted
 
 __all__ = ["overview", "write"]
 
+_SCRIPT = Path(__file__).with_name("evasion.py")
 _READ = (
     "Share of the attacked images that fool the classifier and that the system lets pass, by the "
     "strongest of all attacks for each image, at budgets in 1/255. *Half*: the budget at which "
@@ -29,9 +29,9 @@ def write(name: str, found: Evasion, command: str, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     details = f"{found.table(f'The price of evasion: {name}')}\nMade by `{command}`.\n"
-    (out / f"evasion_{name}.md").write_text(details, encoding="utf-8")
+    save_page(out / f"evasion_{name}.md", details, _SCRIPT)
     table = keep([{"model": name, **row} for row in found.rows()], out / "evasion.csv")
-    (out / "evasion.md").write_text(overview(table), encoding="utf-8")
+    save_page(out / "evasion.md", overview(table), _SCRIPT)
     panels = {}
     for model, rows in table.groupby("model", sort=False):
         curves = {s: list(part["Accepted"]) for s, part in rows.groupby("System", sort=False)}

@@ -18,6 +18,7 @@ import pandas
 from intent_report import report, rows
 from intent_scores import PRETRAINED, Parts, load_scores, pretrained_parts, small_parts
 from prepare import BENCHMARK, CONFIGS
+from tables import save_page
 
 _RESIDUES = ("gradients", "filters")
 
@@ -52,7 +53,7 @@ def _run(arguments: argparse.Namespace, name: str, parts: Parts) -> None:
             )
         table.to_csv(path, index=False, float_format="%.5g")
         text = report(table)
-        (arguments.out / "intent.md").write_text(text, encoding="utf-8")
+        save_page(arguments.out / "intent.md", text, __file__)
         print(f"{name}, {residues}: written to {path}", flush=True)
 
 

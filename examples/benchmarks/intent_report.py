@@ -7,7 +7,7 @@ import pandas
 from intent_scores import ALARM, INTENT, JOINED, RESIDUE, Scores
 from pandas import DataFrame
 from second_look_rows import area
-from separation_report import markdown
+from tables import markdown
 from torch import Tensor, cat
 
 from pytorch_ood_viyog.triage.rule.conformal import alarm_thresholds

@@ -3,7 +3,6 @@
 Scores of a configuration are stored under ``CACHE/intent`` with a hash of what they depend on.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import torch
 from photographs import read_images, split_photographs
 from pretrained import SIZE, TRIALS
 from pretrained_scores import craft_all
-from separation_scores import NOISE, load_setting, source_hash, stored
+from separation_scores import NOISE, load_setting
+from sources import key, stored
 from torch import Tensor, nn
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue
@@ -134,12 +134,9 @@ def load_scores(
     :param fresh: score anew even if the cache holds the scores
     :return: scores, and seconds of CPU time: ``fit``, ``predict`` of each detector
     """
-    own = Path(__file__).read_text(encoding="utf-8")
-    digest = hashlib.sha256(f"{source_hash()} {own} {residues} {sample_size}".encode())
-    for group, x in parts.groups().items():
-        digest.update(f"{group} {tuple(x.shape)} {x.double().sum():.6f}".encode())
     path = cache / "intent" / f"{name}-{residues}.pt"
-    return stored(path, digest.hexdigest(), fresh, lambda: _computed(parts, residues, sample_size))
+    of = key(__file__, parts.model, parts.groups(), residues, sample_size)
+    return stored(path, of, fresh, lambda: _computed(parts, residues, sample_size))
 
 
 def _computed(parts: Parts, residues: str, sample_size: int) -> tuple[Scores, dict[str, float]]:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 from photographs import Photographs, read_images, split_photographs
-from pretrained_report import draw, keep, report
+from pretrained_report import draw, report
 from pretrained_scores import CARLINI_WAGNER, Trial, craft_all, metric_rows, score_all
+from tables import keep, save_page
 from torch import Tensor, nn
 
 from pytorch_ood_viyog.benchmark.attacks import Square, named_attack
@@ -102,7 +103,7 @@ def main() -> None:
     attacks = keep(sizes, options.out / "pretrained_attacks.csv")
     draw(results, options.out / "pretrained.png")
     text = report(results, attacks)
-    (options.out / "pretrained.md").write_text(text, encoding="utf-8")
+    save_page(options.out / "pretrained.md", text, __file__)
     print(text)
 
 

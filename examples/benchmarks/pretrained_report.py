@@ -1,12 +1,11 @@
 """Tables and figure of the benchmark of pretrained classifiers."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import pandas
 from pandas import DataFrame
+from tables import keep, markdown
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -54,21 +53,6 @@ def report(results: DataFrame, attacks: DataFrame) -> str:
             "![AUROC by attack](pretrained.png)\n",
         ]
     )
-
-
-def keep(rows: list[dict[str, object]], path: Path) -> DataFrame:
-    """
-    :param rows: of the models that were run now
-    :param path: table that may hold rows of other models, which stay in it
-    :return: the table as it is on disk now
-    """
-    table = DataFrame(rows)
-    if path.exists():
-        before = pandas.read_csv(path)
-        table = pandas.concat([before[~before["model"].isin(table["model"])], table])
-    table = table.sort_values("model", kind="stable", ignore_index=True)
-    table.to_csv(path, index=False, float_format="%.5g")
-    return table
 
 
 def _by_model(rows: DataFrame) -> list[str]:
@@ -130,13 +114,6 @@ def _cell(value: float, bound: float, at_most: bool) -> str:
         return "–"
     met = value <= bound if at_most else value >= bound
     return f"{value:.4f}" if met else f"**{value:.4f}**"
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """:return: a Markdown table; the first line is its head"""
-    head, *body = lines
-    ruled = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)
 
 
 def draw(results: DataFrame, path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from facts import NOISE, PUBLISHED, facts, read_rows
 from images import fit_images, test_images
 from prepare import ATTACKS, CONFIGS, QUICK, load_model, load_ood
+from tables import save_page
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
@@ -75,6 +76,7 @@ def run(name: str, bench: AdversarialBenchmark, out: Path, names: list[str] | No
     bench.evaluate(detectors | baseline_detectors(model, x, names), fit=True)
     table, text = bench.save(out / name)
     slim(table)
+    save_page(text, text.read_text(encoding="utf-8"), __file__)
     for file in [table, text, *bench.plot(out / name), *scan(name, bench, out)]:
         print(file, flush=True)
     return facts(name, read_rows(table))
@@ -128,7 +130,7 @@ def main() -> None:
         bench = benchmark(name, options.data, options.cache, attacks, *sizes)
         paragraphs.append(run(name, bench, options.out, names))
     text = "\n\n".join([*paragraphs, PUBLISHED])
-    (options.out / "facts.md").write_text(text + "\n", encoding="utf-8")
+    save_page(options.out / "facts.md", text, __file__)
     print(text)
 
 

@@ -21,10 +21,10 @@ from statistics import median
 import torch
 from photographs import read_images, split_photographs
 from prepare import load_model
-from pretrained_report import keep
 from pretrained_scores import Trial, craft_all
 from residue_maps_report import draw, report
 from separation_scores import load_setting
+from tables import keep, save_page
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -185,7 +185,7 @@ def main() -> None:
             case = small_case(name, options.data, options.cache, options.n)
         rows, local = measure(name, case)
         text = report(keep(rows, options.out / "residue_maps.csv"))
-        (options.out / "residue_maps.md").write_text(text, encoding="utf-8")
+        save_page(options.out / "residue_maps.md", text, __file__)
         print(text, flush=True)
         draw(local, case.clean, case.adv, options.out / "residue_maps.png")
 

@@ -22,6 +22,7 @@ from second_look_images import Material, pretrained_material, small_material
 from second_look_report import report
 from second_look_rows import rows
 from second_look_scores import load_answers
+from tables import keep, save_page
 
 from pytorch_ood_viyog.benchmark.model_names import named_model
 
@@ -70,13 +71,9 @@ def main() -> None:
         answers = load_answers(
             material(name, options), options.cache, not options.no_baselines, options.fresh
         )
-        table = pandas.DataFrame(rows(name, answers))
-        if path.exists():
-            old = pandas.read_csv(path)
-            table = pandas.concat([old[old["config"] != name], table], ignore_index=True)
-        table.to_csv(path, index=False, float_format="%.5g")
+        keep(rows(name, answers), path, by="config")
         text = report(pandas.read_csv(path))
-        path.with_suffix(".md").write_text(text, encoding="utf-8")
+        save_page(path.with_suffix(".md"), text, __file__)
         print(f"{text}\nwritten to {path.with_suffix('.md')}", flush=True)
 
 

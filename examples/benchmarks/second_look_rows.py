@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from second_look_scores import BASELINES, Answers
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 DETECTORS = ("ViyogResidue", "SecondLook", *BASELINES)
@@ -20,14 +21,8 @@ Row = dict[str, object]
 
 def area(negatives: Tensor, positives: Tensor) -> float:
     """:return: AUROC with the positives scoring higher, never folded"""
-    scores = torch.cat([negatives, positives]).double()
-    ranks = torch.empty_like(scores)
-    ranks[scores.argsort()] = torch.arange(1, len(scores) + 1, dtype=scores.dtype)
-    values, places, counts = scores.unique(return_inverse=True, return_counts=True)
-    sums = torch.zeros_like(values).index_add_(0, places, ranks)
-    mean_ranks = (sums / counts)[places[len(negatives) :]]
-    n, m = len(negatives), len(positives)
-    return float((mean_ranks.sum() - m * (m + 1) / 2) / (n * m))
+    truth = torch.cat([torch.zeros(len(negatives)), torch.ones(len(positives))])
+    return float(roc_auc_score(truth, torch.cat([negatives, positives]).double()))
 
 
 def rows(config: str, answers: Answers) -> list[Row]:

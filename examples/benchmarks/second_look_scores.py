@@ -4,14 +4,14 @@ A configuration's results are stored under ``CACHE/second_look`` with a hash of 
 on, group by group: an interrupted run goes on where it stopped.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from second_look_images import Material
-from separation_scores import source_hash, stored
+from sources import key as source_key
+from sources import stored
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,7 +20,6 @@ from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability
 
 BASELINES = ("FeatureSqueezing", "NoiseStability")
 _BATCH = 50
-_SOURCES = source_hash()
 
 # by name: scores, whether answers change, are right, overrule, stand and are right
 Found = dict[str, Tensor]
@@ -142,11 +141,5 @@ def key(material: Material, *more: object) -> str:
     :param more: further things that a result depends on, by their ``str``
     :return: a hash of the sources in use, the classifier and the images
     """
-    digest = hashlib.sha256("\n".join(map(str, (_SOURCES, *more))).encode())
-    digest.update(Path(__file__).read_bytes())
-    for values in material.model.state_dict().values():
-        digest.update(values.cpu().contiguous().numpy().tobytes())
     parts = {"fit": material.fit, "look": material.look, "calibration": material.calibration}
-    for name, x in (parts | material.groups).items():
-        digest.update(f"{name} {tuple(x.shape)} {x.double().sum():.6f}".encode())
-    return digest.hexdigest()
+    return source_key(__file__, material.model, parts | material.groups, *more)

@@ -22,6 +22,7 @@ from separation_controls import controls_report, load_control_rows
 from separation_figure import draw
 from separation_report import main_report
 from separation_scores import Scores, Setting, describe, load_scores, load_setting
+from tables import save_page
 
 from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
 
@@ -99,7 +100,7 @@ def main() -> None:
         )
         report = parts[part](settings, arguments)
         path = arguments.out / ("separation.md" if part == "main" else f"separation_{part}.md")
-        path.write_text(report, encoding="utf-8")
+        save_page(path, report, __file__)
         print(f"{report}\nwritten to {path}", flush=True)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from pandas import DataFrame, Series
 from PIL import Image, ImageFilter
-from separation_report import markdown
-from separation_scores import DETECTORS, Setting, fitted, key, score_all, stored
+from separation_scores import DETECTORS, Setting, fitted, key, score_all
+from sources import stored
+from tables import markdown
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
@@ -93,8 +94,7 @@ def load_control_rows(setting: Setting, cache: Path, fresh: bool) -> list[Row]:
     :return: a row for each detector, kind of images and change
     """
     path = cache / "separation" / f"{setting.name}-controls.pt"
-    own_source = Path(__file__).read_text(encoding="utf-8")
-    return stored(path, key(setting, own_source), fresh, lambda: _rows(setting))
+    return stored(path, key(setting, __file__), fresh, lambda: _rows(setting))
 
 
 def _rows(setting: Setting) -> list[Row]:

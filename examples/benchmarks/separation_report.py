@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pandas import DataFrame
 from separation_scores import DETECTORS, NOISE
+from tables import markdown
 
 _STRONG = ("pgd8", "bim8", "fgsm8")
 _RECOMMENDED = DETECTORS[0]
@@ -207,10 +208,3 @@ def _cell(target: Target, value: Value | None) -> str:
     text = f"{value.number:.3f}"
     text = text if target.met(value) else f"**{text}**"
     return f"{text} ({value.where})" if value.where else text
-
-
-def markdown(lines: list[list[str]]) -> str:
-    """:return: a Markdown table; the first line is its head"""
-    head, *body = lines
-    ruled = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)

@@ -7,12 +7,10 @@ scores anew.
 
 import copy
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import images
 import models
@@ -22,6 +20,8 @@ import viyog
 from images import NATURAL_OOD, Images, fit_images, test_images
 from models import accuracy
 from prepare import CONFIGS, load_attack, load_model, load_ood
+from sources import key as source_key
+from sources import stored
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -36,8 +36,6 @@ DETECTORS = ("ViyogResidue", "ViyogTV", "Viyog", PUBLISHED)
 NOISE = ("uniform_noise", "gaussian_noise")
 _BATCH = 100
 
-T = TypeVar("T")
-
 
 def source_hash() -> str:
     """:return: a hash of the modules that are loaded now, of the package and of the benchmarks"""
@@ -49,8 +47,6 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
-# read when the modules are: a file that is edited during a run does not describe that run
-_SOURCES = source_hash()
 Score = Callable[[Tensor], Tensor]
 # scores by detector and then by images: ``id``, ``adv/ATTACK``, ``ood/SET``
 Scores = dict[str, dict[str, Tensor]]
@@ -160,27 +156,6 @@ def load_scores(setting: Setting, cache: Path, fresh: bool) -> Scores:
     return stored(cache / "separation" / f"{setting.name}.pt", key(setting), fresh, compute)
 
 
-def stored(path: Path, key: str, fresh: bool, compute: Callable[[], T]) -> T:
-    """
-    :param path: file that holds a result, or will
-    :param key: hash of all that the result depends on
-    :param fresh: compute anew in any case
-    :param compute: gives the result where the file does not hold it
-    :return: the result
-    """
-    if path.exists() and not fresh:
-        content = torch.load(path, weights_only=True)
-        if content["key"] == key:
-            result: T = content["result"]
-            return result
-    result = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"key": key, "result": result}, partial)
-    os.replace(partial, path)
-    return result
-
-
 def describe(setting: Setting) -> list[dict[str, object]]:
     """:return: a row for each attack: its success rate and the size of its perturbations"""
     correct = accuracy(setting.model, setting.test)
@@ -198,14 +173,10 @@ def describe(setting: Setting) -> list[dict[str, object]]:
     ]
 
 
-def key(setting: Setting, *more: object) -> str:
+def key(setting: Setting, script: str = __file__) -> str:
     """
-    :param more: further things that a result depends on, by their ``str``
-    :return: a hash of the sources in use, the classifier and the images
+    :param script: file that computes the result
+    :return: a hash of its sources, the classifier and the images
     """
-    digest = hashlib.sha256("\n".join(map(str, (_SOURCES, *more))).encode())
-    for values in setting.model.state_dict().values():
-        digest.update(values.cpu().numpy().tobytes())
-    for name, x in {**setting.groups(), "fit": setting.fit.pixels}.items():
-        digest.update(f"{name} {tuple(x.shape)} {x.double().sum():.6f}".encode())
-    return digest.hexdigest()
+    images = setting.groups() | {"fit": setting.fit.pixels}
+    return source_key(script, setting.model, images)

@@ -14,9 +14,9 @@ from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.benchmark import evasion
 from pytorch_ood_viyog.benchmark.evasion import attacks as families
 from pytorch_ood_viyog.benchmark.evasion.checks import Checks
+from pytorch_ood_viyog.benchmark.evasion.projections import Projection
 from pytorch_ood_viyog.benchmark.evasion.result import half_budgets
 from pytorch_ood_viyog.benchmark.evasion.search import Effort, smallest_budgets
-from pytorch_ood_viyog.benchmark.evasion.projections import Projection
 from pytorch_ood_viyog.benchmark.evasion.system import System
 
 BUDGETS = tuple(steps / 255 for steps in (1, 2, 3, 4, 6, 8))

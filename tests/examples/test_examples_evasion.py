@@ -32,7 +32,7 @@ def test_tables_of_all_classifiers_and_a_figure(tmp_path):
     report.write("two", found, "python evasion.py --n 4", tmp_path)  # takes its own place
     details = (tmp_path / "evasion_two.md").read_text()
     assert details.startswith("# The price of evasion: two\n")
-    assert details.endswith("Made by `python evasion.py --n 4`.\n")
+    assert "\nMade by `python evasion.py --n 4`.\n\n*Made on " in details
     table = pandas.read_csv(tmp_path / "evasion.csv")
     assert len(table) == 2 * 2 * 2  # classifiers, systems, budgets
     assert list(table["model"].unique()) == ["one", "two"]

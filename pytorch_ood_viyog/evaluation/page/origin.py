@@ -13,7 +13,7 @@ from typing import Any
 
 from .parts import Section, Table
 
-__all__ = ["origin"]
+__all__ = ["machine", "origin", "versions"]
 
 # the packages that numbers depend on, in the order they are shown
 _PACKAGES = (
@@ -40,11 +40,10 @@ def origin(facts: Mapping[str, Any]) -> Section:
         "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         **facts,
     }
-    versions = {"Python": platform.python_version()} | _versions()
-    versions["machine"] = f"{platform.system()} {platform.machine()}"
+    known = versions() | {"machine": machine()}
     tables = (
         Table(("what", "value"), tuple((n, str(v)) for n, v in made.items()), "Run"),
-        Table(("package", "version"), tuple(versions.items()), "Versions"),
+        Table(("package", "version"), tuple(known.items()), "Versions"),
     )
     return Section("How this page was made", tables=tables)
 
@@ -55,8 +54,14 @@ def _command() -> str:
     return shlex.join([Path(program).name, *arguments])
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def machine() -> str:
+    """:return: the kind of the machine"""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def versions() -> dict[str, str]:
+    """:return: Python and the packages that numbers depend on, as far as they are installed"""
+    found = {"Python": platform.python_version()}
     for name in _PACKAGES:
         try:
             found[name] = version(name)

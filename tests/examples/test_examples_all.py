@@ -1,0 +1,86 @@
+"""Which pages of results are current, and what a page says of where it comes from."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+every = import_module("all")
+sources = import_module("sources")
+tables = import_module("tables")
+
+
+def names(script):
+    return {file.name for file in sources.sources(BENCHMARKS / script)}
+
+
+def test_the_files_behind_a_script():
+    found = names("evasion.py")
+    assert {"evasion.py", "evasion_report.py", "prepare.py", "attacks.py", "features.py"} <= found
+    # rooms that pass a name on lead to what they pass on alone
+    assert not {"onnx_file.py", "contract.py", "threats.py"} & found
+    assert "second_look.py" not in names("overhead.py")
+
+
+def test_a_fingerprint_is_of_the_code(tmp_path):
+    texts = ("x = 1\n", '"""Told."""\n\n# why\nx  =  1\n', "x = 2\n")
+    prints = []
+    for number, text in enumerate(texts):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "script.py").write_text(text)
+        prints.append(sources.fingerprint(folder / "script.py"))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_page_says_where_it_comes_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(every, "RESULTS", tmp_path)
+    page = every.Page(("a.md",), "overhead.py --images 3")
+    assert page.why_stale() == "a.md not there"
+    tables.save_page(tmp_path / "a.md", "# A\n", BENCHMARKS / "overhead.py")
+    last = (tmp_path / "a.md").read_text().splitlines()[-1]
+    assert last.startswith("*Made on 2") and last.endswith(".*")
+    for part in ("by overhead.py, commit ", "minutes of CPU time", "torch ", "pytorch-ood "):
+        assert part in last
+    assert page.why_stale() == ""
+    assert "a.md" in every.listing((page,)) and "current" in every.listing((page,))
+    code = sources.fingerprint(page.script)
+    (tmp_path / "a.md").write_text(last.replace(code, "0" * len(code)))
+    assert "since then" in page.why_stale()
+    assert "1 of 1 stale" in every.listing((page,))
+
+
+def test_what_is_stale_is_made_and_signed(tmp_path, monkeypatch):
+    monkeypatch.setattr(every, "RESULTS", tmp_path)
+    monkeypatch.setattr(every, "FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
+    script = "import pathlib, sys\npathlib.Path(sys.argv[1], 'b.md').write_text('# B\\n')\n"
+    (tmp_path / "b.py").write_text(script)
+    page = every.Page(("b.md",), "b.py {results}")
+    assert every.make(page, {"results": str(tmp_path)})
+    assert page.why_stale() == ""
+    (tmp_path / "b.py").write_text("raise SystemExit(1)")
+    assert not every.make(page, {"results": str(tmp_path)})
+
+
+def test_no_page_is_forgotten():
+    known = {name for page in every.PAGES for name in page.files}
+    assert known - {path.name for path in every.RESULTS.glob("*.md")} == set()
+    overviews = {"evasion.md"}
+    assert {path.name for path in every.RESULTS.glob("*.md")} - known == overviews
+
+
+def test_rows_of_others_stay(tmp_path):
+    tables.keep(
+        [{"config": "b", "value": 1}, {"config": "a", "value": 2}], tmp_path / "t.csv", "config"
+    )
+    table = tables.keep([{"config": "b", "value": 3}], tmp_path / "t.csv", "config")
+    assert list(zip(table["config"], table["value"], strict=True)) == [("a", 2), ("b", 3)]
+
+
+@pytest.mark.parametrize("page", every.PAGES, ids=lambda page: page.files[0])
+def test_scripts_are_there(page):
+    assert page.script.is_file()
