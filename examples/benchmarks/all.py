@@ -36,7 +36,7 @@ class Page:
     """
     :param files: names of the files that a command writes
     :param command: script and its options; ``{data}`` is the data folder, ``{photos}`` 224-pixel
-        photographs in it, ``{ood}`` their OOD sets
+        photographs in it, ``{ood}`` their OOD sets, ``{originals}`` photographs as they were
     """
 
     files: tuple[str, ...]
@@ -84,6 +84,8 @@ PAGES = (
     Page(("intent.md",), "intent.py --data {data}"),
     Page(("residue_maps.md",), "residue_maps.py --data {data}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
+    Page(("foreign.md",), "foreign.py --data {data}"),
+    Page(("ways.md",), "ways.py --images {originals} --fit {photos}"),
     Page(("speed_cpu.md",), "speed.py"),
     Page(("timm.md",), "timm_table.py --out {results}/timm.md"),
     Page(("transformers.md",), "transformers_table.py --out {results}/transformers.md"),
@@ -157,6 +159,7 @@ def main() -> None:
     values = {
         "data": shlex.quote(str(options.data)),
         "photos": shlex.quote(f"{photographs}:imagenet"),
+        "originals": shlex.quote(str(options.data / "photos_original.tar")),
         "ood": " ".join(shlex.quote(f"{name}={photographs}:{name}") for name in OOD),
         "results": shlex.quote(str(RESULTS)),
     }

@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from pytorch_ood_viyog import ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.attacks import AttackSize
-from pytorch_ood_viyog.looks import FeatureSqueezing, SecondLook
+from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing
+from pytorch_ood_viyog.looks import SecondLook
 
 _ALARMS = 0.05
 _OOD = ("aerial", "handsign")

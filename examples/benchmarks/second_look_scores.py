@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue
-from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability
+from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, NoiseStability
 
 BASELINES = ("FeatureSqueezing", "NoiseStability")
 _BATCH = 50

@@ -8,7 +8,8 @@ from contract_models import class_batches, classifier
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pytorch_ood_viyog.looks import FeatureSqueezing, NoiseStability, SecondLook
+from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, NoiseStability
+from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.testing import DetectorContract
 
 

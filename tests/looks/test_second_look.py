@@ -13,8 +13,9 @@ from stems import TwoBranches
 from torch import nn
 
 from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
+from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, NoiseStability
 from pytorch_ood_viyog.layer import FirstLayer
-from pytorch_ood_viyog.looks import PURIFIERS, FeatureSqueezing, NoiseStability, PurifierError
+from pytorch_ood_viyog.looks import PURIFIERS, PurifierError
 from pytorch_ood_viyog.looks import choice as choice_module
 from pytorch_ood_viyog.pipeline.saving import detector_state, load_detector_state
 from pytorch_ood_viyog.testing.data import pairwise_auroc

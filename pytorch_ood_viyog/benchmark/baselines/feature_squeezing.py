@@ -9,12 +9,12 @@ from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor
 from torch.nn import Module
 
-from ..images.pixel_range import Bound, PixelRange
-from ..images.purifiers import purified_images
-from ..layer.checks import check_count, check_number
-from .answers import softmax_distance
-from .logits import PickLogits
-from .second_pass import SecondPass
+from ...images.pixel_range import Bound, PixelRange
+from ...images.purifiers import purified_images
+from ...layer.checks import check_count, check_number
+from ...looks.answers import softmax_distance
+from ...looks.logits import PickLogits
+from ...looks.second_pass import SecondPass
 
 __all__ = ["FeatureSqueezing"]
 
