@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from prepare import BENCHMARK
 from sources import FOLDER, fingerprint, sources
 from tables import MADE, git, origin
 
@@ -71,17 +72,19 @@ class Page:
         return [str(RESULTS / name) for name in self.files]
 
 
+_PHOTOGRAPHS = "--images {photos} --ood {ood}"
+_SEEN = " ".join((*BENCHMARK, "efficientnet-lite0"))
 _SMALL = ("cifar10-3x3", "gtsrb-3x3", "photo15-3x3")
 _SYSTEMS = "--systems ViyogResidue SecondLook --n 24 --steps 20 --batch 8"
 _LARGE = "--attacks pgd quiet smooth alternating transfer --checks 4"
 PAGES = (
     Page(("separation.md",), "separation.py --data {data} --part main"),
     Page(("separation_controls.md",), "separation.py --data {data} --part controls"),
-    Page(("pretrained.md",), "pretrained.py --images {photos} --ood {ood}"),
+    Page(("pretrained.md",), f"pretrained.py {_PHOTOGRAPHS}"),
     Page(("facts.md", "gtsrb-3x3.md", "photo15-3x3.md"), "real_run.py --data {data}"),
-    Page(("threats.md",), "threats.py --images {photos} --ood {ood} --data {data}"),
-    Page(("second_look.md",), "second_look.py --data {data}"),
-    Page(("intent.md",), "intent.py --data {data}"),
+    Page(("threats.md",), f"threats.py --data {{data}} {_PHOTOGRAPHS}"),
+    Page(("second_look.md",), f"second_look.py --data {{data}} --configs {_SEEN} {_PHOTOGRAPHS}"),
+    Page(("intent.md",), f"intent.py --data {{data}} {_PHOTOGRAPHS}"),
     Page(("residue_maps.md",), "residue_maps.py --data {data}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),

@@ -12,11 +12,11 @@ and what was reached); rows of configurations that are not run now stay in them.
 """
 
 import argparse
-from pathlib import Path
 
 import pandas
 from intent_report import report, rows
 from intent_scores import PRETRAINED, Parts, load_scores, pretrained_parts, small_parts
+from options import add_photographs, benchmark_parser, ood_paths
 from prepare import BENCHMARK, CONFIGS
 from tables import save_page
 
@@ -24,17 +24,13 @@ _RESIDUES = ("gradients", "filters")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__, needs_data=False)
+    add_photographs(parser)
     add = parser.add_argument
-    add("--data", type=Path, help="folder of the .npz files of the small configurations")
     add("--configs", nargs="+", choices=CONFIGS, default=BENCHMARK)
-    add("--images", help=f"ID images of {PRETRAINED}: folder, .npz file or FILE.npz:NAME")
-    add("--ood", nargs="+", default=[], metavar="NAME=PATH", help="its OOD images, likewise")
     add("--residues", nargs="+", choices=_RESIDUES, default=_RESIDUES, help="default: both")
     add("--n", type=int, default=150, help="images of each kind, default: 150")
     add("--sample-size", type=int, default=256, help="images to simulate on, default: 256")
-    add("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     add("--fresh", action="store_true", help="use no stored scores")
     return parser.parse_args()
 
@@ -67,9 +63,8 @@ def main() -> None:
         for name in arguments.configs:
             _run(arguments, name, small_parts(name, arguments.data, arguments.cache, arguments.n))
     if arguments.images is not None:
-        pairs = (pair.partition("=") for pair in arguments.ood)
-        ood = {name: path for name, _, path in pairs}
-        parts = pretrained_parts(arguments.images, ood, arguments.cache, arguments.n)
+        ood, n = ood_paths(arguments), arguments.n
+        parts = pretrained_parts(arguments.images, ood, arguments.cache, n)
         _run(arguments, PRETRAINED, parts)
 
 

@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from options import add_photographs, benchmark_parser, ood_paths
 from photographs import Photographs, read_images, split_photographs
 from pretrained_report import draw, report
 from pretrained_scores import CARLINI_WAGNER, Trial, craft_all, metric_rows, score_all
@@ -64,16 +65,13 @@ def run(
 
 def arguments() -> argparse.Namespace:
     """:return: the command line"""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__, needs_data=False)
+    add_photographs(parser, required=True)
     add = parser.add_argument
-    add("--images", required=True, help="ID images: folder, .npz file or FILE.npz:NAME")
-    add("--ood", nargs="+", default=[], metavar="NAME=PATH", help="OOD images, likewise")
     add("--models", nargs="+", default=MODELS, help=f"default: {' '.join(MODELS)}")
     add("--checkpoint", type=Path, help="weights of the one model that --models names")
     add("--fit", type=int, default=150, help="images that detectors are fitted on, default: 150")
     add("--n", type=int, default=100, help="images attacked, default: 100; slow attacks: fewer")
-    add("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     add("--attacks", nargs="+", choices=TRIALS, default=list(TRIALS), help="default: all")
     add("--quick", action="store_true", help=f"20 images, {' and '.join(QUICK)}, first model only")
     options = parser.parse_args()
@@ -87,8 +85,7 @@ def main() -> None:
     options = arguments()
     trials = {name: TRIALS[name] for name in options.attacks}
     photographs = split_photographs(read_images(options.images, SIZE), options.fit, options.n)
-    pairs = (pair.partition("=") for pair in options.ood)
-    ood = {name: read_images(path, SIZE) for name, _, path in pairs}
+    ood = {name: read_images(path, SIZE) for name, path in ood_paths(options).items()}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows, sizes = [], []
     for name in options.models:

@@ -2,20 +2,20 @@
 
 .. code-block:: bash
 
-    python examples/benchmarks/real_run.py --data DATA_FOLDER --out examples/benchmarks/results
+    python examples/benchmarks/real_run.py --data DATA_FOLDER
 
 Models and attacks come from the cache of ``prepare.py``, or are made now. For each configuration
 it writes a table of all rows (CSV), tables of AUROC (Markdown), the figures, and a scan of all
 layers; ``facts.md`` has the paragraphs of facts that are printed at the end.
 """
 
-import argparse
 import csv
 from collections.abc import Iterable
 from pathlib import Path
 
 from facts import NOISE, PUBLISHED, facts, read_rows
 from images import fit_images, test_images
+from options import benchmark_parser
 from prepare import ATTACKS, CONFIGS, QUICK, load_model, load_ood
 from tables import save_page
 from torch.utils.data import ConcatDataset, DataLoader, Subset
@@ -113,10 +113,7 @@ def scan(name: str, bench: AdversarialBenchmark, out: Path) -> list[Path]:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument("--out", type=Path, default=Path("output"), help="default: output")
+    parser = benchmark_parser(__doc__)
     configs = ["gtsrb-3x3", "photo15-3x3"]
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=configs)
     parser.add_argument("--quick", action="store_true", help="one small model, to try it out")

@@ -11,7 +11,6 @@ are kept in a cache folder: an interrupted run goes on where it stopped. Writes
 run stay.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from options import benchmark_parser
 from photographs import read_images, split_photographs
 from prepare import load_model
 from pretrained_scores import Trial, craft_all
@@ -166,10 +166,7 @@ def seconds(job: Callable[[Tensor], Tensor], x: Tensor) -> float:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the .npz files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--cases", nargs="+", default=[*SMALL, LARGE], choices=[*SMALL, LARGE])
     parser.add_argument("--n", type=int, default=400, help="small images attacked, default: 400")
     parser.add_argument("--quick", action="store_true", help="the first case, 40 images")

@@ -13,9 +13,9 @@ reached); rows of configurations that are not run now stay.
 """
 
 import argparse
-from pathlib import Path
 
 import pandas
+from options import add_photographs, benchmark_parser, ood_paths
 from photographs import read_images, split_photographs
 from prepare import BENCHMARK, CONFIGS
 from second_look_images import Material, pretrained_material, small_material
@@ -35,21 +35,16 @@ def material(name: str, options: argparse.Namespace) -> Material:
     if name != PRETRAINED:
         return small_material(name, options.data, options.cache, options.n)
     photographs = split_photographs(read_images(options.images, SIZE), FIT, ATTACKED)
-    pairs = (pair.partition("=") for pair in options.ood)
-    ood = {each: read_images(path, SIZE) for each, _, path in pairs}
+    ood = {each: read_images(path, SIZE) for each, path in ood_paths(options).items()}
     model = named_model(name)
     return pretrained_material(name, model, photographs, ood, options.cache, options.n)
 
 
 def arguments() -> argparse.Namespace:
     """:return: the command line"""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__, needs_data=False)
+    add_photographs(parser)
     add = parser.add_argument
-    add("--data", type=Path, help="folder of the .npz files")
-    add("--images", help=f"ID images of {PRETRAINED}: folder, .npz file or FILE.npz:NAME")
-    add("--ood", nargs="+", default=[], metavar="NAME=PATH", help="its OOD images, likewise")
-    add("--cache", type=Path, default=Path(".cache"), help="default: .cache")
-    add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     add("--configs", nargs="+", choices=[*CONFIGS, PRETRAINED], default=BENCHMARK)
     add("--n", type=int, default=60, help="images of each attack, default: 60")
     add("--no-baselines", action="store_true", help="half the time")
