@@ -11,6 +11,7 @@ from torch import nn
 
 from pytorch_ood_viyog.benchmark.__main__ import main
 from pytorch_ood_viyog.benchmark.attacks.named import named_attack
+from pytorch_ood_viyog.benchmark.command import evasion as command_evasion
 from pytorch_ood_viyog.benchmark.model_names import Normalized, named_model
 from pytorch_ood_viyog.images.disk.files import load_images
 
@@ -269,11 +270,16 @@ def test_a_whole_run_of_evasion(files, capsys, monkeypatch):
         ("--images id.npz --systems Magic", "no system named ['Magic']"),
         ("--images .", "--id-train is needed"),
         ("--images id.npz --budgets 8 4 --limit 2", "budgets must ascend"),
+        ("--images id.npz --steps 0", "steps must be at least 1"),
+        ("--images id.npz --alarms 0.9", "alarms must be"),
         ("--images missing.npz", "missing.npz"),
     ],
 )
 def test_evasion_says_what_is_wrong(files, capsys, monkeypatch, arguments, message):
+    """And says it before a detector is fitted, which takes a while."""
     monkeypatch.chdir(files)
+    monkeypatch.setattr(command_evasion, "evasion", None)
+    monkeypatch.setattr(command_evasion, "_systems", None)
     start = "evasion --model test_command_line:colour_model --checkpoint model.pt"
     with pytest.raises(SystemExit, match="2"):
         main([*start.split(), *arguments.split()])

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,6 +40,7 @@ MAY_IMPORT = {
 MOST_ENTRIES = 12
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """:return: modules of this package that a file imports, and whether inside a function"""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -55,6 +57,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     return [(name, inside) for name, inside in found if name.split(".")[0] == PACKAGE.name]
 
 
+@cache
 def file_of(name: str) -> Path:
     """:return: the file of a module, or of the module that a name is imported from"""
     parts = name.split(".")[1:]

@@ -20,6 +20,7 @@ from ..baselines import BASELINES, baseline_detectors
 from ..data import EightBit, as_dataset, first_images
 from ..evasion import Evasion, evasion
 from ..evasion.attacks import FAMILIES
+from ..evasion.evasion import check_options
 from ..model_names import asked_model
 from .shared import Commands, command_parser, id_images
 
@@ -107,6 +108,9 @@ def _evasion(options: argparse.Namespace) -> Evasion:
     known = [*DETECTORS, *TRIAGES, *BASELINES]
     if unknown := [name for name in options.systems if name not in known]:
         raise ValueError(f"There is no system named {unknown}; names are {', '.join(known)}.")
+    budgets = [steps / 255 for steps in options.budgets]
+    counts = {name: getattr(options, name) for name in ("steps", "restarts", "batch_size")}
+    check_options(budgets, options.attacks, options.alarms, **counts)
     attacked, train = id_images(options, options.images)
     model = asked_model(options)
     x, y = first_images(EightBit("--images", as_dataset("--images", attacked)), None)
@@ -119,11 +123,9 @@ def _evasion(options: argparse.Namespace) -> Evasion:
         model=model,
         calibration=held[0],
         alarms=options.alarms,
-        budgets=[steps / 255 for steps in options.budgets],
+        budgets=budgets,
         attacks=options.attacks,
-        steps=options.steps,
-        restarts=options.restarts,
-        batch_size=options.batch_size,
+        **counts,
         cache=options.cache,
         seed=options.seed,
     )

@@ -20,7 +20,7 @@ from .run import Plan, attacked, transferred
 from .search import Effort
 from .system import System
 
-__all__ = ["BUDGETS", "evasion"]
+__all__ = ["BUDGETS", "check_options", "evasion"]
 
 #: 1, 2, 3, 4, 6, 8 and 16 steps of 8 bit
 BUDGETS = tuple(step / 255 for step in (1, 2, 3, 4, 6, 8, 16))
@@ -100,16 +100,13 @@ def evasion(
     :raises ValueError: if one is out of range or does not fit the others, or no image is left
     """
     named = named_systems(system)
-    classifier, families = model_of(named, model), _families(attacks)
+    classifier = model_of(named, model)
     x, known = round_to_8_bit(_checked_images(images)), _checked_labels(labels, len(images))
-    check_number("alarms", alarms, low=1e-6, high=0.5)
-    for name, count, low in (("checks", checks, 0), ("resamples", resamples, 0)):
-        check_count(name, count, low=low)
-    for name, count in (("steps", steps), ("restarts", restarts), ("draws", draws)):
-        check_count(name, count, low=1)
-    check_count("batch_size", batch_size, low=1)
+    counts = {"steps": steps, "restarts": restarts, "draws": draws, "checks": checks}
+    counts |= {"batch_size": batch_size, "resamples": resamples}
+    limits, families = check_options(budgets, attacks, alarms, **counts)
     plan = Plan(
-        budgets=_checked_budgets(budgets),
+        budgets=limits,
         effort=Effort(attacks_of(families), steps, restarts),
         batch_size=batch_size,
         checks=checks,
@@ -139,6 +136,38 @@ def evasion(
         seed=seed,
         transfer=shares,
     )
+
+
+def check_options(
+    budgets: Sequence[float], attacks: Sequence[str], alarms: float, **counts: int
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """
+    What can be told to be wrong before anything is fitted or read.
+
+    :param budgets: as for :func:`evasion`
+    :param attacks: likewise
+    :param alarms: likewise
+    :param counts: likewise, by name
+    :return: budgets, and attacks in the order in which they are tried with ``"pgd"``, which prices
+        are in terms of
+    :raises TypeError: if one has the wrong type
+    :raises ValueError: if one is out of range, or an attack unknown
+    """
+    check_number("alarms", alarms, low=1e-6, high=0.5)
+    for name, count in counts.items():
+        check_count(name, count, low=0 if name in ("checks", "resamples") else 1)
+    if isinstance(attacks, str):
+        raise TypeError(f"attacks must be a sequence of names, got {attacks!r}.")
+    if unknown := [name for name in attacks if name not in FAMILIES]:
+        raise ValueError(f"attacks must be names among {list(FAMILIES)}, got {unknown}.")
+    limits = tuple(check_number("budgets", budget, high=1.0) for budget in budgets)
+    if not limits or list(limits) != sorted(set(limits)):
+        raise ValueError(f"budgets must ascend, each larger than the one before, got {budgets}.")
+    if limits[0] < (1 - 1e-6) / 255:
+        raise ValueError(
+            f"budgets must be at least 1/255, as changes are rounded to 8 bit, got {limits[0]:g}."
+        )
+    return limits, tuple(name for name in FAMILIES if name in ("pgd", *attacks))
 
 
 @torch.no_grad()
@@ -171,26 +200,6 @@ def _in_words(plan: Plan, families: Sequence[str], alarms: float) -> str:
         f"Thresholds of detectors at {alarms:.0%} alarms on ID images. {len(effort.attacks)} "
         f"attacks ({', '.join(families)}), {effort.steps} steps and {runs} each."
     )
-
-
-def _checked_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
-    given = tuple(check_number("budgets", budget, high=1.0) for budget in budgets)
-    if not given or list(given) != sorted(set(given)):
-        raise ValueError(f"budgets must ascend, each larger than the one before, got {budgets}.")
-    if given[0] < (1 - 1e-6) / 255:
-        raise ValueError(
-            f"budgets must be at least 1/255, as changes are rounded to 8 bit, got {given[0]:g}."
-        )
-    return given
-
-
-def _families(attacks: Sequence[str]) -> tuple[str, ...]:
-    """In the order in which they are tried, with ``"pgd"``, which prices are in terms of."""
-    if isinstance(attacks, str):
-        raise TypeError(f"attacks must be a sequence of names, got {attacks!r}.")
-    if unknown := [name for name in attacks if name not in FAMILIES]:
-        raise ValueError(f"attacks must be names among {list(FAMILIES)}, got {unknown}.")
-    return tuple(name for name in FAMILIES if name in ("pgd", *attacks))
 
 
 def _checked_images(images: Any) -> Tensor:
