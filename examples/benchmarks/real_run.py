@@ -6,14 +6,14 @@
 
 Models and attacks come from the cache of ``prepare.py``, or are made now. For each configuration
 it writes a table of all rows (CSV), tables of AUROC (Markdown), the figures, and a scan of all
-layers; ``facts.md`` has the paragraphs of facts that are printed at the end.
+layers; ``facts.md`` has the means over all of it.
 """
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from facts import NOISE, PUBLISHED, facts, read_rows
+import pandas
+from facts import NOISE, facts
 from images import fit_images, test_images
 from options import benchmark_parser
 from prepare import ATTACKS, CONFIGS, QUICK, load_model, load_ood
@@ -58,13 +58,13 @@ def benchmark(
     )
 
 
-def run(name: str, bench: AdversarialBenchmark, out: Path, names: list[str] | None) -> str:
+def run(name: str, bench: AdversarialBenchmark, out: Path, names: list[str] | None) -> Path:
     """
     :param name: a key of ``prepare.CONFIGS``, and of the files written
     :param bench: its benchmark
     :param out: folder for tables and figures
     :param names: baselines to run, all by default
-    :return: a paragraph of facts
+    :return: the table of all rows
     """
     model = bench.model
     detectors = {
@@ -79,17 +79,13 @@ def run(name: str, bench: AdversarialBenchmark, out: Path, names: list[str] | No
     save_page(text, text.read_text(encoding="utf-8"), __file__)
     for file in [table, text, *bench.plot(out / name), *scan(name, bench, out)]:
         print(file, flush=True)
-    return facts(name, read_rows(table))
+    return table
 
 
 def slim(table: Path) -> None:
     """Leaves the columns in ``table`` that are worth keeping under version control."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = pandas.read_csv(table, dtype=str, keep_default_na=False)
+    rows[list(COLUMNS)].to_csv(table, index=False)
 
 
 def scan(name: str, bench: AdversarialBenchmark, out: Path) -> list[Path]:
@@ -122,11 +118,11 @@ def main() -> None:
     if options.quick:
         options.configs, attacks, sizes = [QUICK], ["fgsm8", "pgd8"], (100, 40)
         names = ["MSP", "Energy", "Mahalanobis", "kNN"]
-    paragraphs = []
+    tables = []
     for name in options.configs:
         bench = benchmark(name, options.data, options.cache, attacks, *sizes)
-        paragraphs.append(run(name, bench, options.out, names))
-    text = "\n\n".join([*paragraphs, PUBLISHED])
+        tables.append(run(name, bench, options.out, names))
+    text = facts(tables)
     save_page(options.out / "facts.md", text, __file__)
     print(text)
 
