@@ -1,13 +1,13 @@
 """The numbers of the benchmark of intent as rows, and as tables against the targets."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import pandas
 from intent_scores import ALARM, INTENT, JOINED, RESIDUE, Scores
 from pandas import DataFrame
 from second_look_rows import area
 from tables import markdown
+from targets import Target, Value
 from torch import Tensor, cat
 
 from pytorch_ood_viyog.triage.rule.conformal import alarm_thresholds
@@ -85,36 +85,6 @@ def _verdict_rows(scores: Scores) -> list[Row]:
             row | {"measure": "alarms", "value": float(alarms)},
         ]
     return found
-
-
-@dataclass(frozen=True)
-class Value:
-    """
-    :param number: what was measured
-    :param where: of which pair or image, where that is one of many
-    """
-
-    number: float
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class Target:
-    """
-    :param name: what is asked for
-    :param read: rows of a configuration -> what was reached; ``None`` without rows
-    :param low: at least this
-    :param high: at most this
-    """
-
-    name: str
-    read: Callable[[DataFrame], Value | None]
-    low: float = -float("inf")
-    high: float = float("inf")
-
-    def met(self, value: Value) -> bool:
-        """:return: whether the value reaches the target"""
-        return self.low <= value.number <= self.high
 
 
 def _t4(table: DataFrame, attacks: Sequence[str] | None = None) -> DataFrame:
@@ -230,17 +200,9 @@ def _target_table(table: DataFrame) -> str:
         values = [target.read(own) for own in configs.values()]
         met = sum(value is not None and target.met(value) for value in values)
         known = sum(value is not None for value in values)
-        cells = [_cell(target, value) for value in values]
+        cells = [target.cell(value) for value in values]
         lines.append([target.name, *cells, f"{met} of {known}"])
     return markdown(lines)
-
-
-def _cell(target: Target, value: Value | None) -> str:
-    if value is None:
-        return ""
-    where = f" ({value.where})" if value.where else ""
-    text = f"{value.number:.3f}"
-    return f"{text}{where}" if target.met(value) else f"**{text}**{where}"
 
 
 def _share_table(table: DataFrame) -> str:
