@@ -74,6 +74,17 @@ def test_no_page_is_forgotten():
     assert written - known == {"evasion.md"}  # the overview of four pages
 
 
+def test_texts_quote_pages_that_can_be_made_anew():
+    """A link to a page of results in README or guide is one that the command knows."""
+    root = BENCHMARKS.parents[1]
+    known = {name for page in every.PAGES for name in page.files} | {"evasion.md"}
+    texts = [root / "README.md", *(root / "examples" / "docs").rglob("*.md")]
+    texts += (root / "examples" / "docs").rglob("*.rst")
+    for text in texts:
+        quoted = set(re.findall(r"results/([\w-]+\.md)", text.read_text(encoding="utf-8")))
+        assert quoted <= known, text
+
+
 def test_rows_of_others_stay(tmp_path):
     path = tmp_path / "t.csv"
     tables.keep([{"config": "b", "value": 1}, {"config": "a", "value": 2}], path, "config")
