@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from .finding import Path, Runs, Stem, convolutions, examine, find_layer, known_convolutions
 from .finding.branches import runs_first
-from .finding.by_name import layer_named
+from .finding.by_name import layer_named, no_convolution
 from .finding.examination import inputs_of, runs_unclear
 from .layer_call import LayerCall
 from .layer_reader import LayerReader
@@ -66,10 +66,7 @@ class FirstLayer:
         if layer is not None:
             self.name = find_layer(unwrap(model), layer)
         elif not convolutions(unwrap(model)):
-            raise RuntimeError(
-                f"No convolution found: {type(unwrap(model)).__name__} has no Conv1d, Conv2d or "
-                f"Conv3d module. Name the layer to read by layer='...'."
-            )
+            raise RuntimeError(no_convolution(unwrap(model)))
 
     def run(self, x: Tensor, read: Callable[[LayerCall], T]) -> T:
         """

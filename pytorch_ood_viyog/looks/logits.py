@@ -45,10 +45,16 @@ def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Modul
 
 
 def usual_logits(output: Any) -> Any:
-    """:return: the output, or what it calls logits, as the models of transformers do"""
+    """
+    :return: the output, or what it calls logits, as the models of transformers do, or the only
+        thing in it under any name, as long as that has a row a sample and a column a class
+    """
     if isinstance(output, Tensor):
         return output
-    named = output.get("logits") if isinstance(output, Mapping) else None
+    named = None
+    if isinstance(output, Mapping):
+        only = next(iter(output.values())) if len(output) == 1 else None
+        named = output.get("logits", only if isinstance(only, Tensor) and only.dim() == 2 else None)
     found = getattr(output, "logits", named)
     return found if isinstance(found, Tensor) else output
 

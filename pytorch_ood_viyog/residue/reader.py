@@ -11,7 +11,8 @@ from torch import Tensor
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
-from .features import BAND, constant, constant_maps, features
+from .features import BAND, features
+from .flat import constant, constant_maps
 from .windows import Windows
 
 __all__ = ["Reader", "Reading", "Responses"]
@@ -109,7 +110,7 @@ class Reader:
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
         :param windows: where they are read
         :return: responses :math:`z`, and which windows are constant, see
-            :func:`~pytorch_ood_viyog.residue.features.constant_maps`
+            :func:`~pytorch_ood_viyog.residue.flat.constant_maps`
         """
         local = self._local_of(maps)
         quiet = local[:, : self.window.shape[1]]
@@ -167,7 +168,7 @@ class Reader:
         :param windows: where it is read
         :param scale: dynamic range of each input channel
         :return: which windows are constant, see
-            :func:`~pytorch_ood_viyog.residue.features.constant`
+            :func:`~pytorch_ood_viyog.residue.flat.constant`
         """
         sizes = tuple(self.window_kernel.shape[2:])
         return constant(field, scale, sizes, list(windows.input_stride(geometry)))
