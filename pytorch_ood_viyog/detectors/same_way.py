@@ -47,9 +47,9 @@ class SameWay:
     see :class:`~pytorch_ood_viyog.detectors.readings.way_stream.WayStream`. Whatever the features
     are, with probability 95 % over the choice of the calibration images it takes
     ``false_alarm_every`` images of the same way or more, on average, to raise a false alarm. More
-    calibration images make it faster: a way that moves features by two standard deviations is
-    found within about 60 images where 150 were calibrated on. What it holds, a few hundred
-    numbers and the last 50 images' features, merges by :meth:`merge`.
+    calibration images make it faster: where 150 were calibrated on, a way that moves some features
+    by two standard deviations is found within about 35 images, by one within 70. What it holds, a
+    few hundred numbers and the last 50 images' features, merges by :meth:`merge`.
 
     OOD images and attacks move the features as well: an alarm says that thresholds may not hold,
     not why.

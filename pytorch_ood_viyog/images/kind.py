@@ -110,7 +110,23 @@ class ImageKind:
             found += self._other_levels(x[:1], some)
         return found
 
+    def plainly_differs(self, x: Tensor) -> bool:
+        """
+        :param x: images, :math:`B \\times C \\times *S`
+        :return: whether size or range are other than at fit in all channels together: what a
+            glance at the first images tells
+        """
+        low, high = torch.aminmax(x[:_IMAGES])
+        least, largest = self._widest
+        other_size = bool(self.size) and tuple(x.shape[2:]) != self.size
+        return other_size or low.item() < least or high.item() > largest
+
     # once for a fit: each batch is compared with them
+    @cached_property
+    def _widest(self) -> tuple[float, float]:
+        least, largest = self._limits
+        return float(least.min()), float(largest.max())
+
     @cached_property
     def _limits(self) -> tuple[Tensor, Tensor]:
         slack = _BEYOND * (self.high - self.low)

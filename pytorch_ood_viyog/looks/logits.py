@@ -51,11 +51,10 @@ def usual_logits(output: Any) -> Any:
     """
     if isinstance(output, Tensor):
         return output
-    named = None
-    if isinstance(output, Mapping):
-        only = next(iter(output.values())) if len(output) == 1 else None
-        named = output.get("logits", only if isinstance(only, Tensor) and only.dim() == 2 else None)
-    found = getattr(output, "logits", named)
+    entries = output if isinstance(output, Mapping) else {}
+    only = [value for value in entries.values() if len(entries) == 1]
+    alone = only[0] if only and isinstance(only[0], Tensor) and only[0].dim() == 2 else None
+    found = getattr(output, "logits", entries.get("logits", alone))
     return found if isinstance(found, Tensor) else output
 
 

@@ -5,6 +5,7 @@ that, and it says nothing of a residue.
 
 import math
 from functools import reduce
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -102,9 +103,12 @@ def _spread(size: int) -> list[int]:
 
 def _at(field: Tensor, place: list[int], grid: Grid) -> Tensor:
     """The same place of all windows."""
-    for axis, (start, (count, stride)) in enumerate(zip(place, grid, strict=True), 2):
-        field = _every(field, axis, start, count, stride)
-    return field
+    read = [
+        slice(start, start + (count - 1) * stride + 1, stride)
+        for start, (count, stride) in zip(place, grid, strict=True)
+    ]
+    index: tuple[EllipsisType | slice, ...] = (..., *read)
+    return field[index]
 
 
 def _alike(field: Tensor, places: list[list[int]], grid: Grid, same: Tensor) -> Tensor:

@@ -80,7 +80,9 @@ def test_means_of_calibration_images_are_bounded_together():
 
 
 def test_evidence_by_hand():
-    stream = WayStream(np.zeros(1), np.ones(1), np.zeros((1, 0)), np.full(2, 0.6), np.zeros((2, 3)))
+    stream = WayStream(
+        np.zeros(1), np.ones(1), np.zeros((1, 0)), np.full(2, 0.6), np.zeros((2, 3))
+    )
     reading = np.array([[np.arctanh(0.5)]])  # scores .75 and .25
     found, count = stream.seen(reading, 100)
     bets = np.array([0.2, 0.5, 0.9])

@@ -29,6 +29,9 @@ from ..base import FirstLayerDetector
 
 __all__ = ["ResidueAtLayer"]
 
+# levels of images are looked at in the first batches, then in one of so many images
+_FIRST, _APART = 8, 16
+
 
 class ResidueAtLayer(FirstLayerDetector):
     """Reads responses of the fitted directions, and their features, at the layer."""
@@ -48,6 +51,7 @@ class ResidueAtLayer(FirstLayerDetector):
         # the kind of images of a fitted state, and the state whose user was warned
         self._kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
         self._warned: dict[str, Tensor] | None = None
+        self._unlooked = 0
 
     def _without_model(self) -> Self:
         bare = super()._without_model()
@@ -106,8 +110,16 @@ class ResidueAtLayer(FirstLayerDetector):
             return
         if self._kind is None or self._kind[0] is not state:
             self._kind = state, kind_of_state(state)
+            self._unlooked = _FIRST * _APART
         known = self._kind[1]
-        differing = None if known is None else known.differences(inputs)
+        if known is None:
+            return
+        # a full look takes a fortieth of the time of a single image
+        self._unlooked = min(self._unlooked + len(inputs), _FIRST * _APART)
+        if self._unlooked < _APART and not known.plainly_differs(inputs):
+            return
+        self._unlooked = max(0, self._unlooked - _APART)
+        differing = known.differences(inputs)
         if differing:
             self._warned = state
             warnings.warn(
