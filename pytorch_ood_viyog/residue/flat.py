@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .windows import Windows
 
-__all__ = ["constant", "constant_maps", "everywhere", "without"]
+__all__ = ["constant", "constant_maps", "everywhere", "if_any", "without"]
 
 # values of a window that differ by less, a twentieth of an 8-bit step, are the same: rounding of
 # maps, not of images
@@ -68,6 +68,14 @@ def constant_maps(quiet: Tensor, windows: Windows) -> Tensor:
     assert high is not None
     assert low is not None
     return ((high - low) <= _SAME).all(dim=1)
+
+
+def if_any(flat: Tensor) -> Tensor | None:
+    """
+    :param flat: where images are constant
+    :return: the same; ``None`` if they are nowhere, as most are; a trace must hold for all
+    """
+    return flat if torch.compiler.is_compiling() or bool(flat.any()) else None
 
 
 def everywhere(flat: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
 from .features import BAND, features
-from .flat import constant, constant_maps
+from .flat import constant, constant_maps, if_any
 from .windows import Windows
 
 __all__ = ["Reader", "Reading", "Responses"]
@@ -213,10 +213,8 @@ class Reader:
         :return: what :func:`~pytorch_ood_viyog.residue.features.features` gives, shape
             :math:`B \\times F`
         """
+        flat = None if flat is None else if_any(flat)
         if flat is None or windows is None:
-            return features(*responses, one_by_one=len(self.window))
-        # most images have no such windows; a trace must hold for all
-        if not torch.compiler.is_compiling() and not bool(flat.any()):
             return features(*responses, one_by_one=len(self.window))
         positions = windows.thinned(windows.around_positions(flat)).flatten(1)
         return features(*responses, len(self.window), (positions, flat.flatten(1)))
