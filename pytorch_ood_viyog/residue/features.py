@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .flat import everywhere, without
+from ..layer.linear.constant_windows import everywhere, without
 
 __all__ = ["BAND", "features", "quantile", "unreadable"]
 

@@ -67,6 +67,16 @@ class ResidueAtLayer(FirstLayerDetector):
             check_path(type(self).__name__, call.path)
         return super()._measure_call(x, call)
 
+    def _layer_read(self) -> Module:
+        if isinstance(self.layer, Module):
+            return self.layer
+        if self._first_layer is not None and self._first_layer.name is not None:
+            return self._first_layer.layer()
+        raise RuntimeError(
+            "ViyogResidue needs to know the layer that made the feature maps. Pass "
+            "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
+        )
+
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Features of checked maps, :math:`B \\times F`."""
         return self._read_maps(maps, state).features
@@ -102,6 +112,24 @@ class ResidueAtLayer(FirstLayerDetector):
             reading = self._read_maps(check_maps(exact_maps(call), self._layout), state)
         call.readings[key] = reading
         return reading
+
+    @torch.no_grad()
+    def flat_share(self, x: Tensor) -> Tensor:
+        """
+        Share of the windows that are constant, as the bars of a letterbox are: they are left out
+        of what is read.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: shares of shape :math:`B`; above 0.9, the image cannot be read
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+
+        def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+            return self._read_call(call, state).flat.flatten(1).double().mean(dim=1)
+
+        return self._read_at_layer(x, read)
 
     def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
         """Once for a fit: what is read lies below the grey levels that inputs had then."""

@@ -2,6 +2,7 @@
 Find a layer in a model by name or by what it is.
 """
 
+import torch
 from torch.nn import Linear, Module
 
 from ..convolution import CONVOLUTIONS, Convolution
@@ -9,7 +10,14 @@ from ..manners import unwrap
 from .branches import SEPARATOR, Branches, names_in
 from .stem import ARROW, Stem, is_stem, last_of
 
-__all__ = ["convolutions", "find_layer", "known_convolutions", "layer_named", "no_convolution"]
+__all__ = [
+    "check_hookable",
+    "convolutions",
+    "find_layer",
+    "known_convolutions",
+    "layer_named",
+    "no_convolution",
+]
 
 
 def convolutions(model: Module) -> dict[str, Convolution]:
@@ -87,3 +95,18 @@ def no_convolution(model: Module) -> str:
         f"layer='{ARROW}{linear}', where the model takes images. Where it takes patches, give a "
         f"module around it that takes images."
     )
+
+
+def check_hookable(model: Module) -> None:
+    """
+    :param model: the unwrapped model
+    :raises TypeError: if its modules do not run hooks
+    """
+    exported = isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
+    )
+    if exported or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{type(model).__name__} is a scripted, traced or exported model, in which hooks do "
+            f"not run: its layers cannot be read. Give the eager model that it was made from."
+        )

@@ -5,8 +5,8 @@ From a reading to evidence of intent, by what was fitted.
 import torch
 from torch import Tensor
 
+from ...layer.linear.constant_windows import if_any
 from ..evidence import reader_of
-from ..flat import if_any
 from ..reader import Reading
 from .ratio import IntentRatio
 from .simulation import UnitRange

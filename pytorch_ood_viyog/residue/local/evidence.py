@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ...fitting.fitted import Statistics
+from ...layer.linear.constant_windows import if_any
 from ...layer.linear.effective_convolution import Geometry
 from ..conclusion import in_own_order
 from ..evidence import Settings, arsinh, hypotheses, log_odds, reader_of
-from ..flat import if_any
 from ..hypotheses import fisher_contrast, shrunk_whitening
 from ..reader import Reading
 from ..windows import Windows

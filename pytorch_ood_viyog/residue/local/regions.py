@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..flat import if_any
+from ...layer.linear.constant_windows import if_any
 from ..reader import Reader, Reading
 from ..windows import Windows
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pytorch_ood_viyog.layer.linear.constant_windows import constant, everywhere, without
 from pytorch_ood_viyog.residue.features import features, unreadable
-from pytorch_ood_viyog.residue.flat import constant, everywhere, without
 
 
 def test_windows_by_hand():

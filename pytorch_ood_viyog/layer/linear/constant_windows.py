@@ -4,13 +4,12 @@ that, and it says nothing of a residue.
 """
 
 import math
+from collections.abc import Iterable
 from functools import reduce
 from types import EllipsisType
 
 import torch
 from torch import Tensor
-
-from .windows import Windows
 
 __all__ = ["constant", "constant_maps", "everywhere", "if_any", "without"]
 
@@ -55,14 +54,13 @@ def constant(field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: list
     return found
 
 
-def constant_maps(quiet: Tensor, windows: Windows) -> Tensor:
+def constant_maps(neighbours: Iterable[Tensor]) -> Tensor:
     """
-    :param quiet: responses of the quiet directions, position by position, as packed maps
-    :param windows: where they are read
+    :param neighbours: responses of the quiet directions at each position of the windows
     :return: where windows are constant, as far as the maps tell, :math:`B \\times *counts`
     """
     high = low = None
-    for values in windows.neighbours(quiet):
+    for values in neighbours:
         high = values if high is None else torch.maximum(high, values)
         low = values if low is None else torch.minimum(low, values)
     assert high is not None
