@@ -19,7 +19,7 @@ from ..layer.linear.flat_axes import without_flat_axes
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
-from ..residue.conclusion import conclude
+from ..residue.conclusion import SHAPES, conclude
 from ..residue.evidence import Settings, score
 from ..residue.intent.behind import Behind, check_takes_ways
 from ..residue.intent.evidence import intent_score, joined
@@ -167,28 +167,7 @@ class ViyogResidue(IntentReadings):
 
     # not the statistics: their sample of maps may take 128 MiB
     _saves_statistics = False
-    _saved_shapes: ClassVar[dict[str, str]] = {
-        "mean": "C",
-        "local": "M C",
-        "window": "R W ...",
-        "local_kernel": "M I ...",
-        "window_kernel": "R I ...",
-        "local_offset": "M",
-        "window_offset": "R",
-        "energies": "K",
-        "empty": "Z C",
-        "geometry": "6 Y",
-        "scale": "I",
-        "seen": "3 I",
-        "seen_size": "H",
-        "means": "L F",
-        "whitening": "F F",
-        "centre": "",
-        "spread": "",
-        "least": "E",
-        "contrast": "F",
-        "smooth_contrast": "F",
-    }
+    _saved_shapes: ClassVar[dict[str, str]] = SHAPES
 
     def _shapes(self) -> dict[str, str]:
         return self._saved_shapes | ({} if self.intent is None else INTENT_SHAPES)
@@ -247,16 +226,6 @@ class ViyogResidue(IntentReadings):
             self.kappa,
             self.shrinkage,
             self.seed,
-        )
-
-    def _layer_read(self) -> Module:
-        if isinstance(self.layer, Module):
-            return self.layer
-        if self._first_layer is not None and self._first_layer.name is not None:
-            return self._first_layer.layer()
-        raise RuntimeError(
-            "ViyogResidue needs to know the layer that made the feature maps. Pass "
-            "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
         )
 
     # -- predict ----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ What kind of images a detector was fitted on: their levels (8 bit, or floats), r
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from types import EllipsisType
 
 import torch
@@ -99,15 +100,42 @@ class ImageKind:
             found.append(f"the size is {tuple(x.shape[2:])}, at fit it was {self.size}")
         some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1)
         low, high = torch.aminmax(some, dim=1)
-        slack = _BEYOND * (self.high - self.low)
-        if bool(((low < self.low - slack) | (high > self.high + slack)).any()):
+        least, largest = self._limits
+        if bool(((low < least) | (high > largest)).any()):
             found.append(
                 f"values reach from {low.min():.4g} to {high.max():.4g}, at fit they did from "
                 f"{self.low.min():.4g} to {self.high.max():.4g}: another normalisation?"
             )
-        elif x.dtype.itemsize >= 4 and bool((self.step >= 0).all()):
+        elif x.dtype.itemsize >= 4 and self._levels is not None:
             found += self._other_levels(x[:1], some)
         return found
+
+    def plainly_differs(self, x: Tensor) -> bool:
+        """
+        :param x: images, :math:`B \\times C \\times *S`
+        :return: whether size or range are other than at fit in all channels together: what a
+            glance at the first images tells
+        """
+        low, high = torch.aminmax(x[:_IMAGES])
+        least, largest = self._widest
+        other_size = bool(self.size) and tuple(x.shape[2:]) != self.size
+        return other_size or low.item() < least or high.item() > largest
+
+    # once for a fit: each batch is compared with them
+    @cached_property
+    def _widest(self) -> tuple[float, float]:
+        least, largest = self._limits
+        return float(least.min()), float(largest.max())
+
+    @cached_property
+    def _limits(self) -> tuple[Tensor, Tensor]:
+        slack = _BEYOND * (self.high - self.low)
+        return self.low - slack, self.high + slack
+
+    @cached_property
+    def _levels(self) -> bool | None:
+        """Whether images had levels; ``None``: not known."""
+        return bool((self.step > 0).all()) if bool((self.step >= 0).all()) else None
 
     def black_and_width(self) -> tuple[Tensor, Tensor]:
         """
@@ -115,7 +143,7 @@ class ImageKind:
             where there is one, as not all images reach both ends
         """
         width = torch.where(self.high > self.low, self.high - self.low, 1.0)
-        if not bool((self.step > 0).all()):
+        if not self._levels:
             return self.low, width
         low = self.low
         for black, step in _USUAL:
@@ -124,9 +152,9 @@ class ImageKind:
         return low, (_LEVELS - 1) * self.step
 
     def _other_levels(self, x: Tensor, some: Tensor) -> list[str]:
-        if bool((self.step > 0).all()):
+        if self._levels:
             offset = (some - self.low[:, None]) / self.step[:, None]
-            if bool(((offset - offset.round()).abs() > 10 * _OFF).any()):
+            if float((offset - offset.round()).abs().max()) > 10 * _OFF:
                 return [
                     "values lie between the 8-bit levels that images had at fit: they were "
                     "resized as floats, or normalised otherwise"

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
 from .finding import Path, Runs, Stem, convolutions, examine, find_layer, known_convolutions
-from .finding.branches import runs_first
-from .finding.by_name import layer_named
-from .finding.examination import inputs_of, runs_unclear
+from .finding.by_name import check_hookable, layer_named, no_convolution
+from .finding.examination import in_order, runs_unclear
 from .layer_call import LayerCall
 from .layer_reader import LayerReader
 from .linear.impulse_response import impulse_response
@@ -62,14 +60,11 @@ class FirstLayer:
         self.runs: Runs | None = None
         self.path: Path | None = None
         self._shape: tuple[int, ...] | None = None  # of the samples that were looked at
-        _check_hookable(unwrap(model))
+        check_hookable(unwrap(model))
         if layer is not None:
             self.name = find_layer(unwrap(model), layer)
         elif not convolutions(unwrap(model)):
-            raise RuntimeError(
-                f"No convolution found: {type(unwrap(model)).__name__} has no Conv1d, Conv2d or "
-                f"Conv3d module. Name the layer to read by layer='...'."
-            )
+            raise RuntimeError(no_convolution(unwrap(model)))
 
     def run(self, x: Tensor, read: Callable[[LayerCall], T]) -> T:
         """
@@ -208,24 +203,9 @@ class FirstLayer:
         return reader.calls > 0 and self._examine(x, whole=True)
 
     def _find_order(self, x: Tensor) -> None:
-        """Change the last sample, and see which rows change."""
         assert self.runs is not None
         assert self.name is not None
-        model = unwrap(self.model)
-        hooked = runs_first(self.name)
-        layers = {hooked: model.get_submodule(hooked)}
-        other = x.clone()
-        other[-1] = x[-1].flip(-1) + 1 if x.is_floating_point() else 255 - x[-1]
-        kept = self.runs.calls
-        before, after = (
-            [t for i, t in enumerate(taken) if kept is None or i in kept]
-            for taken in (inputs_of(model, layers, each)[hooked] for each in (x, other))
-        )
-        runs = self.runs.checked(_rows_that_differ(before, after), len(x))
-        if runs is None:
-            rows = sum(len(part) for part in before)
-            raise RuntimeError(runs_unclear(self.name, rows, len(x), len(before)))
-        self.runs = runs
+        self.runs = in_order(unwrap(self.model), x, self.name, self.runs)
 
     def _is_linear(self, name: str, x: Tensor) -> bool:
         if not x.is_floating_point():
@@ -253,31 +233,3 @@ class FirstLayer:
 
 def _is_lazy(module: Module) -> bool:
     return any(p is not None and is_lazy(p) for p in module._parameters.values())
-
-
-def _rows_that_differ(before: list[Tensor], after: list[Tensor]) -> list[int]:
-    """Numbers of the rows that differ by more than a thousandth of the largest difference."""
-    sizes = [
-        (one.double() - other.double()).flatten(1).abs().amax(dim=1)
-        for one, other in zip(before, after, strict=False)
-        if one.shape == other.shape
-    ]
-    if not sizes:
-        return []
-    changes = torch.cat(sizes)
-    return (changes > 1e-3 * changes.max()).nonzero().flatten().tolist()
-
-
-def _check_hookable(model: Module) -> None:
-    """
-    :param model: the unwrapped model
-    :raises TypeError: if its modules do not run hooks
-    """
-    exported = isinstance(model, torch.fx.GraphModule) and any(
-        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
-    )
-    if exported or isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(
-            f"{type(model).__name__} is a scripted, traced or exported model, in which hooks do "
-            f"not run: its layers cannot be read. Give the eager model that it was made from."
-        )

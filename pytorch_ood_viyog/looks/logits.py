@@ -45,11 +45,16 @@ def picked_logits(output: Any, pick: PickLogits | None, count: int, model: Modul
 
 
 def usual_logits(output: Any) -> Any:
-    """:return: the output, or what it calls logits, as the models of transformers do"""
+    """
+    :return: the output, or what it calls logits, as the models of transformers do, or the only
+        thing in it under any name, as long as that has a row a sample and a column a class
+    """
     if isinstance(output, Tensor):
         return output
-    named = output.get("logits") if isinstance(output, Mapping) else None
-    found = getattr(output, "logits", named)
+    entries = output if isinstance(output, Mapping) else {}
+    only = [value for value in entries.values() if len(entries) == 1]
+    alone = only[0] if only and isinstance(only[0], Tensor) and only[0].dim() == 2 else None
+    found = getattr(output, "logits", entries.get("logits", alone))
     return found if isinstance(found, Tensor) else output
 
 

@@ -19,7 +19,31 @@ from .reader import Reader
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
-__all__ = ["FEWEST", "conclude", "in_own_order"]
+__all__ = ["FEWEST", "SHAPES", "conclude", "in_own_order"]
+
+#: tensors of a fitted state, and the lengths of their axes
+SHAPES = {
+    "mean": "C",
+    "local": "M C",
+    "window": "R W ...",
+    "local_kernel": "M I ...",
+    "window_kernel": "R I ...",
+    "local_offset": "M",
+    "window_offset": "R",
+    "energies": "K",
+    "empty": "Z C",
+    "geometry": "6 Y",
+    "scale": "I",
+    "seen": "3 I",
+    "seen_size": "H",
+    "means": "L F",
+    "whitening": "F F",
+    "centre": "",
+    "spread": "",
+    "least": "E",
+    "contrast": "F",
+    "smooth_contrast": "F",
+}
 
 #: images below which nothing is held out that could be judged
 FEWEST = 4

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..layer.linear.constant_windows import constant, constant_maps, if_any
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
 from ..layer.precision import accumulator_dtype
-from .features import BAND, constant, constant_maps, features
+from .features import BAND, features
 from .windows import Windows
 
 __all__ = ["Reader", "Reading", "Responses"]
@@ -109,7 +110,7 @@ class Reader:
         :param maps: packed feature maps, :math:`B \\times C \\times *S`
         :param windows: where they are read
         :return: responses :math:`z`, and which windows are constant, see
-            :func:`~pytorch_ood_viyog.residue.features.constant_maps`
+            :func:`~pytorch_ood_viyog.layer.linear.constant_windows.constant_maps`
         """
         local = self._local_of(maps)
         quiet = local[:, : self.window.shape[1]]
@@ -117,7 +118,7 @@ class Reader:
         parts = zip(weights, windows.neighbours(quiet), strict=True)
         around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
         responses = windows.thinned(windows.positions(local)).flatten(2), around.sum(dim=0)
-        return responses, constant_maps(quiet, windows)
+        return responses, constant_maps(windows.neighbours(quiet))
 
     def local_from_maps(self, maps: Tensor, windows: Windows) -> Tensor:
         """
@@ -167,7 +168,7 @@ class Reader:
         :param windows: where it is read
         :param scale: dynamic range of each input channel
         :return: which windows are constant, see
-            :func:`~pytorch_ood_viyog.residue.features.constant`
+            :func:`~pytorch_ood_viyog.layer.linear.constant_windows.constant`
         """
         sizes = tuple(self.window_kernel.shape[2:])
         return constant(field, scale, sizes, list(windows.input_stride(geometry)))
@@ -212,10 +213,8 @@ class Reader:
         :return: what :func:`~pytorch_ood_viyog.residue.features.features` gives, shape
             :math:`B \\times F`
         """
+        flat = None if flat is None else if_any(flat)
         if flat is None or windows is None:
-            return features(*responses, one_by_one=len(self.window))
-        # most images have no such windows; a trace must hold for all
-        if not torch.compiler.is_compiling() and not bool(flat.any()):
             return features(*responses, one_by_one=len(self.window))
         positions = windows.thinned(windows.around_positions(flat)).flatten(1)
         return features(*responses, len(self.window), (positions, flat.flatten(1)))

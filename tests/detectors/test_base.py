@@ -498,8 +498,10 @@ def test_raw_input_without_a_model(make, model, images, loader):
 
 
 def test_no_convolution_in_the_model(make):
-    with pytest.raises(RuntimeError, match=r"No convolution found: Sequential.*layer="):
+    with pytest.raises(RuntimeError, match=r"No convolution found: Sequential.*input > 0'"):
         make(nn.Sequential(nn.Linear(3, 2)))
+    with pytest.raises(RuntimeError, match=r"No convolution found: ReLU.*layer='...'\.$"):
+        make(nn.ReLU())
 
 
 @pytest.mark.parametrize("layer", ["stem.conf", nn.Conv2d(3, 12, 3)])

@@ -7,6 +7,7 @@ from test_through import natural, network
 from torch import nn
 
 from pytorch_ood_viyog import SameWay, ViyogResidue
+from pytorch_ood_viyog.detectors.readings.way_stream import WayStream
 from pytorch_ood_viyog.images import apply_ways
 
 FEATURES = 12
@@ -53,28 +54,75 @@ def test_a_shift_is_found_and_named():
     assert "No sign that" in str(fitted().check_readings(rows(50, 6)))
 
 
-def test_a_stream_raises_few_false_alarms_whatever_its_batches():
-    alarms = []
-    for seed in range(10, 18):
-        same = SameWay(Stub(None, layer=nn.Conv2d(3, 8, 3)), permutations=399)
-        same.fit_readings(rows(200, seed))
-        for part in np.array_split(rows(1000, 100 + seed), 37):
-            alarms += same.update_readings(part)
-        assert same.seen == 1000
-    assert len(alarms) <= 4  # 0.8 expected
-    other = fitted(400, block=50, permutations=399)
-    other.update_readings(rows(70, 8))
-    assert other.update_readings(rows(80, 9, shift=4.0))
+def streaming(seed, count=150, **kwargs):
+    same = SameWay(Stub(None, layer=nn.Conv2d(3, 8, 3)), permutations=199, **kwargs)
+    return same.fit_readings(rows(count, seed))
+
+
+@pytest.mark.parametrize("count", [30, 300])
+def test_false_alarms_are_as_rare_as_asked_given_the_calibration_images(count):
+    alarms = [
+        len(streaming(seed, count, false_alarm_every=200).update_readings(rows(2000, 500 + seed)))
+        for seed in range(20)
+    ]
+    # of 20 calibrations one may have more than one alarm in 200 images; heavy tails included
+    assert sum(found > 10 for found in alarms) <= 3
+    assert sum(alarms) <= 20 * 10
+
+
+def test_means_of_calibration_images_are_bounded_together():
+    failures = 0
+    for seed in range(40):
+        stream = WayStream.of(rows(80, seed), 0)
+        means = stream.scores(rows(4000, 1000 + seed)).mean(axis=0)
+        failures += bool((means > stream.bounds + 0.03).any())
+    assert failures <= 6  # 2 expected at most
+
+
+def test_evidence_by_hand():
+    stream = WayStream(
+        np.zeros(1), np.ones(1), np.zeros((1, 0)), np.full(2, 0.6), np.zeros((2, 3))
+    )
+    reading = np.array([[np.arctanh(0.5)]])  # scores .75 and .25
+    found, count = stream.seen(reading, 100)
+    bets = np.array([0.2, 0.5, 0.9])
+    expected = np.stack([1 + bets * (score / 0.6 - 1) for score in (0.75, 0.25)])
+    np.testing.assert_allclose(found.evidence, expected)
+    assert count == 1
+    found, count = found.seen(np.repeat(reading, 500, axis=0), 100)
+    assert found.reached(100)
+    assert 1 < count < 40
+    assert found.emptied().joined(stream).evidence.sum() == 0
+
+
+def test_a_stream_finds_another_way_whatever_its_batches():
+    for size in (1, 7, 200):
+        same = streaming(3)
+        assert same.update_readings(rows(300, 8)) == []
+        moved = rows(200, 9)
+        moved[:, 7] += 25
+        alarms = [a for part in np.split(moved, range(size, 200, size)) for a in
+                  same.update_readings(part)]  # fmt: skip
+        assert len(alarms) >= 1
+        assert alarms[0].reading == "feature 7"
+        assert alarms[0].count == 50
+        assert same.seen == 500
 
 
 def test_parts_of_a_stream_merge():
-    one, other = fitted(), fitted()
-    one.update_readings(rows(30, 3, shift=4.0))
-    other.update_readings(rows(75, 4, shift=4.0))
-    assert len(one.merge(other)) == 1
-    assert (one.seen, other.seen) == (105, 0)
+    moved = rows(45, 3)
+    moved[:, 7] += 25
+    one, other, whole = streaming(3), streaming(3), streaming(3)
+    for same, part in ((one, moved[:24]), (other, moved[24:])):
+        assert same.update_readings(part) == []
+    found = one._stream.joined(other._stream)
+    one.merge(other)
+    np.testing.assert_allclose(one._stream.evidence, found.evidence)
+    assert (one.seen, other.seen) == (45, 0)
+    assert one.update_readings(moved)
+    assert whole.update_readings(np.concatenate([moved, moved]))
     with pytest.raises(ValueError, match="the same calibration images"):
-        one.merge(fitted(90))
+        one.merge(streaming(3, 90))
 
 
 def test_wrong_use_is_refused():
@@ -87,8 +135,8 @@ def test_wrong_use_is_refused():
         SameWay(detector).update_readings(rows(50, 1))
     with pytest.raises(TypeError, match="residue must be a ViyogResidue, got Conv2d"):
         SameWay(nn.Conv2d(3, 8, 3))
-    with pytest.raises(ValueError, match="permutations must be at least 200"):
-        SameWay(detector, permutations=99)
+    with pytest.raises(ValueError, match="false_alarm_every must be"):
+        SameWay(detector, false_alarm_every=99)
 
 
 def test_images_that_came_another_way():

@@ -75,3 +75,11 @@ def test_what_is_not_as_at_fit_is_said():
     normalised = kind((rounded(count=8) - 0.45) / 0.2)
     (said,) = normalised.differences(rounded(seed=5))
     assert "normalised otherwise" in said
+
+
+def test_what_a_glance_tells():
+    fitted = kind((rounded(count=8) - 0.45) / 0.2)
+    assert not fitted.plainly_differs((rounded(seed=5) - 0.45) / 0.2)
+    assert not fitted.plainly_differs(rounded(seed=5))  # levels are not looked at
+    assert fitted.plainly_differs(rounded(seed=5) * 255)
+    assert fitted.plainly_differs((rounded(size=48) - 0.45) / 0.2)

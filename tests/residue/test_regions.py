@@ -103,3 +103,17 @@ def test_as_many_axes_as_the_input(conv, shape, cells):
     found = ViyogResidue(nn.Sequential(conv)).fit([x]).residue_map(x[:2])
     assert found.shape == (2, *cells)
     assert found.min() >= 0
+
+
+def test_constant_windows_are_left_out_of_regions():
+    windows = Windows((0, 0), (1, 1), (1, 1))
+    around = torch.randn(2, 4, 30, 30, generator=torch.Generator().manual_seed(0)) / 100
+    regions = Regions.of(windows, (32, 32), around)
+    flat = torch.zeros(2, 30, 30, dtype=torch.bool)
+    whole = region_features(around, regions)
+    torch.testing.assert_close(region_features(around, regions, flat), whole, rtol=1e-5, atol=1e-5)
+    flat[:, :, 10:] = True
+    found = region_features(torch.where(flat[:, None], 0.0, around), regions, flat)
+    torch.testing.assert_close(found[..., :2], whole[..., :2], rtol=0, atol=0.3)
+    nothing = region_features(torch.zeros(2, 4, 30, 30), regions)
+    torch.testing.assert_close(found[..., 4:], nothing[..., 4:])

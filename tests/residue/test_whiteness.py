@@ -80,3 +80,17 @@ def test_precision_of_the_responses_matters_little():
     exact = whiteness(local, around, 5)
     rounded = whiteness(local.float(), around.float(), 5)
     torch.testing.assert_close(rounded, exact, rtol=1e-3, atol=1e-3)
+
+
+def test_constant_windows_are_left_out():
+    local, around = 0.01 * normal(2, 6, 40, 40), 0.01 * normal(2, 4, 40, 40, seed=1)
+    flat = torch.zeros(2, 40, 40, dtype=torch.bool)
+    torch.testing.assert_close(
+        whiteness(local, around, 4, flat), whiteness(local, around, 4), rtol=1e-6, atol=1e-6
+    )
+    flat[:, :, 25:] = True
+    barred = [torch.where(flat[:, None], 0.0, z) for z in (local, around)]
+    found = whiteness(*barred, 4, flat)
+    expected = whiteness(local[..., :25], around[..., :25], 4)
+    assert (found - expected).abs().max() < 0.25  # the last column has other neighbours
+    assert (whiteness(*barred, 4) - expected).abs().max() > 2

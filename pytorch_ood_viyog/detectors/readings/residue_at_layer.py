@@ -29,6 +29,9 @@ from ..base import FirstLayerDetector
 
 __all__ = ["ResidueAtLayer"]
 
+# levels of images are looked at in the first batches, then in one of so many images
+_FIRST, _APART = 8, 16
+
 
 class ResidueAtLayer(FirstLayerDetector):
     """Reads responses of the fitted directions, and their features, at the layer."""
@@ -48,6 +51,7 @@ class ResidueAtLayer(FirstLayerDetector):
         # the kind of images of a fitted state, and the state whose user was warned
         self._kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
         self._warned: dict[str, Tensor] | None = None
+        self._unlooked = 0
 
     def _without_model(self) -> Self:
         bare = super()._without_model()
@@ -62,6 +66,16 @@ class ResidueAtLayer(FirstLayerDetector):
         if call.path is not None:
             check_path(type(self).__name__, call.path)
         return super()._measure_call(x, call)
+
+    def _layer_read(self) -> Module:
+        if isinstance(self.layer, Module):
+            return self.layer
+        if self._first_layer is not None and self._first_layer.name is not None:
+            return self._first_layer.layer()
+        raise RuntimeError(
+            "ViyogResidue needs to know the layer that made the feature maps. Pass "
+            "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
+        )
 
     def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Features of checked maps, :math:`B \\times F`."""
@@ -99,6 +113,24 @@ class ResidueAtLayer(FirstLayerDetector):
         call.readings[key] = reading
         return reading
 
+    @torch.no_grad()
+    def flat_share(self, x: Tensor) -> Tensor:
+        """
+        Share of the windows that are constant, as the bars of a letterbox are: they are left out
+        of what is read.
+
+        :param x: batch of model inputs, as for :meth:`predict`
+        :return: shares of shape :math:`B`; above 0.9, the image cannot be read
+        :raises ModelNotSetException: if the detector has no model
+        :raises RequiresFittingException: if the detector is not fitted
+        :raises ValueError: as :meth:`predict`
+        """
+
+        def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+            return self._read_call(call, state).flat.flatten(1).double().mean(dim=1)
+
+        return self._read_at_layer(x, read)
+
     def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
         """Once for a fit: what is read lies below the grey levels that inputs had then."""
         # a deployed detector has no state of its own
@@ -106,8 +138,16 @@ class ResidueAtLayer(FirstLayerDetector):
             return
         if self._kind is None or self._kind[0] is not state:
             self._kind = state, kind_of_state(state)
+            self._unlooked = _FIRST * _APART
         known = self._kind[1]
-        differing = None if known is None else known.differences(inputs)
+        if known is None:
+            return
+        # a full look takes a fortieth of the time of a single image
+        self._unlooked = min(self._unlooked + len(inputs), _FIRST * _APART)
+        if self._unlooked < _APART and not known.plainly_differs(inputs):
+            return
+        self._unlooked = max(0, self._unlooked - _APART)
+        differing = known.differences(inputs)
         if differing:
             self._warned = state
             warnings.warn(

@@ -100,24 +100,6 @@ class ResidueReadings(ResidueParts):
     def _floors(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         return noise_floor(self._call_features(call, state), state)
 
-    @torch.no_grad()
-    def flat_share(self, x: Tensor) -> Tensor:
-        """
-        Share of the windows that are constant, as the bars of a letterbox are: they are left out
-        of what is read.
-
-        :param x: batch of model inputs, as for :meth:`predict`
-        :return: shares of shape :math:`B`; above 0.9, the image cannot be read
-        :raises ModelNotSetException: if the detector has no model
-        :raises RequiresFittingException: if the detector is not fitted
-        :raises ValueError: as :meth:`predict`
-        """
-
-        def read(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-            return self._read_call(call, state).flat.flatten(1).double().mean(dim=1)
-
-        return self._read_at_layer(x, read)
-
     def noise_duals(self, call: LayerCall) -> Tensor:
         """
         What takes responses in :attr:`noise_directions` back to the maps, see

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEWEST", "Rows", "WayCheck", "compared"]
+__all__ = ["COMPONENTS", "FEWEST", "Rows", "WayCheck", "compared"]
 
 #: readings, one image a row
 Rows = NDArray[np.float64]
 
 #: fewest images of a check
 FEWEST = 10
-# leading components of the covariance that are compared together
-_COMPONENTS = 20
+#: leading components of the covariance that are compared together
+COMPONENTS = 20
 # a shift of so many standard errors or more is a shift
 _CLEAR = 4.0
 
@@ -74,7 +74,7 @@ def _p_value(known: Rows, found: Rows, permutations: int, seed: int) -> float:
     pooled = pooled - pooled.mean(axis=0)
     pooled /= pooled.std(axis=0) + 1e-12
     _, sizes, axes = np.linalg.svd(pooled, full_matrices=False)
-    few = min(_COMPONENTS, len(found) - 2)
+    few = min(COMPONENTS, len(found) - 2)
     leading = pooled @ (axes[:few].T / np.maximum(sizes[:few], 1e-9 * sizes[0]))
     generator = np.random.default_rng(seed)
     chosen = np.zeros((permutations + 1, len(pooled)))

@@ -2,14 +2,22 @@
 Find a layer in a model by name or by what it is.
 """
 
-from torch.nn import Module
+import torch
+from torch.nn import Linear, Module
 
 from ..convolution import CONVOLUTIONS, Convolution
 from ..manners import unwrap
 from .branches import SEPARATOR, Branches, names_in
 from .stem import ARROW, Stem, is_stem, last_of
 
-__all__ = ["convolutions", "find_layer", "known_convolutions", "layer_named"]
+__all__ = [
+    "check_hookable",
+    "convolutions",
+    "find_layer",
+    "known_convolutions",
+    "layer_named",
+    "no_convolution",
+]
 
 
 def convolutions(model: Module) -> dict[str, Convolution]:
@@ -71,3 +79,34 @@ def known_convolutions(model: Module) -> str:
     names = list(convolutions(model))
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"Its convolutions are: {shown or 'none'}."
+
+
+def no_convolution(model: Module) -> str:
+    """:return: the message for a model that has no convolution"""
+    message = (
+        f"No convolution found: {type(model).__name__} has no Conv1d, Conv2d or Conv3d module. "
+        f"Name the layer to read by layer='...'"
+    )
+    linear = next((n for n, m in model.named_modules() if isinstance(m, Linear)), None)
+    if linear is None:
+        return f"{message}."
+    return (
+        f"{message}; one that embeds patches, with the cutting into patches before it, by "
+        f"layer='{ARROW}{linear}', where the model takes images. Where it takes patches, give a "
+        f"module around it that takes images."
+    )
+
+
+def check_hookable(model: Module) -> None:
+    """
+    :param model: the unwrapped model
+    :raises TypeError: if its modules do not run hooks
+    """
+    exported = isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
+    )
+    if exported or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{type(model).__name__} is a scripted, traced or exported model, in which hooks do "
+            f"not run: its layers cannot be read. Give the eager model that it was made from."
+        )

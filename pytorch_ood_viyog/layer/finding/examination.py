@@ -21,7 +21,7 @@ from .runs import Runs
 from .stem import ARROW, is_stem
 from .watch import Call, Watch, first_tensor
 
-__all__ = ["Found", "examine", "inputs_of"]
+__all__ = ["Found", "examine", "in_order", "runs_unclear"]
 
 # samples that are enough to tell
 _SAMPLES = 4
@@ -102,6 +102,45 @@ def inputs_of(model: Module, layers: Mapping[str, Module], x: Tensor) -> dict[st
         with contextlib.suppress(Exception):
             model(x)
     return taken
+
+
+def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
+    """
+    Change the last sample, and see which rows change.
+
+    :param model: the unwrapped model
+    :param x: two samples or more
+    :param name: name of the layer
+    :param runs: what is known of its runs
+    :return: the same, with the order of rows
+    :raises RuntimeError: if rows belong to samples in no order that is known
+    """
+    hooked = runs_first(name)
+    layers = {hooked: model.get_submodule(hooked)}
+    other = x.clone()
+    other[-1] = x[-1].flip(-1) + 1 if x.is_floating_point() else 255 - x[-1]
+    before, after = (
+        [t for i, t in enumerate(taken) if runs.calls is None or i in runs.calls]
+        for taken in (inputs_of(model, layers, each)[hooked] for each in (x, other))
+    )
+    found = runs.checked(_rows_that_differ(before, after), len(x))
+    if found is None:
+        rows = sum(len(part) for part in before)
+        raise RuntimeError(runs_unclear(name, rows, len(x), len(before)))
+    return found
+
+
+def _rows_that_differ(before: list[Tensor], after: list[Tensor]) -> list[int]:
+    """Numbers of the rows that differ by more than a thousandth of the largest difference."""
+    sizes = [
+        (one.double() - other.double()).flatten(1).abs().amax(dim=1)
+        for one, other in zip(before, after, strict=False)
+        if one.shape == other.shape
+    ]
+    if not sizes:
+        return []
+    changes = torch.cat(sizes)
+    return (changes > 1e-3 * changes.max()).nonzero().flatten().tolist()
 
 
 def _shown(call: Call) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ From a reading to evidence of intent, by what was fitted.
 import torch
 from torch import Tensor
 
+from ...layer.linear.constant_windows import if_any
 from ..evidence import reader_of
 from ..reader import Reading
 from .ratio import IntentRatio
@@ -21,7 +22,7 @@ def intent_features(reading: Reading, state: dict[str, Tensor]) -> Tensor:
     :return: features of the noise floor, then of its whiteness, :math:`B \\times F`
     """
     local, around = reading.at_windows()
-    white = whiteness(local, around, len(reader_of(state).window))
+    white = whiteness(local, around, len(reader_of(state).window), if_any(reading.flat))
     return torch.cat([reading.features, white], dim=1)
 
 

@@ -23,7 +23,7 @@ _LARGEST = 1e6
 _FAINT = 1e-6
 
 
-def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
+def whiteness(local: Tensor, around: Tensor, quiet: int, flat: Tensor | None = None) -> Tensor:
     """
     At the 30 % of the positions where the energy :math:`e` is least, the mean of :math:`z^2` over
     the quiet directions and over neighbours:
@@ -40,6 +40,7 @@ def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
         windows are, :math:`B \\times M \\times *P`
     :param around: those of the directions in a window, :math:`B \\times R \\times *P`
     :param quiet: number of local directions that count as quiet
+    :param flat: which windows are constant, :math:`B \\times *P`; they are left out
     :return: features of shape :math:`B \\times F`, float64
     """
     local, around = (z.clamp(-_LARGEST, _LARGEST) / _FLAT for z in (local, around))
@@ -50,12 +51,12 @@ def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
     singles = min(quiet, local.shape[1])
     of_window = list(range(singles, read.shape[1]))
     of_position = [*range(singles), *range(read.shape[1], rows.shape[2])]
-    energies = _energies(read)
-    flat, flattest = _flat_places(energies)
-    at_flat = _at(flat, rows)
+    energies = _energies(read, flat)
+    places, flattest = _flat_places(energies, flat)
+    at_flat = _at(places, rows)
     here = at_flat[:, : flattest.shape[1]]
     squares = here.square()
-    weighted = at_flat / (energies.gather(1, flat) + 1).sqrt().to(at_flat)[:, :, None]
+    weighted = at_flat / (energies.gather(1, places) + 1).sqrt().to(at_flat)[:, :, None]
     variances = (squares.mean(dim=1).double() + 1).log() + 2 * math.log(_FLAT)
     seen = slice(read.shape[1])
     columns = [
@@ -69,14 +70,15 @@ def whiteness(local: Tensor, around: Tensor, quiet: int) -> Tensor:
     return torch.cat(columns, dim=1)
 
 
-def _energies(values: Tensor) -> Tensor:
-    """Mean over directions and over neighbours, :math:`B \\times P`."""
+def _energies(values: Tensor, flat: Tensor | None) -> Tensor:
+    """Mean over directions and over neighbours that are not constant, :math:`B \\times P`."""
     # float64: rounding decides between positions that are nearly as flat
     energies = values.square().mean(dim=1, keepdim=True).double()
-    sums, counts = energies, torch.ones_like(energies[:1])
+    counts = torch.ones_like(energies[:1]) if flat is None else (~flat[:, None]).double()
+    sums = energies * counts
     for axis in range(2, energies.dim()):
         sums, counts = _with_neighbours(sums, axis), _with_neighbours(counts, axis)
-    return (sums / counts).flatten(1)
+    return (sums / counts.clamp_min(1)).flatten(1)
 
 
 def _with_neighbours(values: Tensor, axis: int) -> Tensor:
@@ -88,11 +90,22 @@ def _with_neighbours(values: Tensor, axis: int) -> Tensor:
     return values + before + after
 
 
-def _flat_places(energies: Tensor) -> tuple[Tensor, Tensor]:
+def _flat_places(energies: Tensor, flat: Tensor | None) -> tuple[Tensor, Tensor]:
     """Indices of the flat positions and of the flattest, these first, :math:`B \\times n`."""
     size = energies.shape[1]
     least, less = (min(size, max(_FEWEST, int(s * size))) for s in (_FLATTEST, _FLATTER))
-    places = energies.topk(less, dim=1, largest=False).indices
+    if flat is None:
+        places = energies.topk(less, dim=1, largest=False).indices
+        return places, places[:, :least]
+    flat = flat.flatten(1)
+    # of the others the same shares, again and again until there are as many
+    order = energies.masked_fill(flat, torch.inf).topk(less, dim=1, largest=False).indices
+    others = (~flat).sum(dim=1, keepdim=True)
+    first = (_FLATTEST * others).long().clamp(1, least)
+    rest = ((_FLATTER * others).long() - first).clamp(1, max(1, less - least))
+    number = torch.arange(less, device=order.device)[None]
+    wanted = torch.where(number < least, number % first, first + (number - least) % rest)
+    places = order.gather(1, wanted.clamp_max(less - 1))
     return places, places[:, :least]
 
 

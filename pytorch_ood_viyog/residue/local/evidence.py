@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...fitting.fitted import Statistics
+from ...layer.linear.constant_windows import if_any
 from ...layer.linear.effective_convolution import Geometry
 from ..conclusion import in_own_order
 from ..evidence import Settings, arsinh, hypotheses, log_odds, reader_of
@@ -75,7 +76,12 @@ def region_evidence(reading: Reading, state: dict[str, Tensor]) -> Tensor:
     """
     around = reading.around()
     regions = Regions.of(reading.windows, reading.shape, around)
-    return _evidence(region_features(around, regions), state)
+    flat = if_any(reading.flat)
+    evidence = _evidence(region_features(around, regions, flat), state)
+    if flat is None:
+        return evidence
+    # a region of constant windows alone is as ID regions are on average
+    return evidence * (regions.mean((~flat[:, None]).double())[:, 0] > 0)
 
 
 def _evidence(features: Tensor, state: dict[str, Tensor]) -> Tensor:

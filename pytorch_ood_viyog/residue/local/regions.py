@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...layer.linear.constant_windows import if_any
 from ..reader import Reader, Reading
 from ..windows import Windows
 
@@ -72,7 +73,7 @@ def _shares(centres: Tensor, size: int) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
-def region_features(around: Tensor, regions: Regions) -> Tensor:
+def region_features(around: Tensor, regions: Regions, flat: Tensor | None = None) -> Tensor:
     """
     For bands of four directions in windows, the logarithm of the geometric and of the arithmetic
     mean of their energy over each region. The geometric mean is that of the flat places, as few
@@ -80,11 +81,20 @@ def region_features(around: Tensor, regions: Regions) -> Tensor:
 
     :param around: responses in windows, :math:`B \\times R \\times *n`
     :param regions: the regions
+    :param flat: which windows are constant, :math:`B \\times *n`: they are left out; a region of
+        no others shows nothing. ``None``: none are
     :return: features :math:`B \\times 2 R / 4 \\times *H'`, float64
     """
     energies = _bands(around) / _FLAT + 1  # ONNX exporters drop the addition of so small a number
-    flat, all_of_it = regions.mean(energies.log()), regions.mean(energies).log()
-    return torch.cat([flat, all_of_it], dim=1).double() + math.log(_FLAT)
+    if flat is None:
+        quiet, all_of_it = regions.mean(energies.log()), regions.mean(energies).log()
+    else:
+        counted = (~flat[:, None]).to(energies)
+        # what is left out is nothing, which has the logarithm 0
+        shares = regions.mean(counted).clamp_min(1e-6)
+        quiet = regions.mean(counted * energies.log()) / shares
+        all_of_it = (regions.mean(counted * (energies - 1)) / shares + 1).log()
+    return torch.cat([quiet, all_of_it], dim=1).double() + math.log(_FLAT)
 
 
 def _bands(around: Tensor) -> Tensor:
@@ -112,7 +122,7 @@ def floor_map(reading: Reading, reader: Reader, means: Tensor) -> Tensor:
     around = reading.around()
     regions = Regions.of(reading.windows, reading.shape, around)
     size = min(_BAND, around.shape[1])
-    quietest = region_features(around[:, :size], regions)[:, 0]
+    quietest = region_features(around[:, :size], regions, if_any(reading.flat))[:, 0]
     half = torch.tensor(size / 2, dtype=quietest.dtype)
     unbiased = (quietest - half.digamma().item() + half.log().item()).exp()
     usual = means[0, reader.window_medians][:size].exp().mean() / _NORMAL_MEDIAN

@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from pytorch_ood_viyog.residue.features import (
-    constant,
-    everywhere,
-    features,
-    unreadable,
-    without,
-)
+from pytorch_ood_viyog.layer.linear.constant_windows import constant, everywhere, without
+from pytorch_ood_viyog.residue.features import features, unreadable
 
 
 def test_windows_by_hand():
@@ -29,6 +24,23 @@ def test_large_windows_are_compared_at_both_ends(size):
     x = torch.zeros(1, 1, size + 4)
     x[..., -1] = 1
     assert constant(x, torch.ones(1), (size,), [1])[0].tolist() == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_constant_windows_are_those_whose_values_are_all_equal(axes, share):
+    generator = torch.Generator().manual_seed(axes)
+    x = torch.rand(2, 2, *[17] * axes, generator=generator).round(decimals=1)
+    x[0, ..., : int(share * 17)] = 0.5
+    x[0].flatten()[::50] = 0.6
+    sizes, strides = (3,) * axes, [2] * axes
+    windows = x
+    for axis in range(2, 2 + axes):
+        windows = windows.unfold(axis, 3, 2)
+    values = windows.flatten(2 + axes).movedim(1, -1).flatten(0, -3)
+    spread = values.amax(dim=1) - values.amin(dim=1)
+    expected = (spread == 0).all(dim=1).reshape(2, *[8] * axes)
+    assert torch.equal(constant(x, torch.ones(2), sizes, strides), expected)
 
 
 def test_the_others_take_the_place_of_what_is_left_out():
