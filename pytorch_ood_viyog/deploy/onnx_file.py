@@ -24,7 +24,7 @@ from ..triage.triage import Triage
 from .graphs import Graph, PickLogits, ScoresGraph, TriageGraph
 from .onnx_check import RUNTIMES, check_file
 from .score_nodes import mark_score_nodes
-from .second_look_graph import with_second_look
+from .second_look_graph import SecondLookGraph
 
 __all__ = ["export_onnx"]
 
@@ -126,23 +126,14 @@ def _graph(
     if not isinstance(detector, (SecondLook, Triage)):
         return ScoresGraph(model, detector, **options).eval()
     if isinstance(detector, SecondLook):
-        return _look_graph(model, detector, **options)
+        limit = options.pop("thresholds")
+        _check_own("second look", model, detector.model, options)
+        graph = SecondLookGraph(detector)
+        if limit is not None:
+            graph.metadata["thresholds"]["score"] = check_number("thresholds", limit)
+        return graph.eval()
     _check_own("triage", model, detector.pipeline.model, options)
     return TriageGraph(detector).eval()
-
-
-def _look_graph(
-    model: Module,
-    look: SecondLook,
-    thresholds: float | Mapping[str, float] | None,
-    **options: Any,
-) -> Graph:
-    _check_own("second look", model, look.model, options)
-    graph = with_second_look(look)
-    if thresholds is not None:
-        limit = check_number("thresholds", thresholds)
-        graph.metadata = dict(graph.metadata) | {"thresholds": {"score": limit}}
-    return graph.eval()
 
 
 def _check_own(kind: str, model: Module, own: Module | None, options: Mapping[str, Any]) -> None:

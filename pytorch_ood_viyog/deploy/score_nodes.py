@@ -13,21 +13,13 @@ _PREFIX = "viyog/"
 # where the exporter tells which modules a node came from, the outermost first
 _MODULES = "pkg.torch.onnx.class_hierarchy"
 _OURS = f"'{__name__.partition('.')[0]}."
-_READERS = tuple(
-    f"{_OURS}deploy.{name}'"
-    for name in (
-        "stand_ins.ScoredLayer",
-        "stand_ins.PurifiedLayer",
-        "second_look_graph._MapsPurifier",
-    )
-)
+_READERS = (f"{_OURS}deploy.stand_ins.ScoredLayer'", f"{_OURS}deploy.second_look_graph._Maps")
 
 
 def score_nodes(path: str | Path) -> list[str]:
     """
-    Names of the nodes that compute what judges the inputs, and of those that prepare the inputs
-    for it. A score is read from differences far below a grey level: quantisers and converters to
-    float16 must be told to leave these nodes in float32.
+    Names of the nodes that judge, and that prepare inputs for it. A score is read from differences
+    far below a grey level: quantisers and converters to float16 must leave these in float32.
 
     .. code-block:: python
 
@@ -37,7 +29,7 @@ def score_nodes(path: str | Path) -> list[str]:
     :param path: file that :func:`~pytorch_ood_viyog.deploy.onnx_file.export_onnx` wrote
     :return: names, which begin with ``viyog/``
     :raises ValueError: if no node has such a name: the file is from elsewhere or from an older
-        version, or its nodes were fused or named anew since
+        version, or its nodes were fused since
     """
     import onnx
 
