@@ -5,6 +5,7 @@ below it.
 """
 
 from .onnx_file import export_onnx
+from .score_nodes import score_nodes
 from .scored_model import ScoredModel, with_score
 from .scorers import MapsToScores, maps_to_scores
 from .second_look_graph import SecondLookGraph, with_second_look
@@ -15,6 +16,7 @@ __all__ = [
     "SecondLookGraph",
     "export_onnx",
     "maps_to_scores",
+    "score_nodes",
     "with_score",
     "with_second_look",
 ]

@@ -3,17 +3,15 @@ Stand-ins for what does not go into a graph as it is.
 """
 
 import torch
-from pytorch_ood.api import Detector
 from pytorch_ood.detector import KNN
 from torch import Tensor
 
 from ..detectors.residue import ViyogResidue
 from ..detectors.residue_view import ResidueView
 from ..layer.layer_call import LayerCall
-from ..pipeline.feeding import trial_copy
 from ..residue.intent.evidence import intent_features
 
-__all__ = ["NearestFeatures", "ShapeReading", "exportable"]
+__all__ = ["NearestFeatures", "ShapeReading"]
 
 
 class ShapeReading(ResidueView):
@@ -60,11 +58,3 @@ class NearestFeatures:
         squares = z.square().sum(dim=1)[:, None] + known.square().sum(dim=1)
         nearest = (squares - 2 * z @ known.T).topk(self.k, dim=1, largest=False).values
         return nearest[:, -1].clamp_min(0).sqrt()
-
-
-def exportable(detector: Detector) -> Detector | NearestFeatures:
-    """
-    :param detector: fitted detector that is fed from a pass
-    :return: what gives its scores in a graph
-    """
-    return NearestFeatures(detector) if isinstance(detector, KNN) else trial_copy(detector)

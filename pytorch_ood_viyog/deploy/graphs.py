@@ -6,18 +6,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pytorch_ood.detector import KNN
 from torch import Tensor
 from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.manners import unwrap
 from ..looks.logits import usual_logits
+from ..pipeline.feeding import trial_copy
 from ..pipeline.shared_pass import Representations
 from ..triage.populations.verdict import ORDER, Verdict
 from ..triage.rule.evidence import FLAT, answer_numbers, second_look
 from ..triage.rule.thresholds import ALARMS
 from ..triage.triage import Triage
-from .exportable import ShapeReading, exportable
+from .exportable import NearestFeatures, ShapeReading
 from .scored_model import ScoredModel, with_score
 from .stand_ins import Slot, WatchedLayer, put_in_place
 from .verdict_rule import VerdictRule
@@ -126,7 +128,11 @@ class TriageGraph(Graph):
         read = panel.first_layer | {_SHAPE: ShapeReading(triage.residue)}
         self.scored = ScoredModel(unwrap(pipeline.model), read, layer)
         self.pick = pipeline._pass.logits
-        self.detectors = {name: exportable(pipeline[name]) for name in panel.fed}
+        fed = {name: pipeline[name] for name in panel.fed}
+        self.detectors = {
+            name: NearestFeatures(each) if isinstance(each, KNN) else trial_copy(each)
+            for name, each in fed.items()
+        }
         self.fed = dict(panel.fed)
         self._features = self._watch_head(pipeline._pass.head_name)
         self.names = ["logits", "verdict", "log_odds"] + [f"p_{v.name}" for v in ALARMS]

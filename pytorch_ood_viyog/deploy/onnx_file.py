@@ -22,8 +22,9 @@ from ..layer.manners import same_random_state, unwrap
 from ..looks.second_look import SecondLook
 from ..triage.triage import Triage
 from .graphs import Graph, PickLogits, ScoresGraph, TriageGraph
-from .onnx_check import check_file
-from .second_look_graph import with_second_look
+from .onnx_check import RUNTIMES, check_file
+from .score_nodes import mark_score_nodes
+from .second_look_graph import SecondLookGraph
 
 __all__ = ["export_onnx"]
 
@@ -41,6 +42,7 @@ def export_onnx(
     thresholds: float | Mapping[str, float] | None = None,
     labels: Sequence[str] | None = None,
     tolerance: float = 1e-3,
+    runtime: str = "onnxruntime",
 ) -> Path:
     """
     Write one ONNX file with the model and what judges its inputs. It takes ``input`` with any
@@ -58,9 +60,10 @@ def export_onnx(
     JSON: ``labels``, ``thresholds``, ``detectors``, ``package``, of a triage also ``verdicts`` and
     ``evidence``.
 
-    The new file is run in ONNX Runtime on the example, in batches of another size, and compared
-    with PyTorch, and on black, white, striped, noisy and far too bright images; it takes the
-    place of an older one only if both agree.
+    The new file is run on the example, in batches of several sizes, and on black, white, striped,
+    noisy and far too bright images, in ONNX Runtime and in ``runtime``; it takes the place of an
+    older one only if all agree with PyTorch. What makes it smaller afterwards leaves
+    :func:`~pytorch_ood_viyog.deploy.score_nodes.score_nodes` as they are.
 
     .. rubric:: Examples
 
@@ -83,15 +86,18 @@ def export_onnx(
     :param labels: names of the model's classes
     :param tolerance: largest difference between the two, relative or absolute, that is taken for
         rounding
+    :param runtime: where the file is to run, ``"onnxruntime"`` or ``"openvino"``
     :return: the path
-    :raises ImportError: if onnx, onnxscript or onnxruntime are not installed
+    :raises ImportError: if onnx, onnxscript, onnxruntime or the runtime are not installed
     :raises TypeError: if an argument has the wrong type, or a detector does not go into
         a graph
     :raises RequiresFittingException: if the detector is not fitted
     :raises ValueError: if arguments do not fit together
-    :raises RuntimeError: if ONNX Runtime gives other results; no file is written then
+    :raises RuntimeError: if a runtime gives other results; no file is written then
     """
-    _require_extra()
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime must be one of {[*RUNTIMES]}, got {runtime!r}.")
+    _require(runtime)
     tolerance = check_number("tolerance", tolerance, low=0.0)
     graph = _graph(model, detector, layer=layer, logits=logits, thresholds=thresholds)
     metadata = dict(graph.metadata) | {
@@ -99,12 +105,14 @@ def export_onnx(
     }
     if labels is not None:
         metadata["labels"] = [str(label) for label in labels]
-    example = _on_device_of(model, check_input(example))
+    # other memory formats would be taken for the model's
+    example = _on_device_of(model, check_input(example)).contiguous()
     path = Path(path)
     with same_random_state(model), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
         _write(graph, written, example, metadata)
-        check_file(written, graph, example, len(labels or []), tolerance)
+        for each in dict.fromkeys(("onnxruntime", runtime)):
+            check_file(written, graph, example, len(labels or []), tolerance, each)
         for file in Path(folder).iterdir():
             os.replace(file, path.parent / file.name)
     return path
@@ -118,23 +126,14 @@ def _graph(
     if not isinstance(detector, (SecondLook, Triage)):
         return ScoresGraph(model, detector, **options).eval()
     if isinstance(detector, SecondLook):
-        return _look_graph(model, detector, **options)
+        limit = options.pop("thresholds")
+        _check_own("second look", model, detector.model, options)
+        graph = SecondLookGraph(detector)
+        if limit is not None:
+            graph.metadata["thresholds"]["score"] = check_number("thresholds", limit)
+        return graph.eval()
     _check_own("triage", model, detector.pipeline.model, options)
     return TriageGraph(detector).eval()
-
-
-def _look_graph(
-    model: Module,
-    look: SecondLook,
-    thresholds: float | Mapping[str, float] | None,
-    **options: Any,
-) -> Graph:
-    _check_own("second look", model, look.model, options)
-    graph = with_second_look(look)
-    if thresholds is not None:
-        limit = check_number("thresholds", thresholds)
-        graph.metadata = dict(graph.metadata) | {"thresholds": {"score": limit}}
-    return graph.eval()
 
 
 def _check_own(kind: str, model: Module, own: Module | None, options: Mapping[str, Any]) -> None:
@@ -160,6 +159,7 @@ def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any
     assert program is not None
     for name, value in metadata.items():
         program.model.metadata_props[name] = json.dumps(value)
+    mark_score_nodes(program.model.graph)
     program.save(path)
 
 
@@ -168,11 +168,10 @@ def _on_device_of(model: Module, x: Tensor) -> Tensor:
     return x if parameter is None else x.to(parameter.device)
 
 
-def _require_extra() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+def _require(runtime: str) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime", runtime):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ImportError(
-                f"export_onnx needs {name}: pip install 'pytorch-ood-viyog[onnx]'."
-            ) from error
+            package = "openvino" if name == "openvino" else "'pytorch-ood-viyog[onnx]'"
+            raise ImportError(f"export_onnx needs {name}: pip install {package}.") from error

@@ -88,17 +88,26 @@ def _bare(
 
 class MapsToScores(Module):
     """
-    A fitted detector as a module without model: first-layer maps to scores. Unlike the detector,
-    it does not refuse NaN and inf; their scores are NaN.
+    A fitted detector as a module without model, from first-layer maps to scores, for
+    ``torch.export``, ONNX and ``torch.compile``; later fits of the detector do not change it.
+    Unlike the detector, it does not refuse NaN and inf; their scores are NaN. For inputs instead
+    of maps, see :func:`~pytorch_ood_viyog.deploy.scored_model.with_score`.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        scores = maps_to_scores(detector)(maps)
     """
 
     def __init__(self, detector: FirstLayerDetector):
         """
         :param detector: fitted detector
+        :raises TypeError: if it is no first-layer detector
         :raises RequiresFittingException: if it is not fitted
         """
         super().__init__()
-        self.scorers = Scorers({"score": detector})
+        self.scorers = Scorers({"score": checked_detector(detector)})
 
     def forward(self, maps: Tensor) -> Tensor:
         """
@@ -108,24 +117,8 @@ class MapsToScores(Module):
         return self.scorers.of_maps(maps)["score"]
 
 
-def maps_to_scores(detector: FirstLayerDetector) -> MapsToScores:
-    """
-    A module without model that takes first-layer maps and returns their scores, for
-    ``torch.export``, ONNX and ``torch.compile``; later fits of the detector do not change it. For
-    inputs instead of maps, see :func:`~pytorch_ood_viyog.deploy.scored_model.with_score`.
-
-    .. rubric:: Examples
-
-    .. code-block:: python
-
-        scores = maps_to_scores(detector)(maps)
-
-    :param detector: fitted detector
-    :return: the module
-    :raises TypeError: if it is no first-layer detector
-    :raises RequiresFittingException: if it is not fitted
-    """
-    return MapsToScores(checked_detector(detector))
+#: the same, as one calls it
+maps_to_scores = MapsToScores
 
 
 def checked_detector(detector: object) -> FirstLayerDetector:

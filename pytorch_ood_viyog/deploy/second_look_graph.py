@@ -20,13 +20,32 @@ __all__ = ["SecondLookGraph", "with_second_look"]
 
 
 class SecondLookGraph(Graph):
-    """Outputs ``logits``, ``second_logits`` and ``score``; the model's layers run twice."""
+    """
+    A module from inputs to ``logits``, ``second_logits`` and ``score``, for ``torch.export`` and
+    ``torch.compile``; for an ONNX file see
+    :func:`~pytorch_ood_viyog.deploy.onnx_file.export_onnx`. Only the purifier ``"maps"`` is plain
+    tensor code: the others call image libraries.
 
-    def __init__(self, look: SecondLook, layer: str):
+    It holds a copy of the model in evaluation mode, whose layers run twice. Unlike the detector,
+    it does not refuse NaN and inf; their scores are NaN.
+
+    .. rubric:: Examples
+
+    .. code-block:: python
+
+        look = SecondLook(model, purifier="maps").fit(train_loader)
+        logits, second, scores = with_second_look(look)(images)
+    """
+
+    def __init__(self, look: SecondLook):
         """
-        :param look: fitted detector with the purifier ``"maps"``, whose model is copied
-        :param layer: name of the layer that it reads
+        :param look: fitted detector
+        :raises TypeError: if it is no :class:`SecondLook`, or its purifier works on images, or its
+            first layer has several branches or hooks
+        :raises RequiresFittingException: if it is not fitted
+        :raises ValueError: if it has not seen an input since it was loaded
         """
+        layer = _checked_layer(look)
         super().__init__()
         fitted = look.fitted
         assert look.model is not None, "a fitted second look has a model"
@@ -84,30 +103,11 @@ class _MapsPurifier(Module):
         return self.residue.purified_maps_at(call, self.get_buffer("duals"), strengths, state)
 
 
-def with_second_look(look: SecondLook) -> SecondLookGraph:
-    """
-    A module from inputs to ``(logits, second logits, score)``, for ``torch.export`` and
-    ``torch.compile``; for an ONNX file see
-    :func:`~pytorch_ood_viyog.deploy.onnx_file.export_onnx`. Only the purifier ``"maps"`` is plain
-    tensor code: the others call image libraries.
+#: the same, as one calls it
+with_second_look = SecondLookGraph
 
-    It holds a copy of the model in evaluation mode. Unlike the detector, it does not refuse NaN
-    and inf; their scores are NaN.
 
-    .. rubric:: Examples
-
-    .. code-block:: python
-
-        look = SecondLook(model, purifier="maps").fit(train_loader)
-        logits, second, scores = with_second_look(look)(images)
-
-    :param look: fitted detector
-    :return: module
-    :raises TypeError: if it is no :class:`SecondLook`, or its purifier works on images, or its
-        first layer has several branches or hooks
-    :raises RequiresFittingException: if it is not fitted
-    :raises ValueError: if it has not seen an input since it was loaded
-    """
+def _checked_layer(look: SecondLook) -> str:
     if not isinstance(look, SecondLook):
         raise TypeError(f"look must be a SecondLook, got {type(look).__name__}.")
     if look.choice is None:
@@ -118,10 +118,6 @@ def with_second_look(look: SecondLook) -> SecondLookGraph:
             f"operations, and no graph can hold that. Fit SecondLook(model, purifier='maps'), "
             f"which works inside the model."
         )
-    return SecondLookGraph(look, _layer_of(look))
-
-
-def _layer_of(look: SecondLook) -> str:
     name = look.layer_name
     if name is None or look.model is None:
         raise ValueError(

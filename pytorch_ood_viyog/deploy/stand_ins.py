@@ -38,12 +38,6 @@ class Slot(Generic[T]):
         else:
             self._local.value = value
 
-    def is_empty(self) -> bool:
-        """:return: whether there is nothing to take"""
-        if torch.compiler.is_compiling():
-            return self._traced is None
-        return getattr(self._local, "value", None) is None
-
     def peek(self) -> T | None:
         """:return: the value, which stays"""
         if torch.compiler.is_compiling():
@@ -52,11 +46,8 @@ class Slot(Generic[T]):
 
     def take(self) -> T | None:
         """:return: the value, which is then gone"""
-        value: T | None
-        if torch.compiler.is_compiling():
-            value, self._traced = self._traced, None
-            return value
-        value, self._local.value = getattr(self._local, "value", None), None
+        value = self.peek()
+        self.put(None)
         return value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Slot[T]":
@@ -125,7 +116,7 @@ class ScoredLayer(_StandIn):
         :return: the layer's output
         """
         maps: Tensor = self.layer(x)
-        if self.slot.is_empty():
+        if self.slot.peek() is None:
             call = self._whole(self._call(x, maps))
             if call is not None:
                 self.slot.put(self._scores(call))
@@ -211,7 +202,7 @@ class PurifiedLayer(_StandIn):
         if given is not None:
             return given
         maps: Tensor = self.layer(x)
-        if self.purified.is_empty():
+        if self.purified.peek() is None:
             self.purified.put(self.purify(LayerCall(self.layer, x, maps)))
         return maps
 

@@ -17,6 +17,7 @@ __all__ = [
     "floor_is_known",
     "hypotheses",
     "log_odds",
+    "log_sigmoid",
     "noise_floor",
     "reader_of",
     "score",
@@ -59,7 +60,9 @@ def score(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Ten
     :param settings: the detector's settings
     :return: evidence for ADV, standardised on ID, shape :math:`B`
     """
-    return (evidence(hypotheses(features, state, settings)) - state["centre"]) / state["spread"]
+    return (evidence(hypotheses(features, state, settings)) - state["centre"]) * (
+        1 / state["spread"]
+    )
 
 
 def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -128,3 +131,12 @@ def arsinh(odds: Tensor) -> Tensor:
     """
     size = odds.abs()
     return odds.sign() * (size + (odds.square() + 1).sqrt()).log()
+
+
+def log_sigmoid(odds: Tensor) -> Tensor:
+    """
+    :param odds: log-odds
+    :return: logarithms of the probabilities, by hand: exporters write it as the logarithm of a
+        sigmoid, which far below 0 is log 0
+    """
+    return odds.clamp_max(0) - (-odds.abs()).exp().log1p()

@@ -61,9 +61,10 @@ def log_likelihoods(
     :return: :math:`B \\times 3` in the order ID, OOD, ADV
     """
     deviations = (features[:, None] - means) @ whitening.T
-    tight = -deviations.square().sum(dim=2) / 2
+    # OpenVINO gets a sum of float64 wrong that is then divided, so that these multiply
+    tight = -0.5 * deviations.square().sum(dim=2)
     near = tight[:, : levels + 1]
-    wide = near / kappa - features.shape[1] / 2 * math.log(kappa)
+    wide = near * (1 / kappa) - features.shape[1] / 2 * math.log(kappa)
     anything = torch.cat([wide, tight[:, levels + 1 :]], dim=1)
     return torch.stack([tight[:, 0], _log_mean(anything), _log_mean(near[:, 1:])], dim=1)
 

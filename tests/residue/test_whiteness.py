@@ -67,6 +67,14 @@ def test_only_the_flattest_places_are_read():
     assert (whiteness(100 * local, 100 * around, 4)[:, :8] - flat).min() > 5
 
 
+def test_rounding_of_a_constant_image_is_no_correlation():
+    """Exported files round otherwise: 0 here and 1 there would be another image."""
+    rounding = 2e-7 * normal(1, 1, 12, 12)
+    features = whiteness(rounding.expand(1, 6, 12, 12), rounding.expand(1, 4, 12, 12), 4)
+    _, *correlations, _ = parts(features, 6, 4, 4, 5)
+    assert torch.cat(correlations, dim=1).abs().max() < 0.01
+
+
 @pytest.mark.parametrize("shape", [(1,), (3,), (9,), (1, 1), (2, 7), (3, 4, 5)])
 def test_any_axes_and_sizes(shape):
     for scale in (0.0, 1e-9, 1.0, 1e30):

@@ -94,8 +94,8 @@ def without(flat: Tensor, values: Tensor) -> Tensor:
     """
     count = flat.shape[1]
     places = torch.arange(count, device=flat.device)
-    # those to keep first, in their order; no stable sort, which exporters do not know
-    order = (places + count * flat).sort(dim=1).values % count
+    # those to keep first, in their order; no sort: exporters know no stable one, ExecuTorch none
+    order = (places + count * flat).topk(count, dim=1, largest=False).values % count
     kept = (~flat).sum(dim=1, keepdim=True).clamp_min(1)
     index = order.gather(1, places % kept)
     return values.gather(2, index[:, None].expand(values.shape))

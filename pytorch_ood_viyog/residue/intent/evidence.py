@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...layer.linear.constant_windows import if_any
-from ..evidence import reader_of
+from ..evidence import log_sigmoid, reader_of
 from ..reader import Reading
 from .ratio import IntentRatio
 from .simulation import UnitRange
@@ -47,7 +47,7 @@ def four_ways(three: Tensor, scores: Tensor, state: dict[str, Tensor]) -> Tensor
     """
     ratio = scores * state["unit"]
     both = torch.stack([ratio, -ratio], dim=1)
-    residue = three[:, 2:] + torch.nn.functional.logsigmoid(both)
+    residue = three[:, 2:] + log_sigmoid(both)
     return torch.cat([three[:, :2], residue], dim=1)
 
 

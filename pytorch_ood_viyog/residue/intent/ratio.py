@@ -47,7 +47,9 @@ class IntentRatio:
         :return: :math:`r` in units of its standard deviation, shape :math:`B`; 0 is undecided
         """
         projected = features @ self.projection.T
-        return (_log_mean(projected, self.shaped) - _log_mean(projected, self.benign)) / self.unit
+        return (_log_mean(projected, self.shaped) - _log_mean(projected, self.benign)) * (
+            1 / self.unit
+        )
 
 
 def fit_ratio(
@@ -111,5 +113,5 @@ def _span(rows: Tensor) -> Tensor:
 
 def _log_mean(points: Tensor, centres: Tensor) -> Tensor:
     distances = (points[:, None] - centres).square().sum(dim=2)
-    logs: Tensor = (-distances / 2).logsumexp(dim=1) - math.log(len(centres))
+    logs: Tensor = (-0.5 * distances).logsumexp(dim=1) - math.log(len(centres))
     return logs

@@ -19,8 +19,9 @@ _DIRECTIONS = 27
 _FLAT = 0.01 / 255
 # responses beyond it tell nothing more, and sums of their squares would be infinite
 _LARGEST = 1e6
-# a direction with less of the energy than this counts as empty
-_FAINT = 1e-6
+# a direction with less of the energy than this counts as empty, and one with less than this share
+# of the unit: rounding is all that a constant image has
+_FAINT, _EMPTY = 1e-6, 0.01
 
 
 def whiteness(local: Tensor, around: Tensor, quiet: int, flat: Tensor | None = None) -> Tensor:
@@ -56,12 +57,14 @@ def whiteness(local: Tensor, around: Tensor, quiet: int, flat: Tensor | None = N
     at_flat = _at(places, rows)
     here = at_flat[:, : flattest.shape[1]]
     squares = here.square()
-    weighted = at_flat / (energies.gather(1, places) + 1).sqrt().to(at_flat)[:, :, None]
+    weights = 1 / (energies.gather(1, places) + 1)
+    weighted = at_flat * weights.sqrt().to(at_flat)[:, :, None]
+    faint = _FAINT + _EMPTY * weights.mean(dim=1)
     variances = (squares.mean(dim=1).double() + 1).log() + 2 * math.log(_FLAT)
     seen = slice(read.shape[1])
     columns = [
         variances[:, [*of_position, *of_window]],
-        *_correlations(weighted, [of_position, of_window]),
+        *_correlations(weighted, faint, [of_position, of_window]),
         *_lagged(
             rows[:, :, seen], here[:, :, seen], squares[:, :, seen], flattest, read.shape[2:]
         ),
@@ -78,7 +81,7 @@ def _energies(values: Tensor, flat: Tensor | None) -> Tensor:
     sums = energies * counts
     for axis in range(2, energies.dim()):
         sums, counts = _with_neighbours(sums, axis), _with_neighbours(counts, axis)
-    return (sums / counts.clamp_min(1)).flatten(1)
+    return (sums * (1 / counts.clamp_min(1))).flatten(1)
 
 
 def _with_neighbours(values: Tensor, axis: int) -> Tensor:
@@ -116,10 +119,10 @@ def _at(places: Tensor, rows: Tensor) -> Tensor:
     return rows.flatten(0, 1).index_select(0, chosen).reshape(*places.shape, rows.shape[2])
 
 
-def _correlations(weighted: Tensor, kinds: list[list[int]]) -> list[Tensor]:
+def _correlations(weighted: Tensor, faint: Tensor, kinds: list[list[int]]) -> list[Tensor]:
     """Of each pair of directions of a kind, over positions, about zero."""
-    moments = (weighted.transpose(1, 2) @ weighted).double() / weighted.shape[1]
-    deviations = (moments.diagonal(dim1=1, dim2=2) + _FAINT).sqrt()
+    moments = (weighted.transpose(1, 2) @ weighted).double() * (1 / weighted.shape[1])
+    deviations = (moments.diagonal(dim1=1, dim2=2) + faint[:, None]).sqrt()
     correlations = (moments / (deviations[:, :, None] * deviations[:, None, :])).flatten(1)
     count = weighted.shape[2]
     return [

@@ -107,7 +107,7 @@ def local_score(reading: Reading, state: dict[str, Tensor], settings: Settings) 
     everywhere = log_odds(hypotheses(reading.features, state, settings))
     summary = _summary(region_evidence(reading, state))
     deviations = (summary[:, None] - state["local_means"]) @ state["local_whitening"].T
-    logs = -deviations.square().sum(dim=2) / 2
+    logs = -0.5 * deviations.square().sum(dim=2)
     confined = logs[:, 1:].logsumexp(dim=1) - math.log(logs.shape[1] - 1) - logs[:, 0]
     odds = torch.maximum(everywhere, confined)
-    return (arsinh(odds) - state["centre"]) / state["spread"]
+    return (arsinh(odds) - state["centre"]) * (1 / state["spread"])
