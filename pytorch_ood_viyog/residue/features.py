@@ -8,12 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from .windows import Windows
-
 __all__ = [
     "BAND",
     "constant",
-    "constant_maps",
     "everywhere",
     "features",
     "quantile",
@@ -145,7 +142,9 @@ def _bands(energies: Tensor) -> Tensor:
     return whole.reshape(energies.shape[0], groups, size, energies.shape[2]).mean(dim=2)
 
 
-def constant(field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: list[int]) -> Tensor:
+def constant(
+    field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...]
+) -> Tensor:
     """
     :param field: the part of the layer's input that the windows see,
         :math:`B \\times C_{in} \\times *S`
@@ -171,21 +170,6 @@ def constant(field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: list
             low = torch.minimum(low, other)
     same = (_SAME * scale).to(field).view(-1, *[1] * len(sizes))
     return ((high - low) <= same).all(dim=1)
-
-
-def constant_maps(quiet: Tensor, windows: Windows) -> Tensor:
-    """
-    :param quiet: responses of the quiet directions, position by position, as packed maps
-    :param windows: where they are read
-    :return: where windows are constant, as far as the maps tell, :math:`B \\times *counts`
-    """
-    high = low = None
-    for values in windows.neighbours(quiet):
-        high = values if high is None else torch.maximum(high, values)
-        low = values if low is None else torch.minimum(low, values)
-    assert high is not None
-    assert low is not None
-    return ((high - low) <= _SAME).all(dim=1)
 
 
 def everywhere(flat: Tensor) -> Tensor:
