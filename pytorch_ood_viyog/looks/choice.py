@@ -21,7 +21,7 @@ __all__ = ["STRENGTHS", "Choice", "chosen"]
 #: pixel has a standard deviation of 3 to 6/255
 STRENGTHS = tuple(levels / 255 for levels in (6, 4, 3, 2))
 # those that "auto" tries, in this order
-_AUTO = ("bilateral", "jpeg", "maps")
+_AUTO = ("nlm", "jpeg", "maps")
 # softmax distance beyond which an answer has clearly changed: half of the probability has moved
 _CLEARLY = 1.0
 # samples at once
@@ -60,8 +60,8 @@ def chosen(
     :func:`~pytorch_ood_viyog.looks.comparison.least_overruling`.
 
     :param purification: how the model is asked
-    :param purifier: a name, a function, or ``"auto"`` for the first of ``"bilateral"``, ``"jpeg"``
-        and ``"maps"`` that ID answers survive
+    :param purifier: a name, a function, or ``"auto"`` for the first of ``"nlm"``, ``"jpeg"`` and
+        ``"maps"`` that ID answers survive
     :param strength: the only strength to try; ``None`` for the choice among several
     :param clean: ID inputs
     :param noisy: the same with simulated noise that answers must survive

@@ -54,8 +54,8 @@ class SecondLook(LookReadings):
     **Purifiers.** ``"bilateral"``, ``"median"``, ``"jpeg"`` and ``"nlm"`` (non-local means) work
     on the input, which must be images; ``"maps"`` removes small responses in quiet directions of
     the first layer's own maps, for any input, as plain tensor code. ``"auto"`` takes the first of
-    ``"bilateral"``, ``"jpeg"`` and ``"maps"`` that ID answers survive, as strong as they survive
-    it; no attack is needed, see :func:`~pytorch_ood_viyog.looks.choice.chosen`.
+    ``"nlm"``, ``"jpeg"`` and ``"maps"`` that ID answers survive, as strong as they survive it; no
+    attack is needed, see :func:`~pytorch_ood_viyog.looks.choice.chosen`.
 
     **Which answer stands.** The second answer *overrules* the first where it is another class and
     further away than all but ``max_flips`` of ID samples come, so that at most so many ID answers

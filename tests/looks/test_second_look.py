@@ -110,10 +110,10 @@ def test_auto_takes_the_strongest_purifier_that_id_answers_survive():
     images, _ = id_images()
     look = SecondLook(MODEL, max_flips=0.05, sample_size=96).fit([images[:96]])
     choice, strengths = look.choice, choice_module.STRENGTHS
-    assert choice.purifier == "bilateral"
+    assert choice.purifier == "nlm"
     assert clear_flips(look, images[:96]) / 2 <= choice.flips <= look.max_flips
     for stronger in strengths[: strengths.index(choice.strength)]:
-        other = SecondLook(MODEL, purifier="bilateral", strength=stronger, max_flips=0.05)
+        other = SecondLook(MODEL, purifier="nlm", strength=stronger, max_flips=0.05)
         assert other.fit([images[:96]]).choice.flips > look.max_flips
 
 
@@ -144,9 +144,8 @@ def test_too_many_flips_are_told():
 
 def test_a_missing_library_is_told(monkeypatch):
     monkeypatch.setattr(choice_module.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(choice_module, "_flips", lambda *given: float(given[2] != "maps"))
     look = SecondLook(MODEL, purifier="auto")
-    with pytest.warns(UserWarning, match=r"\['jpeg'\] are not"):
+    with pytest.warns(UserWarning, match=r"\['nlm', 'jpeg'\] are not"):
         look.fit(id_batches())
     assert look.choice.purifier == "maps"
 
