@@ -44,16 +44,19 @@ class ResidueView(FirstLayerDetector):
     def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Scores of shape :math:`B` from features, :math:`B \\times F`."""
 
-    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+    def fit(
+        self, data_loader: Iterable[Any], *, progress: bool = True, max_images: int | None = None
+    ) -> Self:
         """
         Fit the other detector, which this one reads.
 
         :param data_loader: as for :meth:`ViyogResidue.fit`
         :param progress: show a progress bar where the pass takes more than a second
+        :param max_images: as for :meth:`ViyogResidue.fit`
         :return: the fitted detector
         :raises ValueError: as :meth:`ViyogResidue.fit`
         """
-        self.residue.fit(data_loader, progress=progress)
+        self.residue.fit(data_loader, progress=progress, max_images=max_images)
         return self
 
     def fit_features(self, maps: Tensor, y: Any = None) -> Self:

@@ -33,6 +33,8 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
     """
 
     requires_fit = True
+    #: seed of what is chosen at random
+    seed: int = 0
 
     #: what a saved state holds, with the shapes of these tensors: ``C`` are the channels of the
     #: maps, ``A`` their spatial axes, 6 is six, other names stand for one size each, ``...`` for

@@ -17,6 +17,7 @@ from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state
 from .distributed import merged_over_ranks
 from .fitted import MapsState, Statistics, contiguous
+from .some_images import some_images
 
 __all__ = ["FittedOnMaps", "Statistics"]
 
@@ -45,7 +46,9 @@ class FittedOnMaps(MapsState):
 
     # -- fit --------------------------------------------------------------------------------
 
-    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+    def fit(
+        self, data_loader: Iterable[Any], *, progress: bool = True, max_images: int | None = None
+    ) -> Self:
         """
         Fit to ID data in one pass; the model runs only up to the first convolution.
 
@@ -56,16 +59,21 @@ class FittedOnMaps(MapsState):
         :param data_loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``; samples with label
             :math:`< 0` are left out
         :param progress: show a progress bar where the pass takes more than a second
+        :param max_images: most images that are read, chosen by ``seed`` before any is, see
+            :func:`~pytorch_ood_viyog.fitting.some_images.some_images`; needs a ``DataLoader``
+            over an indexable dataset, or such a dataset. Default: all
         :return: the fitted detector
         :raises ModelNotSetException: if the detector has no model
-        :raises TypeError: if the loader yields something else
+        :raises TypeError: if the loader yields something else, or ``max_images`` cannot choose
         :raises ValueError: if there are no ID samples, or NaN or inf among them; the detector
             then keeps its old state
         :raises RuntimeError: if the fit fails on another process
         """
         first_layer = self._require_first_layer()
         found = merged_over_ranks(
-            lambda: self._measure_all(first_layer, data_loader, progress),
+            lambda: self._measure_all(
+                first_layer, some_images(data_loader, max_images, self.seed), progress
+            ),
             lambda one, other: (one[0], self._merged(one[1], other[1])),
         )
         if found is None:

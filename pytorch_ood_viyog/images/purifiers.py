@@ -1,28 +1,28 @@
 """
-Purifiers of images, from well-kept libraries: non-local means and the bilateral filter
-(scikit-image), the median (SciPy), JPEG (Pillow).
+Purifiers of images: the bilateral filter and the median, as tensor code; JPEG (Pillow) and
+non-local means (scikit-image), one image after the other.
 
 A strength :math:`\\sigma` is the standard deviation of the residue that is to be taken out, as a
 fraction of the images' range, so that all of them can be asked for the same.
 """
 
 import importlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from . import codecs
+from .denoising import bilateral, median_of_four
 
 __all__ = ["IMAGE_PURIFIERS", "ImagePurifier", "purified_images"]
 
-Pixels = NDArray[np.float32]
-
 # mean of JPEG's luminance table at quality 50, in grey levels
 _JPEG_STEP = 58.0
+# values of images that are filtered at once: more do not stay in a processor's memory
+_AT_ONCE = 2**18
 
 
 def _library(name: str, package: str) -> Any:
@@ -31,41 +31,38 @@ def _library(name: str, package: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"This purifier needs {package}: pip install 'pytorch-ood-viyog[purify]', or choose "
-            f"purifier='maps'."
+            f"purifier='bilateral'."
         ) from error
 
 
-def _non_local_means(pixels: Pixels, strength: float) -> Pixels:
+def _non_local_means(images: Tensor, strengths: Tensor) -> Tensor:
     restoration = _library("skimage.restoration", "scikit-image")
     # scikit-image drops a last axis of one channel and looks for channels in what is left
-    one = pixels.shape[-1] == 1
-    filtered: Pixels = restoration.denoise_nl_means(
-        pixels[..., 0] if one else pixels,
-        patch_size=3,
-        patch_distance=5,
-        h=strength,
-        sigma=strength,
-        channel_axis=None if one else -1,
-    )
-    return filtered.reshape(pixels.shape)
+    one = images.shape[1] == 1
+    pixels = (images[:, 0] if one else images.permute(0, 2, 3, 1)).cpu().numpy()
+    filtered = [
+        torch.from_numpy(
+            restoration.denoise_nl_means(
+                image,
+                patch_size=3,
+                patch_distance=5,
+                h=strength,
+                sigma=strength,
+                channel_axis=None if one else -1,
+            )
+        )
+        for image, strength in zip(pixels, strengths.tolist(), strict=True)
+    ]
+    changed = torch.stack(filtered).to(images)
+    return changed[:, None] if one else changed.permute(0, 3, 1, 2)
 
 
-def _bilateral(pixels: Pixels, strength: float) -> Pixels:
-    restoration = _library("skimage.restoration", "scikit-image")
-    one = pixels.shape[-1] == 1
-    filtered: Pixels = restoration.denoise_bilateral(
-        pixels[..., 0] if one else pixels,
-        win_size=5,
-        sigma_color=2 * strength,
-        sigma_spatial=1.5,
-        channel_axis=None if one else -1,
-    )
-    return filtered.reshape(pixels.shape)
+def _bilateral(images: Tensor, strengths: Tensor) -> Tensor:
+    return bilateral(images, 2 * strengths / images.shape[1] ** 0.5)
 
 
-def _median(pixels: Pixels, strength: float) -> Pixels:
-    filtered: Pixels = _library("scipy.ndimage", "SciPy").median_filter(pixels, size=(2, 2, 1))
-    return filtered
+def _median(images: Tensor, strengths: Tensor) -> Tensor:
+    return median_of_four(images)
 
 
 def jpeg_quality(strength: float) -> int:
@@ -81,42 +78,35 @@ def jpeg_quality(strength: float) -> int:
     return round(min(max(quality, 5), 95))
 
 
-def _jpeg(pixels: Pixels, strength: float) -> Pixels:
-    image = _library("PIL.Image", "Pillow")
-    if pixels.shape[-1] not in (1, 3):
+def _jpeg(images: Tensor, strengths: Tensor) -> Tensor:
+    _library("PIL.Image", "Pillow")
+    if images.shape[1] not in (1, 3):
         raise ValueError(
-            f"JPEG takes images of 1 or 3 channels, got {pixels.shape[-1]}. Choose another "
+            f"JPEG takes images of 1 or 3 channels, got {images.shape[1]}. Choose another "
             f"purifier, such as 'maps'."
         )
-    grey = pixels.shape[-1] == 1
-    levels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
-    stream = io.BytesIO()
-    image.fromarray(levels[..., 0] if grey else levels).save(
-        stream, "JPEG", quality=jpeg_quality(strength)
-    )
-    decoded = np.asarray(image.open(stream)).astype(np.float32).reshape(pixels.shape)
-    filtered: Pixels = decoded / np.float32(255)
-    return filtered
+    parts = zip(torch.split(images, 1), strengths.tolist(), strict=True)
+    return torch.cat([codecs.jpeg(image, jpeg_quality(strength)) for image, strength in parts])
 
 
 @dataclass(frozen=True)
 class ImagePurifier:
     """
-    :param purify: one image, :math:`H \\times W \\times C` in [0, 1], and a strength
-    :param library: module that it needs
+    :param purify: images, :math:`B \\times C \\times H \\times W` in [0, 1], and their strengths
+    :param library: module that it needs, if any
     :param rounds: whether it rounds to 8 bit, so that values outside of the range are lost
     """
 
-    purify: Callable[[Pixels, float], Pixels]
-    library: str
+    purify: Callable[[Tensor, Tensor], Tensor]
+    library: str | None = None
     rounds: bool = False
 
 
 #: purifiers by name
 IMAGE_PURIFIERS = {
     "nlm": ImagePurifier(_non_local_means, "skimage"),
-    "bilateral": ImagePurifier(_bilateral, "skimage"),
-    "median": ImagePurifier(_median, "scipy"),
+    "bilateral": ImagePurifier(_bilateral),
+    "median": ImagePurifier(_median),
     "jpeg": ImagePurifier(_jpeg, "PIL", rounds=True),
 }
 
@@ -136,12 +126,15 @@ def purified_images(name: str, images: Tensor, strengths: Tensor) -> Tensor:
             f"Purifier {name!r} takes images of shape (B, C, H, W), got {tuple(images.shape)}. "
             f"Choose purifier='maps', which takes what the model takes."
         )
-    purify = IMAGE_PURIFIERS[name].purify
-    inside = images.float().clamp(0, 1)
-    pixels = inside.permute(0, 2, 3, 1).cpu().numpy()
-    pairs = zip(pixels, strengths.tolist(), strict=True)
-    changed = [purify(p, s) - p if s > 0 else np.zeros_like(p) for p, s in pairs]
-    if not changed:
+    if len(images) == 0:
         return images
-    change = torch.from_numpy(np.stack(changed).astype(np.float32)).permute(0, 3, 1, 2)
-    return (images.float() + change.to(images.device)).to(images.dtype)
+    purify = IMAGE_PURIFIERS[name].purify
+    sigma = strengths.to(images.device, torch.float32)
+    count = max(1, _AT_ONCE // max(1, images[:1].numel()))
+    changed = []
+    for part, own in zip(torch.split(images, count), torch.split(sigma, count), strict=True):
+        inside = part.float().clamp(0, 1)
+        change = purify(inside, own.clamp_min(1e-6)) - inside
+        change = torch.where(own.view(-1, 1, 1, 1) > 0, change, 0.0)
+        changed.append((part.float() + change).to(images.dtype))
+    return torch.cat(changed)

@@ -44,7 +44,7 @@ class Purification:
     :param pixels: black and white of the inputs
     :param follow: how much of the noise floor is added to a strength
     :param duals: what takes responses back to the maps, see
-        :func:`~pytorch_ood_viyog.residue.purified_maps.duals`
+        :func:`~pytorch_ood_viyog.residue.maps.duals`
     """
 
     answers: Answers

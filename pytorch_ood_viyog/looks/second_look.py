@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from ..detectors.residue import ViyogResidue
 from ..fitting.sampled_inputs import SampledInputs
+from ..fitting.some_images import some_images
 from ..images.pixel_range import Bound, PixelRange
 from ..images.ways import Through, checked_through
 from ..layer.batches import batches, id_mask
@@ -50,7 +51,7 @@ class SecondLook(LookReadings):
     **Sign.** Larger where the answer hangs on the residue, which speaks for ADV. Benign noise
     changes the score little: models are used to it. OOD inputs score between ID and ADV.
 
-    **Purifiers.** ``"nlm"`` (non-local means), ``"bilateral"``, ``"median"`` and ``"jpeg"`` work
+    **Purifiers.** ``"bilateral"``, ``"median"``, ``"jpeg"`` and ``"nlm"`` (non-local means) work
     on the input, which must be images; ``"maps"`` removes small responses in quiet directions of
     the first layer's own maps, for any input, as plain tensor code. ``"auto"`` takes the first of
     ``"nlm"``, ``"jpeg"`` and ``"maps"`` that ID answers survive, as strong as they survive it; no
@@ -171,7 +172,9 @@ class SecondLook(LookReadings):
 
     # -- fit --------------------------------------------------------------------------------
 
-    def fit(self, data_loader: Iterable[Any], *, progress: bool = True) -> Self:
+    def fit(
+        self, data_loader: Iterable[Any], *, progress: bool = True, max_images: int | None = None
+    ) -> Self:
         """
         Fit to ID data: one pass up to the first layer, then some forward passes of the sample to
         choose purifier and strength by.
@@ -179,6 +182,7 @@ class SecondLook(LookReadings):
         :param data_loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``; samples with label
             :math:`< 0` are left out
         :param progress: show a progress bar where the pass takes more than a second
+        :param max_images: as for :meth:`ViyogResidue.fit`
         :return: the fitted detector
         :raises ModelNotSetException: if there is no model
         :raises TypeError: if the loader yields something else, or the model gives no class logits
@@ -187,7 +191,8 @@ class SecondLook(LookReadings):
         :raises ImportError: if the purifier's library is not installed
         """
         answers = self._require_answers()
-        sampled = SampledInputs(data_loader, self.sample_size, self.seed)
+        chosen_images = some_images(data_loader, max_images, self.seed)
+        sampled = SampledInputs(chosen_images, self.sample_size, self.seed)
         residue = self._fitted_residue(sampled, progress)
         with torch.no_grad():
             x = sampled.inputs().to(self.device)

@@ -12,6 +12,7 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.residue import ViyogResidue
+from ..fitting.some_images import some_images
 from ..layer.batches import batches
 from ..layer.checks import check_finite, check_input
 from ..layer.layer_call import LayerCall
@@ -109,6 +110,7 @@ class SharedForward:
         *,
         names: Collection[str] | None = None,
         progress: bool = True,
+        max_images: int | None = None,
     ) -> Self:
         """
         Fit the detectors to ID data in one pass (and one more for each separate one).
@@ -117,6 +119,7 @@ class SharedForward:
             are left out. Plain tensors are enough where only first-layer detectors need a fit.
         :param names: the detectors to fit; default is all that require it
         :param progress: show a progress bar where the pass takes more than a second
+        :param max_images: as for :meth:`ViyogResidue.fit`; chosen with seed 0
         :return: the fitted pipeline
         :raises ValueError: if there are no ID samples, no labels, or NaN or inf in the data
         :raises RuntimeError: if a detector's own fit fails
@@ -124,7 +127,8 @@ class SharedForward:
         After an error, all detectors are as they were.
         """
         chosen = self.detectors if names is None else {name: self[name] for name in names}
-        SharedFit(self._panel, self._pass).fit(chosen, data_loader, progress)
+        images = some_images(data_loader, max_images, seed=0)
+        SharedFit(self._panel, self._pass).fit(chosen, images, progress)
         return self
 
     # -- predict ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import fisher_contrast, shrunk_whitening
 from .intent.behind import Behind
+from .maps import responses
 from .random_residues import random_residue
 from .reader import Reader
 from .statistics import convolution_of, dynamic_range
@@ -194,7 +195,7 @@ def _feature_groups(
     strengths = _strengths(settings)
     chunks = []
     for part in torch.split(maps, _CHUNK):
-        (local, around), flat = reader.from_maps(part, windows)
+        (local, around), flat = responses(reader, part, windows)
         shape = (geometry, windows, counts, len(part), scale)
         white = random_residue(reader, *shape, generator)
         noise, more = reader.of_residue(geometry, white, windows)

@@ -5,13 +5,11 @@ How ViyogResidue reads a perturbation: quiet directions at a position and in its
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from ..layer.linear.constant_windows import constant, constant_maps, if_any
+from ..layer.linear.constant_windows import constant, if_any
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.precise_convolution import convolve_differences
-from ..layer.precision import accumulator_dtype
 from .features import BAND, features
 from .windows import Windows
 
@@ -105,35 +103,6 @@ class Reader:
         start = self.local_medians.stop
         return slice(start, start + len(self.window))
 
-    def from_maps(self, maps: Tensor, windows: Windows) -> tuple[Responses, Tensor]:
-        """
-        :param maps: packed feature maps, :math:`B \\times C \\times *S`
-        :param windows: where they are read
-        :return: responses :math:`z`, and which windows are constant, see
-            :func:`~pytorch_ood_viyog.layer.linear.constant_windows.constant_maps`
-        """
-        local = self._local_of(maps)
-        quiet = local[:, : self.window.shape[1]]
-        weights = self.window.to(local).flatten(2).unbind(dim=2)
-        parts = zip(weights, windows.neighbours(quiet), strict=True)
-        around = torch.stack([weight @ values.flatten(2) for weight, values in parts])
-        responses = windows.thinned(windows.positions(local)).flatten(2), around.sum(dim=0)
-        return responses, constant_maps(windows.neighbours(quiet))
-
-    def local_from_maps(self, maps: Tensor, windows: Windows) -> Tensor:
-        """
-        :param maps: packed feature maps, :math:`B \\times C \\times *S`
-        :param windows: where they are read
-        :return: responses of the local directions at all positions that are read one by one
-        """
-        return windows.positions(self._local_of(maps)).flatten(2)
-
-    def _local_of(self, maps: Tensor) -> Tensor:
-        # directions of little gain have large weights, which float32 would not cancel
-        exact = accumulator_dtype(maps.device)
-        centred = maps.to(exact) - self.mean.to(exact).view(-1, *[1] * (maps.dim() - 2))
-        return torch.einsum("mc,bc...->bm...", self.local.to(exact), centred)
-
     def from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         """
         :param geometry: grid of the layer
@@ -171,7 +140,7 @@ class Reader:
             :func:`~pytorch_ood_viyog.layer.linear.constant_windows.constant`
         """
         sizes = tuple(self.window_kernel.shape[2:])
-        return constant(field, scale, sizes, list(windows.input_stride(geometry)))
+        return constant(field, scale, sizes, windows.input_stride(geometry))
 
     def _linear(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
         stride = windows.input_stride(geometry)

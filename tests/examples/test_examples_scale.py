@@ -1,6 +1,8 @@
 """The examples of distributed fitting and of scoring a folder."""
 
 import csv
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,14 @@ def test_speed_quick(tmp_path):
     assert int(by_job["ViyogTV.predict"]["peak_memory"]) < maps
     # and what needs all of them never has them together; the rest are the scores
     assert int(by_job["Viyog.predict"]["peak_memory"]) <= 1.01 * maps
+
+
+def test_speed_before_measures_two_builds(tmp_path):
+    script = EXAMPLES.parent / "benchmarks" / "speed_before.py"
+    head = ["git", "-C", str(script.parent), "rev-parse", "--verify", "-q", "HEAD"]
+    if shutil.which("git") is None or subprocess.run(head, capture_output=True).returncode:
+        pytest.skip("no git repository")
+    run_script(script, "--quick", "--before", "HEAD", "--out", tmp_path)
+    page = (tmp_path / "speed_before.md").read_text()
+    assert "| predict_features, ResNet-18 (3x3 stem) |" in page
+    assert "× forward pass |" in page

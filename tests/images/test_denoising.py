@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytorch_ood_viyog.images.denoising import bilateral, median
+from pytorch_ood_viyog.images.denoising import bilateral, median, median_of_four
 
 
 def test_median_is_numpys():
@@ -36,3 +36,23 @@ def test_flat_images_and_strong_edges_stay(look):
     torch.testing.assert_close(look(torch.full((2, 3, 5, 5), 0.3)), torch.full((2, 3, 5, 5), 0.3))
     noisy = 0.5 + 0.01 * torch.randn(1, 1, 32, 32)
     assert float(look(noisy).std()) < 0.7 * float(noisy.std())
+
+
+def test_each_image_has_its_own_strength():
+    x, strengths = torch.rand(3, 3, 6, 5), torch.tensor([0.01, 0.1, 1.0])
+    alone = torch.cat([bilateral(x[i : i + 1], float(s)) for i, s in enumerate(strengths)])
+    torch.testing.assert_close(bilateral(x, strengths), alone)
+
+
+def test_bilateral_at_a_corner():
+    """Pixels beyond the border are those at it."""
+    x = torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    wide = torch.nn.functional.pad(x, (4,) * 4, mode="replicate")
+    torch.testing.assert_close(bilateral(x), bilateral(wide)[:, :, 4:-4, 4:-4])
+
+
+def test_median_of_four_is_scipys():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    x = torch.rand(2, 3, 7, 9)
+    expected = ndimage.median_filter(x.numpy(), size=(1, 1, 2, 2))
+    assert torch.equal(median_of_four(x), torch.from_numpy(expected))

@@ -35,9 +35,6 @@ class Looks(DetectorContract):
 class TestSecondLook(Looks):
     # in standard deviations of ID: where the noise floor is nearly zero, rounding moves it
     atol = 2e-2
-    # a response at the cut of 3 sigma is either taken out or left: after a fit rounded otherwise,
-    # sigma moves by 2e-5, and the few responses that change sides move two scores by 0.02
-    refit_tolerance = 3e-2
 
     @pytest.fixture
     def detector(self):

@@ -8,6 +8,7 @@ from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from pytorch_ood_viyog.layer.linear.precise_convolution import convolve
 from pytorch_ood_viyog.residue.evidence import reader_of
+from pytorch_ood_viyog.residue.maps import inputs_of, responses
 from pytorch_ood_viyog.residue.windows import Windows, extended_kernel
 
 STEMS = {
@@ -92,7 +93,7 @@ def test_what_is_read_of_the_input_is_what_is_read_of_the_maps():
     every = reader.local_from_input(geometry, field, windows).unflatten(2, (32, 32))
     torch.testing.assert_close(sparse, windows.thinned(every).flatten(2))
     packed = windows.pack(conv(x[:2]).detach())
-    (from_maps, _), _ = reader.from_maps(packed, windows)
+    (from_maps, _), _ = responses(reader, packed, windows)
     torch.testing.assert_close(from_maps.float(), sparse, rtol=1e-3, atol=1e-4)
 
 
@@ -103,3 +104,34 @@ def test_maps_of_one_position_become_one_window():
     assert packed.shape == (1, 2, 3, 3)
     assert windows.count((3, 3)) == (1, 1)
     assert torch.equal(packed[0, 1], torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_maps_of_their_inputs_size_tell_the_inputs(padding_mode):
+    conv = nn.Conv2d(3, 32, 3, padding=1, padding_mode=padding_mode)
+    x = torch.rand(40, 3, 20, 24)
+    state = ViyogResidue(nn.Sequential(conv)).fit([x])._require_state()
+    found = inputs_of(reader_of(state), Geometry.of(conv), conv(x[:9]).detach())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, x[:9], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 32, 3, 2, 1)])
+def test_maps_of_few_channels_or_with_strides_do_not_tell_the_inputs(conv):
+    x = torch.rand(40, 3, 20, 24)
+    state = ViyogResidue(nn.Sequential(conv)).fit([x])._require_state()
+    assert inputs_of(reader_of(state), Geometry.of(conv), conv(x).detach()) is None
+
+
+def test_constant_windows_of_maps_are_those_of_the_input():
+    conv = nn.Conv2d(3, 16, 7, 2, 3)
+    x = torch.rand(40, 3, 64, 64)
+    detector = ViyogResidue(nn.Sequential(conv)).fit([x])
+    x = x[:3].clone()
+    x[1, :, 20:] = 0.5
+    geometry, state = Geometry.of(conv), detector._require_state()
+    reader, windows = reader_of(state), Windows.of(geometry, (32, 32))
+    _, flat = responses(reader, windows.pack(conv(x).detach()), windows)
+    expected = reader.flat_in_input(geometry, windows.field(geometry, x), windows, state["scale"])
+    assert flat[1].any()
+    assert torch.equal(flat, expected)

@@ -22,6 +22,7 @@ from ...layer.linear.flat_axes import maps_without_flat_axes
 from ...layer.linear.plain_convolution import describes, exact_maps
 from ...layer.precision import precise, without_autocast
 from ...residue.evidence import reader_of
+from ...residue.maps import inputs_of, local_responses, responses
 from ...residue.reader import Reading
 from ...residue.statistics import kind_of_state
 from ...residue.windows import Windows
@@ -89,18 +90,22 @@ class ResidueAtLayer(FirstLayerDetector):
         geometry = self._geometry(state)
         maps = maps_without_flat_axes(maps, len(geometry.stride))
         shape = tuple(maps.shape[2:])
-        windows = Windows.of(geometry, shape)
+        windows, reader = Windows.of(geometry, shape), reader_of(state)
+        with without_autocast(maps.device):
+            inputs = inputs_of(reader, geometry, maps)
+        reading = None if inputs is None else self._read_seen(inputs, state)
+        if reading is not None:
+            return reading
         packed = windows.pack(maps)
         with without_autocast(maps.device):
-            reader = reader_of(state)
-            responses, flat = reader.from_maps(packed, windows)
-            features = reader.features(responses, flat, windows)
+            found, flat = responses(reader, packed, windows)
+            features = reader.features(found, flat, windows)
 
         def read_local() -> Tensor:
             with without_autocast(maps.device):
-                return reader.local_from_maps(packed, windows)
+                return local_responses(reader, packed, windows)
 
-        return Reading(responses, windows, shape, features, flat, read_local)
+        return Reading(found, windows, shape, features, flat, read_local)
 
     def _read_call(self, call: LayerCall, state: dict[str, Tensor]) -> Reading:
         """Read once for all that read the same: the reading is nearly all of the work."""

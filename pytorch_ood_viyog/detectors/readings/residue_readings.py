@@ -17,7 +17,7 @@ from ...layer.linear.known_layer import KnownLayer
 from ...layer.linear.plain_convolution import exact_maps
 from ...residue.evidence import floor_is_known, noise_floor, reader_of
 from ...residue.local import floor_map
-from ...residue.purified_maps import duals, energy_in, purified_maps
+from ...residue.maps import duals, energy_in, purified_maps
 from ...residue.reader import Reading
 from .residue_parts import ResidueParts
 
@@ -103,7 +103,7 @@ class ResidueReadings(ResidueParts):
     def noise_duals(self, call: LayerCall) -> Tensor:
         """
         What takes responses in :attr:`noise_directions` back to the maps, see
-        :func:`~pytorch_ood_viyog.residue.purified_maps.duals`.
+        :func:`~pytorch_ood_viyog.residue.maps.duals`.
 
         :param call: the moment that the layer runs
         :return: one a row, :math:`M \\times C`
@@ -124,7 +124,7 @@ class ResidueReadings(ResidueParts):
     ) -> Tensor:
         """
         The layer's maps without their small responses in :attr:`noise_directions`, see
-        :func:`~pytorch_ood_viyog.residue.purified_maps.purified_maps`.
+        :func:`~pytorch_ood_viyog.residue.maps.purified_maps`.
 
         :param call: the moment that the layer runs
         :param duals: what :meth:`noise_duals` gave

@@ -4,14 +4,14 @@ that, and it says nothing of a residue.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import reduce
 from types import EllipsisType
 
 import torch
 from torch import Tensor
 
-__all__ = ["constant", "constant_maps", "everywhere", "if_any", "without"]
+__all__ = ["constant", "everywhere", "if_any", "without"]
 
 # values of a window that differ by less, a twentieth of an 8-bit step, are the same: rounding of
 # maps, not of images
@@ -27,7 +27,7 @@ _FEW = 0.1
 Grid = list[tuple[int, int]]
 
 
-def constant(field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: list[int]) -> Tensor:
+def constant(field: Tensor, scale: Tensor, sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
     """
     :param field: the part of the layer's input that the windows see,
         :math:`B \\times C_{in} \\times *S`
@@ -52,20 +52,6 @@ def constant(field: Tensor, scale: Tensor, sizes: tuple[int, ...], strides: list
     if len(rows):
         found[tuple(rows.T)] = _alike_at(field, rows, places, grid, same.flatten())
     return found
-
-
-def constant_maps(neighbours: Iterable[Tensor]) -> Tensor:
-    """
-    :param neighbours: responses of the quiet directions at each position of the windows
-    :return: where windows are constant, as far as the maps tell, :math:`B \\times *counts`
-    """
-    high = low = None
-    for values in neighbours:
-        high = values if high is None else torch.maximum(high, values)
-        low = values if low is None else torch.minimum(low, values)
-    assert high is not None
-    assert low is not None
-    return ((high - low) <= _SAME).all(dim=1)
 
 
 def if_any(flat: Tensor) -> Tensor | None:

@@ -2,6 +2,7 @@
 Convolutions whose responses are far smaller than their inputs, without losing them to rounding.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,7 +29,11 @@ def convolve(
 
 
 def convolve_differences(
-    inputs: Tensor, kernel: Tensor, stride: tuple[int, ...], dilation: tuple[int, ...]
+    inputs: Tensor,
+    kernel: Tensor,
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    values: torch.dtype | None = None,
 ) -> Tensor:
     """
     The same convolution by summation by parts, along one axis after the other:
@@ -44,6 +49,8 @@ def convolve_differences(
     :param kernel: :math:`R \\times C \\times *K`, float64
     :param stride: stride along each axis
     :param dilation: dilation along each axis
+    :param values: type that :math:`S_K x_K` is computed in, where channels cancel each other;
+        default is that of ``inputs``
     :return: the convolution without padding, :math:`B \\times R \\times *S'`
     """
     parts = []
@@ -61,7 +68,9 @@ def convolve_differences(
         inputs = inputs.movedim(axis, 0)[::step].movedim(0, axis)
         kernel = sums.narrow(axis, taps - 1, 1)
         stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
-    total = convolve(inputs, kernel, stride, dilation)
+    inputs = inputs.to(values or inputs.dtype)
+    total = kernel.flatten(1).to(inputs) @ inputs.flatten(2)
+    total = total.reshape(*total.shape[:2], *inputs.shape[2:])
     for part in parts:
         total = total + part
     return total

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...layer.linear.effective_convolution import Geometry
+from ..maps import responses
 from ..random_residues import random_residue
 from ..reader import Reader
 from ..windows import Windows
@@ -41,7 +42,7 @@ def confined_residues(
     """
     counts = windows.count(tuple(maps.shape[2:]))
     for part in torch.split(maps, CHUNK):
-        clean = reader.from_maps(part, windows)[0][1]
+        clean = responses(reader, part, windows)[0][1]
         clean = clean.reshape(*clean.shape[:2], *counts)
         shape = (geometry, windows, counts, len(part), scale)
         signs = random_residue(reader, *shape, generator)

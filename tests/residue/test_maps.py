@@ -5,7 +5,7 @@ from torch import nn
 
 from pytorch_ood_viyog.layer.linear import EffectiveConvolution
 from pytorch_ood_viyog.residue.directions import quiet_directions
-from pytorch_ood_viyog.residue.purified_maps import duals, purified_maps
+from pytorch_ood_viyog.residue.maps import duals, purified_maps
 
 
 def problem(seed: int = 0):
@@ -36,9 +36,13 @@ def test_small_responses_are_removed_and_others_stay():
     strengths = torch.tensor([0.05, 0.2], dtype=torch.float64)
     purified = purified_maps(maps, mean, directions, back, strengths)
     before, after = responses(maps, mean, directions), responses(purified, mean, directions)
-    small = before.abs() <= 3 * strengths.view(2, 1, 1, 1)
-    assert 0 < int(small.sum()) < small.numel()
-    assert torch.allclose(after, before.masked_fill(small, 0), atol=1e-8)
+    deviations = before.abs() / strengths.view(2, 1, 1, 1)
+    small, large = deviations <= 2.5, deviations >= 3.5
+    assert 0 < int(small.sum()) < int((~large).sum()) < small.numel()
+    assert torch.allclose(after[small], torch.zeros_like(after[small]), atol=1e-8)
+    assert torch.allclose(after[large], before[large], atol=1e-8)
+    between = before * (deviations - 2.5)
+    assert torch.allclose(after[~small & ~large], between[~small & ~large], atol=1e-8)
 
 
 def test_nothing_changes_without_strength():

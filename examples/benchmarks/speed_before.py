@@ -1,0 +1,218 @@
+"""
+CPU time of this build beside an older one, in one run.
+
+    python examples/benchmarks/speed_before.py            # some minutes
+    python examples/benchmarks/speed_before.py --quick    # to see that it runs
+
+The older commit is checked out into a temporary worktree. Both builds do the same jobs in turn,
+on one thread each, so that a noisy machine slows both alike; times are medians over the rounds,
+ratios medians of the ratios within a round. Weights are random, which changes no time.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import IO
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from pytorch_ood_viyog import SecondLook, ViyogIntent, ViyogResidue
+from pytorch_ood_viyog.layer.first_layer import FirstLayer
+
+HERE = Path(__file__).resolve().parent
+BEFORE = "a37a249"
+PURIFIERS = ("auto", "jpeg", "maps")
+
+
+class Signals(nn.Module):
+    """A classifier of signals, 16,000 samples long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv1d(1, 64, 80, 4), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.first(x).relu().mean(dim=2))
+        return logits
+
+
+def small_resnet() -> nn.Module:
+    """ResNet-18 with the usual stem for 32 px."""
+    model = torchvision.models.resnet18(num_classes=10)
+    model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return model
+
+
+STEMS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "ResNet-18 (3x3 stem)": (small_resnet, 32, 64),
+    "ResNet-50": (torchvision.models.resnet50, 224, 8),
+    "ConvNeXt-tiny": (torchvision.models.convnext_tiny, 224, 8),
+    "ViT-B/16": (torchvision.models.vit_b_16, 224, 8),
+    "signals": (Signals, 0, 8),
+}
+
+
+def inputs(count: int, size: int) -> Tensor:
+    """Smooth, with a little noise."""
+    if size == 0:
+        smooth = nn.functional.avg_pool1d(torch.randn(count, 1, 16008), 9, stride=1)
+        return smooth + 0.01 * torch.randn(count, 1, 16000)
+    wide = torch.rand(count, 3, size + 8, size + 8)
+    return nn.functional.avg_pool2d(wide, 9, stride=1) + 0.02 * torch.rand(count, 3, size, size)
+
+
+def in_batches(x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return [(part, torch.zeros(len(part))) for part in torch.split(x, 32)]
+
+
+def jobs(quick: bool) -> dict[str, Callable[[], object]]:
+    """Names and functions; what they need is built here."""
+    made: dict[str, Callable[[], object]] = {}
+    for name, (build, size, batch) in STEMS.items():
+        if quick and size != 32:
+            continue
+        model, x = build().eval(), inputs(2 if quick else batch, size)
+        detector = ViyogResidue(model).fit(in_batches(inputs(32, size)), progress=False)
+        maps = FirstLayer(model).run(x, lambda call: call.maps())
+        made[f"predict, {name}"] = lambda d=detector, x=x: d.predict(x)
+        made[f"predict_features, {name}"] = lambda d=detector, m=maps: d.predict_features(m)
+    sizes = {"32 px": (small_resnet, 32, 96)}
+    if not quick:
+        sizes["224 px"] = (torchvision.models.mobilenet_v2, 224, 32)
+    for label, (build, size, count) in sizes.items():
+        model, data = build().eval(), in_batches(inputs(8 if quick else count, size))
+        x = data[0][0][:8]
+        made[f"forward pass, {label}"] = lambda m=model, x=x: m(x)
+        for kind in (ViyogResidue,) if quick else (ViyogResidue, ViyogIntent):
+            name = f"fit {kind.__name__}, {label}"
+            made[name] = lambda k=kind, m=model, d=data: k(m).fit(d, progress=False)
+        for purifier in PURIFIERS[-1:] if quick else PURIFIERS:
+            # random weights: whatever answers do, the first purifier is taken
+            look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
+            look.fit(data, progress=False)
+            made[f"predict SecondLook {purifier}, {label}"] = lambda k=look, x=x: k.predict(x)
+            own = {"purifier": purifier, "max_flips": 0.1}
+            name = f"fit SecondLook {purifier}, {label}"
+            made[name] = lambda m=model, d=data, o=own: SecondLook(m, **o).fit(d, progress=False)
+    return made
+
+
+def worker(quick: bool) -> None:
+    """Does the jobs whose names it reads, and prints how long each took."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        known = jobs(quick)
+        print("|".join(known), flush=True)
+        for line in sys.stdin:
+            start = time.process_time()
+            known[line.strip()]()
+            print(time.process_time() - start, flush=True)
+
+
+def started(package: Path, quick: bool) -> subprocess.Popen[str]:
+    """A worker that imports the package of a checkout."""
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "speed_before.py"), "--worker", *(["--quick"] * quick)],
+        env=os.environ | {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def asked(process: subprocess.Popen[str], job: str) -> float:
+    """CPU seconds of a job."""
+    to, back = pipes(process)
+    to.write(job + "\n")
+    to.flush()
+    return float(back.readline())
+
+
+def pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert process.stdin is not None, "opened as a pipe"
+    assert process.stdout is not None, "opened as a pipe"
+    return process.stdin, process.stdout
+
+
+def table(names: list[str], times: dict[str, list[tuple[float, float]]], before: str) -> str:
+    """Markdown; predict_features also in units of predict of this build."""
+    lines = [
+        "# Cost beside an older build",
+        "",
+        f"CPU time on one thread, this build beside {before}, torch {torch.__version__}; made by "
+        "`python examples/benchmarks/speed_before.py`.",
+        "",
+        "| job | before, ms | now, ms | ratio | now, in units of |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        old, new = (median(pair[i] for pair in times[name]) for i in (0, 1))
+        ratio = median(b / a for a, b in times[name])
+        kind, _, where = name.partition(", ")
+        unit = {"predict_features": "predict"}.get(kind, "")
+        unit = "forward pass" if kind.startswith("predict SecondLook") else unit
+        other = times.get(f"{unit}, {where}")
+        shown = ""
+        if other:
+            pairs = zip(times[name], other, strict=True)
+            shown = f"{median(mine[1] / its[1] for mine, its in pairs):.2f} × {unit}"
+        lines.append(f"| {name} | {1e3 * old:.1f} | {1e3 * new:.1f} | {ratio:.2f} | {shown} |")
+    return "\n".join([*lines, ""])
+
+
+def compared(before: str, rounds: int, quick: bool) -> str:
+    """Runs both builds in turn."""
+    git = ["git", "-C", str(HERE)]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "before"
+        subprocess.run([*git, "worktree", "add", "-q", "--detach", str(tree), before], check=True)
+        workers: list[subprocess.Popen[str]] = []
+        try:
+            workers = [started(package, quick) for package in (tree, HERE.parents[1])]
+            names, _ = (pipes(each)[1].readline().strip().split("|") for each in workers)
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+            for number in range(rounds):
+                for name in names:
+                    # fits take long and vary little
+                    if number == 0 or not name.startswith("fit"):
+                        old, new = (asked(each, name) for each in workers)
+                        times[name].append((old, new))
+        finally:
+            for each in workers:
+                each.kill()
+                each.wait()
+            subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=True)
+    return table(names, times, before)
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of all but fits")
+    parser.add_argument("--before", default=BEFORE, help=f"commit, default: {BEFORE}")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the page")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        worker(options.quick)
+        return
+    text = compared(options.before, 2 if options.quick else options.rounds, options.quick)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "speed_before.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
