@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any
 
 from foreign_list import LIBRARIES
-from torch import Tensor
 
 from pytorch_ood_viyog import Verdict
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
@@ -39,13 +38,13 @@ def kind(size: AttackSize) -> str:
 def page(
     bench: AdversarialBenchmark,
     problems: Mapping[str, str],
-    verdicts: Mapping[str, Tensor],
+    verdicts: Sequence[Mapping[str, Any]],
     options: Any,
 ) -> str:
     """
     :param bench: evaluated
     :param problems: what could not be made -> why
-    :param verdicts: name of images -> verdict of each; may be empty
+    :param verdicts: rows of ``bench.verdicts``; may be empty
     :param options: of the command line
     :return: the whole page
     """
@@ -67,7 +66,7 @@ def page(
         f"detector: AUROC ID-vs-ADV / OOD-vs-ADV (mean over the OOD sets), ADV positive, in the "
         f"detector's own direction. With so few images an AUROC is good to about ±0.1. The "
         f"attack that the best of the detectors sees least is first.",
-        _attacks(bench, sizes, auroc, verdicts),
+        _attacks(bench, sizes, auroc, {row["Images"]: row for row in verdicts}),
         "## By kind of change",
         "Mean AUROC ID-vs-ADV over the attacks whose successes are of a kind, as measured.",
         _kinds(bench, sizes, auroc),
@@ -103,7 +102,7 @@ def _attacks(
     bench: AdversarialBenchmark,
     sizes: Mapping[str, AttackSize],
     auroc: Aurocs,
-    verdicts: Mapping[str, Tensor],
+    verdicts: Mapping[str, Mapping[str, Any]],
 ) -> str:
     best = {a: _best(bench, auroc, a)[0] for a in sizes}
     order = sorted(sizes, key=lambda a: (math.isnan(best[a]), best[a]))
@@ -114,14 +113,21 @@ def _attacks(
         ("L∞", lambda a: _number(sizes[a].linf, ".1f")),
         ("pixels", lambda a: _number(sizes[a].pixels, ".0%")),
         *((d, lambda a, d=d: _pair(auroc, d, a)) for d in bench.detectors),
-        *((f"→ {v.name}", lambda a, v=v: _share(verdicts[a], v)) for v in Verdict if verdicts),
+        *(
+            (f"→ {v.name}", lambda a, v=v: _number(verdicts[a][v.name], ".0%"))
+            for v in Verdict
+            if verdicts
+        ),
         ("remarks", lambda a: _remark(sizes[a])),
     ]
     table = _table(order, "attack", columns)
     if not verdicts:
         return table
-    clean = ", ".join(f"{v.name} {_share(verdicts['ID'], v)}" for v in Verdict)
-    return f"{table}\n\nVerdicts of `Triage` on the clean ID images: {clean}."
+    told = [
+        f"{name}: " + ", ".join(f"{v.name} {verdicts[name][v.name]:.0%}" for v in Verdict)
+        for name in ("ID", *bench.ood)
+    ]
+    return f"{table}\n\nVerdicts of `Triage` on clean images, {'; '.join(told)}."
 
 
 def _kinds(bench: AdversarialBenchmark, sizes: Mapping[str, AttackSize], auroc: Aurocs) -> str:
@@ -170,8 +176,8 @@ def _pair(auroc: Aurocs, detector: str, attack: str) -> str:
     return f"{_number(auroc['T2', detector, attack])} / {_number(second)}"
 
 
-def _share(found: Tensor, verdict: Verdict) -> str:
-    return _number(float((found == int(verdict)).double().mean()), ".0%")
+def _shares(verdicts: Mapping[str, Mapping[str, Any]], verdict: str) -> Callable[[str], str]:
+    return lambda attack: _number(verdicts[attack][verdict], ".0%")
 
 
 def _remark(size: AttackSize) -> str:

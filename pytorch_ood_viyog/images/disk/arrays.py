@@ -80,7 +80,8 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
 
 def load_array(path: Path, size: int | None = None, part: str = "") -> Dataset[Any]:
     """
-    Images stay on disk. The labels of a ``.npy`` file are those of ``labels.npy`` beside it (CIFAR-10-C).
+    Images stay on disk. The labels of a ``.npy`` file are those of ``labels.npy`` beside it
+    (CIFAR-10-C).
     In an ``.npz`` file images and labels are called ``images`` and ``labels``, ``x`` and ``y``,
     ``x_test`` and ``y_test`` (Keras, ART), or ``test_images`` and ``test_labels`` (MedMNIST);
     ``split`` has 0 for training, 1 for test. A ``.pth`` or ``.pt`` file holds a tensor, or

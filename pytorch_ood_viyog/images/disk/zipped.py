@@ -7,7 +7,7 @@ import struct
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -68,6 +68,6 @@ def _mapped(file: BinaryIO) -> Any:
         raise ValueError("holds Python objects, which are not unpickled")
     if 0 in shape:
         return np.zeros(shape, dtype)
-    order = "F" if fortran else "C"
+    order: Literal["C", "F"] = "F" if fortran else "C"
     # the mapping holds the file open
     return np.memmap(file, dtype, "r", offset=file.tell(), shape=shape, order=order)
