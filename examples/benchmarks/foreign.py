@@ -1,45 +1,45 @@
-"""Other people's attacks on a small classifier: what runs, what survives rounding, who sees it.
+"""Other people's attacks: what runs, what survives rounding, who sees it, and what verdicts say.
 
 .. code-block:: bash
 
     python examples/benchmarks/foreign.py --data DATA_FOLDER
+    python examples/benchmarks/foreign.py --data DATA_FOLDER --verdicts
 
 More than 100 attacks of foolbox, torchattacks, ART, adv-lib and secml-torch, whichever are
-installed (the guide page "Attacks of other libraries" says how), each with few steps and stopped
-after ``--seconds`` of CPU. Attacked images and scores are kept in the cache folder as they come:
-a run that is stopped goes on where it was. What failed is not tried again before the folder
-``foreign/failed`` of the cache is deleted.
+installed (the guide page "Attacks of other libraries" says how), and some of ours, each with few
+steps and stopped after ``--seconds`` of CPU. Detectors of other libraries stand beside ours where
+these are installed. Attacked images and scores are kept in the cache folder as they come: a run
+that is stopped goes on where it was, and verdicts are made of the stored images. What failed is
+not tried again before the folder ``foreign/failed`` of the cache is deleted.
 """
 
 import contextlib
 import io
-import math
-import platform
 import signal
 import warnings
-from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-from foreign_list import LIBRARIES, foreign_attacks
-from images import CLASSES, Images, fit_images, test_images, train_images
-from models import convolution
+from foreign_list import foreign_attacks
+from foreign_report import page
+from images import CLASSES, fit_images, test_images, train_images
+from models import convolution, load_or_train
 from options import benchmark_parser
-from prepare import load_ood
-from pytorch_ood.detector import MaxSoftmax
+from prepare import load_model, load_ood
 from torch import Tensor, nn
 
-from pytorch_ood_viyog import ViyogResidue, ViyogTV
+from pytorch_ood_viyog import Triage, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
-from pytorch_ood_viyog.benchmark.attacks import AttackSize
-from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing
+from pytorch_ood_viyog.benchmark.attacks import as_attack
+from pytorch_ood_viyog.benchmark.attacks.keys import described
+from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, baseline_detectors
+from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.looks import SecondLook
 
-_ALARMS = 0.05
-_OOD = ("aerial", "handsign")
-_IMAGES = "gtsrb"
+_IMAGES, _SURROGATE = "gtsrb", "gtsrb-3x3"
+_OOD = ("aerial", "handsign", "objects")
+_THEIRS = ("MSP", "Mahalanobis", "kNN", "ViM")
+_BATCH = 50
 
 
 class Limited:
@@ -68,7 +68,8 @@ class Limited:
             raise TimeoutError(f"over {self.seconds:g} s of CPU, stopped")
 
         before = signal.signal(signal.SIGVTALRM, stop)
-        signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds)
+        # again each second, as some attacks catch what is raised within them
+        signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds, 1)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 return self.attack(model, x, y)
@@ -78,162 +79,91 @@ class Limited:
 
 
 def classifier(options: Any) -> nn.Module:
-    """:return: three convolutions, so that 130 attacks take minutes; trained at first"""
+    """:return: three convolutions, so that 140 attacks take minutes; trained at first"""
     model = nn.Sequential(
-        *convolution(3, 16),
-        nn.MaxPool2d(2),
-        *convolution(16, 32),
+        *convolution(3, 32, stride=2),
         nn.MaxPool2d(2),
         *convolution(32, 64),
+        nn.MaxPool2d(2),
+        *convolution(64, 64),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(64, CLASSES[_IMAGES]),
     )
     path = options.cache / "models" / "foreign.pt"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(trained(model, train_images(_IMAGES, options.data)).state_dict(), path)
-    model.load_state_dict(torch.load(path, weights_only=True))
-    return model.eval()
+    return load_or_train(path, model, lambda: train_images(_IMAGES, options.data), 10, flip=False)
 
 
-def trained(model: nn.Module, data: Images, epochs: int = 8) -> nn.Module:
-    """:return: the model, trained in float32, as bfloat16 is slow where the CPU lacks it"""
-    torch.manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    model.train()
-    for _ in range(epochs):
-        for index in torch.randperm(len(data)).split(128):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(data[index].x), data.y[index]).backward()
-            optimizer.step()
-    return model
-
-
-def evaluated(options: Any) -> tuple[AdversarialBenchmark, dict[str, str]]:
-    """:return: the benchmark, evaluated, and what could not be made"""
-    cache = options.cache / "foreign"
-    model = classifier(options)
+def built(options: Any) -> tuple[AdversarialBenchmark, dict[str, str]]:
+    """:return: the benchmark, in which nothing has run yet, and what could not be made"""
+    cache, model = options.cache / "foreign", classifier(options)
+    surrogate = load_model(_SURROGATE, options.data, options.cache)
     fit, test = fit_images(_IMAGES, options.data), test_images(_IMAGES, options.data)
-    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: options.test]
-    everything = load_ood("gtsrb-3x3", options.data)
-    made, problems = foreign_attacks(model, test.x.shape[1:], CLASSES[_IMAGES])
+    everything = load_ood(_SURROGATE, options.data)
+    made, problems = foreign_attacks(model, surrogate, test.x.shape[1:], CLASSES[_IMAGES])
+    attacks = {}
+    for name, attack in made.items():
+        limited = Limited(attack, options.seconds, cache / "failed" / f"{name}.txt")
+        # images are those of the attack itself, however long it may take
+        key = described(attack, {id(model): "the model"})
+        attacks[name] = as_attack(limited, key=key)
     bench = AdversarialBenchmark(
         model,
-        (test.x[order], test.y[order]),
-        {name: everything[name][: options.test] for name in _OOD},
-        {
-            name: Limited(attack, options.seconds, cache / "failed" / f"{name}.txt")
-            for name, attack in made.items()
-        },
+        (test.x[: options.test], test.y[: options.test]),
+        {name: everything[name][: options.test // 2] for name in _OOD},
+        attacks,
         id_train=(fit.x[: options.fit], fit.y[: options.fit]),
         attacked=options.attacked,
         min_images=5,
         resamples=0,
         cache=cache,
     )
-    detectors = {
-        "ViyogTV": ViyogTV(model),
-        "ViyogResidue": ViyogResidue(model),
-        "SecondLook": SecondLook(model),
-        "FeatureSqueezing": FeatureSqueezing(model),
-        "MSP": MaxSoftmax(model),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each failure is a row
-        bench.evaluate(detectors, fit=True)
     return bench, problems
 
 
-def caught(bench: AdversarialBenchmark, detector: str, attack: str) -> float:
-    """:return: share of an attack's successes above what 95 % of the ID images score"""
-    own = bench.scores[detector]
-    known, found = own["ID"], own.get(attack)
-    if not isinstance(known, Tensor) or not isinstance(found, Tensor):
-        return math.nan
-    limit = known.double().quantile(1 - _ALARMS, interpolation="higher")
-    return float((found > limit).double().mean())
+def detectors(bench: AdversarialBenchmark) -> dict[str, Any]:
+    """:return: ours, those of pytorch-ood, and those of other libraries that are installed"""
+    model, (x, _) = bench.model, bench.train_set()[0]
+    residue = ViyogResidue(model)
+    return {
+        "ViyogResidue": residue,
+        "ResidueOutlier": ResidueOutlier(residue),
+        "ViyogTV": ViyogTV(model),
+        "SecondLook": SecondLook(model),
+        "FeatureSqueezing": FeatureSqueezing(model),
+        **baseline_detectors(model, x[None], list(_THEIRS)),
+    }
 
 
-def table(bench: AdversarialBenchmark, sizes: Mapping[str, AttackSize]) -> list[str]:
-    """:return: lines of Markdown, the attack that the best detector sees least first"""
-    detectors = list(bench.detectors)
-    auroc = {(r["Detector"], r["Attack"]): r["AUROC"] for r in bench.rows if r["Task"] == "T2"}
-    best = {a: max(auroc[d, a] for d in detectors) for a in sizes}
-    order = sorted(sizes, key=lambda a: (math.isnan(best[a]), best[a]))
-    head = ["attack", "fooled", "after rounding", "L2", "L∞", "pixels"]
-    head += [f"{d}" for d in detectors] + ["remarks"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for name in order:
-        size = sizes[name]
-        cells = [name, f"{size.fooled} of {size.attacked}", str(size.succeeded)]
-        cells += [_number(v, f) for v, f in ((size.l2, ".2f"), (size.linf, ".1f"))]
-        cells += [_number(size.pixels, ".0%")]
-        cells += [
-            f"{_number(auroc[d, name], '.2f')} / {_number(caught(bench, d, name), '.0%')}"
-            for d in detectors
-        ]
-        remark = size.error.removeprefix("RuntimeError: ") or _unusual(size)
-        lines.append("| " + " | ".join([*cells, remark.replace("|", "/")]) + " |")
-    return lines
-
-
-def _unusual(size: AttackSize) -> str:
-    told = {"unchanged": size.unchanged, "not finite": size.broken, "outside": size.outside}
-    return ", ".join(f"{count} {what}" for what, count in told.items() if count)
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)
-
-
-def versions() -> str:
-    """:return: of the libraries that are installed, and what they run on"""
-    found = []
-    for package in (*LIBRARIES, "torch", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append(f"{package} {metadata.version(package)}")
-    return f"Python {platform.python_version()}, {', '.join(found)}"
-
-
-def page(bench: AdversarialBenchmark, problems: Mapping[str, str], options: Any) -> str:
-    """:return: the whole page"""
-    sizes = bench.attack_sizes()
-    ran = [size for size in sizes.values() if not size.error]
-    fooled, left = (sum(getattr(s, field) for s in ran) for field in ("fooled", "succeeded"))
-    parts = [
-        "# Attacks of other libraries",
-        f"`python examples/benchmarks/foreign.py`: three convolutions that know traffic signs "
-        f"(GTSRB at 32 pixels), whose clean accuracy is "
-        f"{bench.clean_accuracy():.3f} on {len(bench.id_test)} images. The first "
-        f"{options.attacked} of them are attacked with few steps and up to {options.seconds:g} s "
-        f"of CPU for each attack: this is what runs and what is seen, not what an attack can do. "
-        f"{versions()}.",
-        f"{len(sizes)} attacks, of which {len(ran)} ran to their end; none ended the run. They "
-        f"fooled the classifier {fooled} times before rounding to 8 bit and {left} times after "
-        f"it. L2 for images in [0, 1], L∞ in 1/255, pixels: share of those changed. Each "
-        f"detector: AUROC ID-vs-ADV / share of the successes with a score above that of 95 % of "
-        f"the ID images. With so few images an AUROC is good to about ±0.1. The attack that the "
-        f"best of the detectors sees least is first.",
-        "\n".join(table(bench, sizes)),
-    ]
-    if problems:
-        parts += ["## Could not be made", *(f"- {n}: {why}" for n, why in problems.items())]
-    return "\n\n".join(parts) + "\n"
+def verdicts(bench: AdversarialBenchmark, options: Any) -> list[dict[str, Any]]:
+    """
+    :return: rows of verdicts; the triage is fitted to the images that detectors are, and
+        calibrated on test images that are not in the table
+    """
+    fit = fit_images(_IMAGES, options.data)[slice(options.fit)]
+    held = test_images(_IMAGES, options.data)[slice(options.test, options.test + 600)]
+    batches = list(zip(fit.x.split(_BATCH), fit.y.split(_BATCH), strict=True))
+    triage = Triage(bench.model).fit(batches, list(held.x.split(_BATCH)))
+    return bench.verdicts(triage)
 
 
 def main() -> None:
     """Runs the command line."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--attacked", type=int, default=24, help="images, default: 24")
-    parser.add_argument("--test", type=int, default=300, help="ID and OOD images, default: 300")
+    parser.add_argument("--attacked", type=int, default=40, help="images, default: 40")
+    parser.add_argument("--test", type=int, default=300, help="ID images, default: 300")
     parser.add_argument("--fit", type=int, default=1000, help="images to fit on, default: 1000")
     parser.add_argument("--seconds", type=float, default=8, help="CPU per attack, default: 8")
+    parser.add_argument("--verdicts", action="store_true", help="verdicts of Triage as well")
     options = parser.parse_args()
-    bench, problems = evaluated(options)
+    bench, problems = built(options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each failure is a row
+        bench.evaluate(detectors(bench), fit=True)
+        found = verdicts(bench, options) if options.verdicts else []
     path = Path(options.out) / "foreign.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(bench, problems, options), encoding="utf-8")
+    path.write_text(page(bench, problems, found, options), encoding="utf-8")
     bench.save(options.cache / "foreign" / "rows")
     print(path)
 

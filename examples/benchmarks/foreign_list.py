@@ -1,17 +1,25 @@
-"""Attacks of five libraries, made as their own documentation makes them."""
+"""Attacks of five libraries, made as their own documentation makes them, and ours beside them."""
 
 import contextlib
 import importlib
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from pytorch_ood_viyog.benchmark.attacks import as_attack
+from pytorch_ood_viyog.benchmark.attacks import (
+    ColourShift,
+    SmoothPGD,
+    Square,
+    TrainedPatch,
+    as_attack,
+    named_attack,
+)
 
-__all__ = ["LIBRARIES", "foreign_attacks"]
+__all__ = ["LIBRARIES", "Transferred", "foreign_attacks"]
 
 #: package -> the module that is imported
 LIBRARIES = {
@@ -20,17 +28,43 @@ LIBRARIES = {
     "adversarial-robustness-toolbox": "art",
     "adv-lib": "adv_lib",
     "secml-torch": "secmlt",
+    "pytorch-ood-viyog": "pytorch_ood_viyog",
 }
 # for images of 32 pixels in [0, 1]
 _LINF, _L2, _L1 = 8 / 255, 1.0, 20.0
 _STEPS = 20
 
 
+@dataclass(frozen=True)
+class Transferred:
+    """
+    An attack on another classifier of the same classes, which may or may not fool this one.
+
+    :param attack: the attack
+    :param surrogate: the other classifier
+    """
+
+    attack: Any
+    surrogate: nn.Module
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """
+        :param model: not asked
+        :param x: images in [0, 1]
+        :param y: answers to change
+        :return: perturbed images
+        """
+        with torch.enable_grad():
+            attacked: Tensor = self.attack(self.surrogate, x, y)
+        return attacked
+
+
 def foreign_attacks(
-    model: nn.Module, shape: tuple[int, ...], classes: int
+    model: nn.Module, surrogate: nn.Module, shape: tuple[int, ...], classes: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """
     :param model: the classifier
+    :param surrogate: another classifier of the same classes
     :param shape: of one image
     :param classes: number of classes
     :return: ``library name`` -> attack; and for each that could not be made why
@@ -38,7 +72,7 @@ def foreign_attacks(
     attacks: dict[str, Any] = {}
     problems: dict[str, str] = {}
     art, adv_lib = partial(_art, shape=shape, classes=classes), partial(_adv_lib, classes=classes)
-    makers = (_foolbox, _torchattacks, art, adv_lib, _secml)
+    makers = (_foolbox, _torchattacks, art, adv_lib, _secml, partial(_ours, surrogate))
     for library, maker in zip(LIBRARIES, makers, strict=True):
         try:
             importlib.import_module(LIBRARIES[library])
@@ -284,7 +318,18 @@ def _secml(model: nn.Module) -> Makers:
         epsilon=_LINF,
         num_steps=_STEPS,
         step_size=2 / 255,
-        y_target=int(math.pi),
+        y_target=3,
         backend=Backends.NATIVE,
     )
     return found
+
+
+def _ours(surrogate: nn.Module, model: nn.Module) -> Makers:
+    attacks: dict[str, Any] = {
+        "Square": Square(_LINF, queries=300),
+        "TrainedPatch": TrainedPatch(),
+        "ColourShift": ColourShift(),
+        "PGD, transferred": Transferred(named_attack("pgd8"), surrogate),
+        **{f"SmoothPGD {blur:g} px": SmoothPGD(_LINF, blur) for blur in (0.5, 1.0, 2.5)},
+    }
+    return {n: partial(_same, a) for n, a in attacks.items()}

@@ -8,7 +8,9 @@ Answer with the file that export_onnx wrote. Needs onnxruntime, NumPy and Pillow
 Each image gives one line of JSON: label, and where the file holds detectors, their scores and
 which of them raised an alarm; where it holds a Triage, the verdict, the probability of each kind
 and p-values. An image that cannot be read gives a line with its error. The model gets images in
-[0, 1], scaled to cover the size that the file names, and the middle of that.
+[0, 1], scaled to cover the size that the file names, and the middle of that. Images are decoded by
+the rules of pytorch_ood_viyog.images, which needs PyTorch: EXIF turns them, 16 bit is scaled, what
+is transparent is white.
 """
 
 import argparse
@@ -21,7 +23,22 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """The image in 8 bit, as the detectors saw it in their fit."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        top = 1 if image.mode == "F" else 65535
+        values = np.asarray(image, np.float64)
+        if not (values.min() >= 0 and values.max() <= top):
+            raise ValueError(f"values must be from 0 to {top}")
+        return Image.fromarray((values * 255 / top).round().astype(np.uint8))
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image
 
 
 class Answerer:
@@ -50,7 +67,7 @@ class Answerer:
         return self.answers(pixels[None])[0]
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        image = eight_bit(image).convert("L" if self.channels == 1 else "RGB")
         scale = max(wanted / side for wanted, side in zip(self.size, image.size, strict=True))
         width, height = (round(scale * side) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from ..images.disk.files import has_labels
 from ..layer.manners import same_random_state
 from .attacks.images import class_number, round_to_8_bit
 
@@ -38,9 +39,9 @@ class EightBit(Dataset[Sample]):
 
     @property
     def has_labels(self) -> bool:
-        """Whether the data set comes with labels."""
+        """Whether the data set comes with labels, of which zeros for none are none."""
         item = self.dataset[0]
-        return isinstance(item, (tuple, list)) and len(item) > 1
+        return isinstance(item, (tuple, list)) and len(item) > 1 and has_labels(self.dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]

@@ -18,11 +18,12 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from ..evaluation.page import Page, Section, origin, write_page
 from ..evaluation.plotting import plot_auroc, plot_scores
 from ..evaluation.rows import Row, Scores
+from ..triage import Verdict
 from ..triage.report import JudgedSample, TriageReport, residue_at
 from ..triage.triage import Triage
 from .attacks.size import AttackSize
 from .report import ShownImages, best_detector, result_sections, summary
-from .results import save_tables
+from .tables import save_tables, write_csv
 
 __all__ = ["BenchmarkOutput"]
 
@@ -85,6 +86,28 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
             plot_auroc(self._evaluated(), f"{path}_auroc.png", title),
             plot_scores(self.scores, self._kinds, f"{path}_scores.png", title),
         ]
+
+    def verdicts(self, triage: Triage, path: str | Path | None = None) -> list[Row]:
+        """
+        What a triage says of the images; those that an attack has made are in the cache, so that
+        another triage costs no more than its own passes.
+
+        :param triage: fitted triage
+        :param path: where to write the rows, without suffix; ``path_verdicts.csv``
+        :return: a row for ID and for each OOD set, attack and benign change: ``Kind``,
+            ``Images``, ``Count``, and the share of each verdict, NaN where there are no images
+        """
+        rows: list[Row] = []
+        for kind, names in self._kinds.items():
+            for name in names:
+                batches = self._batches([self._images(name)])
+                found = torch.cat([torch.zeros(0).long(), *(triage.predict(x) for x in batches)])
+                row: Row = {"Kind": kind, "Images": name, "Count": len(found)}
+                shares = {v.name: float((found == int(v)).double().mean()) for v in Verdict}
+                rows.append(row | shares)
+        if path is not None:
+            write_csv(rows, Path(f"{path}_verdicts.csv"))
+        return rows
 
     def report(
         self, path: str | Path, *, triage: Triage | None = None, title: str = "Benchmark"

@@ -4,6 +4,7 @@ the clean ones.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class BenchmarkImages(BenchmarkOutput):
         attacks: Mapping[str, Any],
         *,
         id_train: Any = None,
-        benign: Sequence[BenignChange] = (),
+        benign: Sequence[BenignChange] | Mapping[str, Any] = (),
         attacked: int | None = None,
         logits: PickLogits | None = None,
         round_id: bool = True,
@@ -56,7 +57,9 @@ class BenchmarkImages(BenchmarkOutput):
         :param ood: data sets, or tensors, of OOD images by name; labels are ignored
         :param attacks: attacks by name, as their libraries make them
         :param id_train: ID images and labels to fit detectors on, disjoint from ``id_test``
-        :param benign: changes of the ID test images that are no attack
+        :param benign: what is no attack: changes of the ID test images, or by name changes and
+            data sets of changed ID images, such as those of
+            :func:`~pytorch_ood_viyog.images.disk.corruptions.corruption_sets`
         :param attacked: the first so many images of ``id_test`` are attacked, all by default
         :param logits: picks the logits out of the model's output where that is no tensor of them,
             such as ``lambda output: output["logits"]``
@@ -77,7 +80,9 @@ class BenchmarkImages(BenchmarkOutput):
         """
         if not ood and not attacks:
             raise ValueError("ood and attacks are both empty. Give at least one of them.")
-        names = ["ID", *ood, *attacks, *map(str, benign)]
+        if not isinstance(benign, Mapping):
+            benign = {str(change): change for change in benign}
+        names = ["ID", *ood, *attacks, *benign]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
                 f"Names must differ between 'ID', ood, attacks and benign, got {twice} twice."
@@ -88,10 +93,13 @@ class BenchmarkImages(BenchmarkOutput):
                 "not: a detector could tell the two by that alone. Round all, or give "
                 "compare_unrounded=True as well."
             )
-        self.benign = {str(change): change for change in benign}
         self.model = model
         self.logits = logits
         self._rounded = round_id
+        self.benign = {
+            n: b if isinstance(b, BenignChange) else self._images_of(n, b, labelled=False)
+            for n, b in benign.items()
+        }
         self.ood = {
             n: Relabelled(self._images_of(n, d, labelled=False), -1) for n, d in ood.items()
         }
@@ -169,8 +177,11 @@ class BenchmarkImages(BenchmarkOutput):
         if name == "ID":
             return self.id_test
         if name in self.benign:
+            benign: BenignChange | EightBit = self.benign[name]
+            if isinstance(benign, EightBit):
+                return benign
             x, y = first_images(self.id_test, self.attacked)
-            return Stored(self.benign[name](x, seed=self.seed), y)
+            return Stored(benign(x, seed=self.seed), y)
         if name in self.ood:
             ood: Dataset[Any] = self.ood[name]
             return ood
@@ -209,8 +220,14 @@ class BenchmarkImages(BenchmarkOutput):
 
     def _check(self, fit: bool) -> float:
         """What can be wrong with the data, before the hours of work; the clean accuracy."""
-        for data in (*self.ood.values(), *([self.train_set()] if fit else [])):
+        changed = [b for b in self.benign.values() if isinstance(b, EightBit)]
+        for data in (*self.ood.values(), *changed, *([self.train_set()] if fit else [])):
             data[0]
+        if fit and self.id_train is not None and not self.id_train.has_labels:
+            warnings.warn(
+                "id_train has no labels: detectors that model classes are fitted to one class.",
+                stacklevel=3,
+            )
         accuracy = self.clean_accuracy()
         if self._clean is not None:
             attacked = len(self._attacked.data) if self.attacks else None  # type: ignore[arg-type]

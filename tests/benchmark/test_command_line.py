@@ -68,6 +68,45 @@ def test_a_whole_run(files, capsys, monkeypatch):
     assert page.texts("h2")[-5:-1] == ["ID images", "OOD images", "ADV images", "NOISY images"]
 
 
+@pytest.mark.filterwarnings("ignore:Triage.fit without calibration")
+def test_corruptions_on_disk_have_t4_and_verdicts(files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    with np.load("id.npz") as arrays:
+        test = arrays["images"][arrays["split"] == 1][:40]
+    (files / "c").mkdir()
+    np.save(files / "c" / "fog.npy", np.concatenate([test // s for s in range(1, 6)]))
+    arguments = "--model test_command_line:colour_model --checkpoint model.pt --id-test id.npz"
+    arguments += " --attacks own=test_command_line:upside_down --detectors ViyogTV --limit 20"
+    arguments += " --resamples 0 --out run --no-figures --verdicts --fit-limit 600 --benign c"
+    main(arguments.split())
+    printed = capsys.readouterr().out
+    assert "NOISY fog 5" in printed
+    table = (files / "run.csv").read_text()
+    verdicts = (files / "run_verdicts.csv").read_text().splitlines()
+    assert verdicts[0] == "Kind,Images,Count,ID,OOD,ADV,NOISY"
+    for severity in range(1, 6):
+        assert f"ViyogTV,T4,fog {severity},own,20," in table
+        row = next(v for v in verdicts if v.startswith(f"NOISY,fog {severity},20,"))
+        assert sum(map(float, row.split(",")[3:])) == pytest.approx(1)
+
+
+def test_images_without_labels_need_the_models_own(files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    with np.load("id.npz") as arrays:
+        for part in (0, 1):
+            (files / f"flat{part}").mkdir()
+            for i, pixels in enumerate(arrays["images"][arrays["split"] == part][:60]):
+                pytest.importorskip("PIL.Image").fromarray(pixels).save(f"flat{part}/{i}.png")
+    arguments = "--model test_command_line:colour_model --checkpoint model.pt --id-test flat1"
+    arguments += " --id-train flat0 --attacks own=test_command_line:upside_down --detectors MSP"
+    arguments = [*arguments.split(), "--resamples", "0", "--out", "run", "--no-figures"]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "flat1 has no labels, which attacks need" in capsys.readouterr().err
+    main([*arguments, "--own-labels"])
+    assert "clean accuracy 1.000" in capsys.readouterr().out
+
+
 def upside_down(model, x, y):
     """What ``--attacks own=test_command_line:upside_down`` imports."""
     return 1 - x

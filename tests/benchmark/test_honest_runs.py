@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from pytorch_ood_viyog import ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.attacks import as_attack
-from pytorch_ood_viyog.images import BenignChange
+from pytorch_ood_viyog.images import BenignChange, load_images
 
 NOISE = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -113,6 +113,20 @@ class TestLabels:
         rows = bench(id_test=x, attacks={}).evaluate(Mean())
         assert math.isnan(rows[0]["CleanAccuracy"])
         assert not rows[0]["Error"]
+
+
+@pytest.mark.parametrize("fit", [False, True])
+def test_zeros_that_stand_for_no_labels_are_none(tmp_path, fit):
+    (x, _), _ = data()
+    np.save(tmp_path / "a.npy", (x * 255).byte().numpy())
+    unlabelled = load_images(tmp_path / "a.npy")
+    if not fit:
+        with pytest.raises(ValueError, match="id_test has no labels, which attacks need"):
+            bench({"invert": invert}, unlabelled)
+        return
+    own = bench({"invert": invert}, id_train=unlabelled)
+    with pytest.warns(UserWarning, match="id_train has no labels"):
+        own.evaluate(Mean(), fit=True)
 
 
 def test_too_few_images_are_an_error_with_the_number():

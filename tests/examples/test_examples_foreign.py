@@ -9,9 +9,10 @@ import digits
 import pytest
 import torch
 from pytorch_ood.detector import EnergyBased, MaxSoftmax
+from torch import nn
 
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
-from pytorch_ood_viyog.benchmark.attacks import as_attack
+from pytorch_ood_viyog.benchmark.attacks import AttackSize, as_attack
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 
@@ -27,9 +28,9 @@ def test_attacks_of_missing_libraries_are_told(foreign, monkeypatch):
     missing = ("torchattacks", "art", "adv_lib", "secmlt")
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
-    attacks, problems = foreign.foreign_attacks(digits.trained(), (1, 8, 8), 10)
+    attacks, problems = foreign.foreign_attacks(digits.trained(), digits.trained(), (1, 8, 8), 10)
     assert len(attacks) > 25
-    assert all(name.startswith("foolbox ") for name in attacks)
+    assert {name.split()[0] for name in attacks} == {"foolbox", "pytorch-ood-viyog"}
     assert all(as_attack(attack) is attack for attack in attacks.values())  # made already
     assert len(problems) == len(missing)
     assert all(why.startswith("not installed: ") for why in problems.values())
@@ -60,16 +61,45 @@ def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
         progress=False,
     )
     bench.evaluate([MaxSoftmax(model), EnergyBased(model)])
-    page = foreign.page(bench, {"other": "not installed"}, SimpleNamespace(attacked=80, seconds=1))
-    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    triage = SimpleNamespace(predict=lambda x: torch.where(x.mean((1, 2, 3)) > 0.35, -1, 0))
+    page = foreign.page(
+        bench,
+        {"other": "not installed"},
+        bench.verdicts(triage),
+        SimpleNamespace(attacked=80, seconds=1),
+    )
+    table = page.partition("## By kind")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     assert sorted(row.split(" | ")[0] for row in rows) == ["| endless", "| seen", "| unseen"]
     assert rows[-1].startswith("| endless | 0 of 0 | 0 |")
     assert rows[-1].endswith("| TimeoutError: over 0.2 s of CPU, stopped |")
     best = [max(float(cell.split(" / ")[0]) for cell in row.split(" | ")[6:8]) for row in rows[:2]]
     assert best == sorted(best)
+    seen = next(row for row in rows if row.startswith("| seen")).split(" | ")
+    assert seen[8:12] == ["0%", "0%", "100%", "0%"]  # ID, OOD, ADV, NOISY
     assert "3 attacks, of which 2 ran to their end" in page
+    assert "| large | 2 |" in page
+    assert "MaxSoftmax is blind (below 0.8)" in page
     assert "- other: not installed" in page
     # what failed is not tried again
     again = foreign.Limited(lambda model, x, y: x, 1, tmp_path / "endless.txt")
     with pytest.raises(RuntimeError, match="over 0\\.2 s of CPU"):
         again(model, x, y)
+
+
+def test_kinds_are_by_what_is_measured(foreign):
+    report = import_module("foreign_report")
+
+    def size(linf, l2, pixels):
+        return AttackSize(9, 9, linf, 1.0, l2=l2, pixels=pixels)
+
+    assert report.kind(size(200, 3, 0.1)).startswith("sparse")
+    assert report.kind(size(8, 2, 1)) == "L∞ up to 8/255"
+    assert report.kind(size(30, 0.5, 0.9)) == "L2 up to 1"
+    assert report.kind(size(30, 5, 0.9)) == "large"
+
+
+def test_transferred_attack_asks_the_other_model_alone(foreign):
+    _, (x, y) = digits.images()
+    attack = import_module("foreign_list").Transferred(lambda m, x, y: x + m(x), nn.Identity())
+    torch.testing.assert_close(attack(None, x, y), 2 * x)

@@ -1,4 +1,4 @@
-"""The parts that the tables of pretrained classifiers and threats rest on, on small networks."""
+"""The parts that the tables of pretrained classifiers rest on, on small networks."""
 
 import sys
 from importlib import import_module
@@ -12,14 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, SmoothPGD, TargetedPGD
+from pytorch_ood_viyog.benchmark.attacks import SmoothPGD, TargetedPGD
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 photographs = import_module("photographs")
 scores = import_module("pretrained_scores")
 report = import_module("pretrained_report")
-threats_report = import_module("threats_report")
-threat_list = import_module("threat_list")
 
 
 def coloured(n, size=8):
@@ -153,39 +151,3 @@ def test_rows_of_other_models_stay_and_those_of_a_model_are_replaced(tmp_path):
     table = keep([{"model": "b", "value": 3.0}], path)
     assert table.to_dict("list") == {"model": ["a", "b"], "value": [2.0, 3.0]}
     assert pandas.read_csv(path).to_dict("list") == table.to_dict("list")
-
-
-def test_threats_name_the_best_of_the_others_and_blind_spots(tmp_path):
-    failed = {"model": "net", "attack": "spin", "kind": "spatial", "attacked": 5, "succeeded": 0}
-    results = pandas.concat([RESULTS, pandas.DataFrame([failed])])
-    assert threats_report.best_of_theirs(results) == ["kNN", "ViM", "Energy"]
-    text = threats_report.report(results)
-    assert (
-        "| L∞ | pgd8 | 20 of 25 | 8 | 6.00 | 0.750 | 0.600 | 0.500 | 0.500 | **0.900** |" in text
-    )
-    assert "| spatial | spin | 0 of 5 |" in text
-    assert "- pgd8 (0.75): best kNN 0.90" in text
-    threats_report.draw(results, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 1000
-
-
-def test_threats_have_a_kind_each_and_l2_budgets_of_the_same_rms():
-    groups = threat_list.threats(32, ("other", nn.Identity()))
-    kinds = threat_list.kinds(groups)
-    assert len(kinds) == sum(map(len, groups.values()))
-    assert kinds["trained square"] == "patch"
-    for size in (32, 224):
-        attack = threat_list.threats(size, ("other", nn.Identity()))["L2"]["L2 PGD 2"].attack
-        assert isinstance(attack, FoolboxAttack)
-        rms = attack.epsilon / (3 * size**2) ** 0.5 * 255
-        assert rms == pytest.approx(2)
-
-
-def test_transferred_attack_asks_the_other_model_alone(setting):
-    model, parts, _ = setting
-    attack = threat_list.Transferred(TargetedPGD(8 / 255, steps=2), "net", model)
-    x, y = parts.attacked[:2], torch.tensor([0, 1])
-    with torch.no_grad():
-        attacked = attack(nn.Identity(), x, y)  # would fail as a classifier
-    assert 0 < (attacked - x).abs().max() <= 8 / 255 + 1e-6
-    assert repr(attack).endswith(", net)")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytorch_ood_viyog.images.disk.decoding import UnreadableImageError, read_image
-from pytorch_ood_viyog.images.disk.files import load_images, readable_images
+from pytorch_ood_viyog.images.disk.files import has_labels, load_images, readable_images
 
 image = pytest.importorskip("PIL.Image")
 
@@ -50,7 +50,9 @@ class TestFolders:
             save(tmp_path / f"{name}.png")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert load_images(tmp_path).labels == [0, 0]
+            data = load_images(tmp_path)
+        assert data.labels == [0, 0]
+        assert not has_labels(data)
 
     def test_training_and_test_images_are_no_classes(self, tmp_path):
         save(tmp_path / "train" / "cat" / "a.png", 10)
@@ -142,11 +144,40 @@ class TestArrays:
         assert y == 3
         torch.testing.assert_close(x, self.expected)
 
+    @pytest.mark.parametrize("save_npz", [np.savez, np.savez_compressed])
+    def test_npz_stays_on_disk(self, tmp_path, save_npz):
+        save_npz(
+            tmp_path / "a.npz", images=self.pixels, labels=np.arange(5), split=[0, 1, 0, 1, 1]
+        )
+        data = load_images(tmp_path / "a.npz")
+        assert isinstance(data.pixels, np.memmap)
+        torch.testing.assert_close(data[3][0], self.expected)
+        assert [y for _, y in load_images(tmp_path / "a.npz", part="test")] == [1, 3, 4]
+
+    def test_damaged_arrays_of_a_npz_are_named(self, tmp_path):
+        path = tmp_path / "a.npz"
+        np.savez_compressed(path, images=self.pixels)
+        held = bytearray(path.read_bytes())
+        held[60:120] = bytes(60)
+        path.write_bytes(bytes(held))
+        with pytest.raises(ValueError, match=r"a\.npz cannot be read: .*array 'images'"):
+            load_images(path)
+        np.savez(path, images=np.array([{}], object))
+        with pytest.raises(ValueError, match="Python objects, which are not unpickled"):
+            load_images(path)
+
+    def test_images_that_leave_0_to_1_are_left_out(self, tmp_path):
+        x = self.pixels / np.float32(255)
+        x[2, 0, 0, 0] = np.nan
+        np.save(tmp_path / "a.npy", x)
+        with pytest.warns(UserWarning, match=r"1 images cannot be read.*a\.npy, image 2"):
+            assert len(readable_images(load_images(tmp_path / "a.npy"))) == 4
+
     def test_pth_of_autoattack(self, tmp_path):
         x = torch.from_numpy(self.pixels).permute(0, 3, 1, 2) / 255
         torch.save(x, tmp_path / "a.pth")
         torch.testing.assert_close(load_images(tmp_path / "a.pth")[3][0], self.expected)
-        torch.save((x, torch.arange(5)), tmp_path / "a.pth")
+        torch.save((x, torch.arange(5)), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
         assert load_images(tmp_path / "a.pth")[3][1] == 3
 
     @pytest.mark.parametrize("suffix", ["npy", "npz", "pth"])

@@ -77,11 +77,6 @@ def add_evasion(commands: Commands) -> None:
         metavar="NAME",
         help=f"{', '.join(names)}; default: ViyogResidue Triage",
     )
-    add(
-        "--own-labels",
-        action="store_true",
-        help="the model's own answers are the labels: for folders that are not sorted by class",
-    )
     add("--attacks", nargs="+", default=list(FAMILIES), choices=FAMILIES, metavar="NAME")
     add(
         "--budgets",

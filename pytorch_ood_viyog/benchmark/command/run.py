@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pytorch_ood.api import Detector
 from torch.nn import Module
+from torch.utils.data import DataLoader
 
 from ...detectors.intent import ViyogIntent
 from ...detectors.residue import ViyogResidue
@@ -19,13 +20,16 @@ from ...detectors.viyog import Viyog
 from ...evaluation.page import check_extra
 from ...evaluation.rows import TASKS, mean_auroc
 from ...images.benign import BENIGN_KINDS, BenignChange
+from ...images.disk.corruptions import corruption_sets
 from ...images.disk.files import load_images, readable_images
+from ...triage import Verdict
+from ...triage.triage import Triage
 from ..attacks.named import ATTACK_NAMES, named_attack
 from ..baselines import BASELINES, baseline_detectors
 from ..benchmark import AdversarialBenchmark
 from ..data import first_images
 from ..model_names import asked_model, imported
-from .shared import Commands, command_parser, id_images
+from .shared import Commands, command_parser, id_images, own_labels
 
 __all__ = ["FIRST_LAYER", "add_run"]
 
@@ -74,9 +78,9 @@ def add_run(commands: Commands) -> None:
         "--benign",
         nargs="*",
         default=[],
-        metavar="KIND=STRENGTH",
+        metavar="KIND=STRENGTH or PATH",
         help=f"benign changes that are no attack, e.g. 'white noise=8' JPEG=75; kinds are "
-        f"{', '.join(BENIGN_KINDS)}",
+        f"{', '.join(BENIGN_KINDS)}; or images that were changed: CIFAR-10-C, ImageNet-C",
     )
     add(
         "--detectors",
@@ -87,6 +91,7 @@ def add_run(commands: Commands) -> None:
     )
     add("--resamples", type=int, default=500, help="bootstrap resamples, default: 500")
     add("--min-images", type=int, default=10, help="of fewer nothing is said, default: 10")
+    add("--verdicts", action="store_true", help="what a Triage says of all images, in a table")
     add("--report", type=Path, metavar="FILE", help="one HTML page as well, with its pictures")
 
 
@@ -94,8 +99,14 @@ def _run(options: argparse.Namespace) -> None:
     bench, detectors = _prepare(options)
     rows = bench.evaluate(detectors, fit=True)
     files = [*bench.save(options.out), *(() if options.no_figures else bench.plot(options.out))]
+    triage = _triage(bench) if options.verdicts else None
+    if triage is not None:
+        for row in bench.verdicts(triage, options.out):
+            shares = ", ".join(f"{verdict.name} {row[verdict.name]:.3f}" for verdict in Verdict)
+            print(f"{row['Kind']:<5} {row['Images']:<24} {row['Count']:>6} images: {shares}")
+        files.append(Path(f"{options.out}_verdicts.csv"))
     if options.report is not None:
-        files.append(bench.report(options.report))
+        files.append(bench.report(options.report, triage=triage))
     print(f"clean accuracy {bench.clean_accuracy():.3f}")
     for detector in detectors:
         own = [row for row in rows if row["Detector"] == detector]
@@ -105,13 +116,19 @@ def _run(options: argparse.Namespace) -> None:
     print("\n".join(str(file) for file in files))
 
 
+def _triage(bench: AdversarialBenchmark) -> Triage:
+    """Fitted, and calibrated on images to fit on: false alarms may exceed the rate that is set."""
+    loader = DataLoader(bench.train_set(), bench.batch_size)
+    return Triage(bench.model, seed=bench.seed).fit(loader)
+
+
 def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, Mapping[str, Detector]]:
     """What can be wrong is told before the model's weights are fetched."""
     _check_names(options.detectors)
     if options.report is not None:
         check_extra()
     attacks = dict(_attack(text) for text in options.attacks)
-    benign = [_change(text) for text in options.benign]
+    benign = {n: b for text in options.benign for n, b in _benign(text, options).items()}
     paths = dict(_name_and_path(text) for text in options.ood)
     id_test, id_train = id_images(options, options.id_test)
     ood = {
@@ -121,6 +138,11 @@ def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, Mapping
         for name, path in paths.items()
     }
     model = asked_model(options)
+    if options.own_labels:
+        id_test, id_train = (
+            own_labels(model, name, images, options.batch_size)
+            for name, images in (("--id-test", id_test), ("--id-train", id_train))
+        )
     bench = AdversarialBenchmark(
         model,
         id_test,
@@ -143,15 +165,20 @@ def _attack(text: str) -> tuple[str, Any]:
     return (name, imported("attack", own)) if equals else (name, named_attack(name))
 
 
-def _change(text: str) -> BenignChange:
+def _benign(text: str, options: argparse.Namespace) -> dict[str, Any]:
+    if Path(text).exists():
+        sets = corruption_sets(text, options.size, options.limit)
+        return {n: readable_images(s, strict=options.strict) for n, s in sets.items()}
     kind, _, strength = text.partition("=")
     try:
         number = float(strength)
     except ValueError as error:
         raise ValueError(
-            f"--benign takes KIND=STRENGTH, such as 'white noise=8', got {text!r}."
+            f"--benign takes KIND=STRENGTH, such as 'white noise=8', got {text!r}, which is no "
+            f"path to changed images either."
         ) from error
-    return BenignChange(kind, number)
+    change = BenignChange(kind, number)
+    return {str(change): change}
 
 
 def _check_names(names: Sequence[str] | None) -> None:

@@ -6,12 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
+from torch.nn import Module
+from torch.utils.data import DataLoader, Dataset, StackDataset
 
-from ...images.disk.files import load_images, readable_images
+from ...images.disk.files import has_labels, load_images, readable_images
+from ...layer.manners import same_random_state
+from ..data import EightBit
 from ..model_names import add_model_arguments
+from ..scoring import clean_accuracy
 
-__all__ = ["Commands", "command_parser", "id_images"]
+__all__ = ["Commands", "command_parser", "id_images", "own_labels"]
 
 #: what ``ArgumentParser.add_subparsers`` returns
 Commands = Any
@@ -43,6 +47,11 @@ def command_parser(
         help="ID images to fit on; default: the training split of the .npz file that is measured "
         "on",
     )
+    add(
+        "--own-labels",
+        action="store_true",
+        help="the model's own answers are the labels: for folders that are not sorted by class",
+    )
     add("--strict", action="store_true", help="stop at an image that cannot be read")
     add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
     add("--limit", type=int, default=limit, help=f"images per test set, default: {limit}")
@@ -67,7 +76,7 @@ def id_images(options: argparse.Namespace, measured: Path) -> tuple[Dataset[Any]
     :param options: what was given on the command line
     :param measured: path of the images to measure on
     :return: these, and images to fit on
-    :raises ValueError: if there are none to fit on
+    :raises ValueError: if there are none to fit on, or no labels to attack by
     """
     if options.id_train is None and measured.is_dir():
         raise ValueError(f"--id-train is needed to fit detectors, as {measured} is a folder.")
@@ -78,5 +87,25 @@ def id_images(options: argparse.Namespace, measured: Path) -> tuple[Dataset[Any]
         load_images(measured, options.size, options.limit, parts[1]),
         load_images(source, options.size, options.fit_limit, parts[0]),
     )
+    if options.attacks and not options.own_labels and not has_labels(found[0]):
+        raise ValueError(
+            f"{measured} has no labels, which attacks need: sort the images into folders of their "
+            f"classes, list them with labels in a .txt file, or take the model's own answers with "
+            f"--own-labels."
+        )
     test, train = (readable_images(images, strict=options.strict) for images in found)
     return test, train
+
+
+def own_labels(model: Module, name: str, images: Dataset[Any], batch_size: int) -> Dataset[Any]:
+    """
+    :param model: classifier of images in [0, 1]
+    :param name: of the argument, for messages
+    :param images: yields images, with or without labels
+    :param batch_size: images per batch
+    :return: the same with the model's answers as labels
+    """
+    loader = DataLoader(EightBit(name, images, labelled=False), batch_size)
+    with same_random_state():  # a loader draws a seed
+        found = clean_accuracy(model, loader, progress=True).predicted
+    return StackDataset(images, found)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from ...evaluation.page import Picture, Section, figure_picture
 from ...evaluation.plotting import plot_auroc, plot_scores
 from ...evaluation.rows import TASKS, Row, Scores, mean_auroc
 from ..attacks.size import AttackSize
-from ..results import explanation, failures, tables
+from ..tables import explanation, failures, tables
 from .shown import best_detector
 
 __all__ = ["result_sections", "summary"]

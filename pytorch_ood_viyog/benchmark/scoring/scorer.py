@@ -7,7 +7,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,11 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from ...evaluation.rows import Scores
-from ...layer.manners import as_found_with_gradients, unwrap
 from ...looks.logits import PickLogits
 from ...pipeline.shared_forward import SharedForward
-from ..attacks.foreign.guard import ModelState
 from .asking import predicted, shared_forward
+from .attempts import Attempts
 from .store import ScoreStore
 
 __all__ = ["Scorer"]
@@ -31,7 +29,6 @@ __all__ = ["Scorer"]
 T = TypeVar("T")
 
 _TIMED_RUNS = 3
-_CHANGED = "{} changed weights or buffers of the model, which were put back."
 
 
 class Scorer:
@@ -59,7 +56,6 @@ class Scorer:
         """
         self.model = model
         self.detectors = dict(detectors)
-        self.seed = seed
         self.progress = progress
         #: detector -> name of the images -> scores of shape (N,), or the error as text
         self.scores: Scores = {name: {} for name in detectors}
@@ -74,7 +70,7 @@ class Scorer:
         for detector in self.detectors.values():
             detector.to(device)
         self.logits = logits
-        self._state = ModelState(unwrap(model))
+        self._attempts = Attempts(model, seed)
         self._shareable = {
             n for n, d in self.detectors.items() if shared_forward(model, {n: d}, logits)
         }
@@ -88,8 +84,8 @@ class Scorer:
         alone = [(n, detector) for n, detector in self.detectors.items() if n not in together]
         for name, detector in self._bar(alone, "fit"):
             start = time.perf_counter()
-            outcome = self._attempt(f"fitting {name}", partial(detector.fit, loader))
-            self._give_back(f"The fit of {name}")
+            outcome = self._attempts.outcome(f"fitting {name}", partial(detector.fit, loader))
+            self._attempts.give_back(f"The fit of {name}")
             self.fit_seconds[name] = time.perf_counter() - start
             if isinstance(outcome, str):
                 self.unfit[name] = outcome
@@ -101,7 +97,7 @@ class Scorer:
             return set()
         start = time.perf_counter()
         fit = partial(shared.fit, loader, progress=self.progress)
-        if isinstance(self._attempt(None, fit), str):
+        if isinstance(self._attempts.outcome(None, fit), str):
             return set()
         self.fit_seconds |= dict.fromkeys(shared.detectors, time.perf_counter() - start)
         return set(shared.detectors)
@@ -117,7 +113,7 @@ class Scorer:
             runs = []
             for _ in range(_TIMED_RUNS + 1):
                 start = time.perf_counter()
-                outcome = self._attempt(None, partial(predicted, detector, x))
+                outcome = self._attempts.outcome(None, partial(predicted, detector, x))
                 runs.append(time.perf_counter() - start)
                 if isinstance(outcome, str):
                     break
@@ -159,7 +155,7 @@ class Scorer:
             message = f"images of {name}: {type(error).__name__}: {error}"
             warnings.warn(f"Failure while reading {message}", stacklevel=2)
             failed |= dict.fromkeys(parts, message)
-        self._give_back(f"A detector, while scoring {name},")
+        self._attempts.give_back(f"A detector, while scoring {name},")
         for detector in self.detectors:
             done = failed.get(detector) or torch.cat(parts[detector])
             self.scores[detector][name] = done
@@ -212,14 +208,14 @@ class Scorer:
         shared = self._shared(detectors)
         outcome: dict[str, Tensor | str] = {}
         if shared is not None:
-            together = self._attempt(None, partial(shared.predict, x))
+            together = self._attempts.outcome(None, partial(shared.predict, x))
             # a failure in the shared pass does not tell whose it is: all are then run alone
             if not isinstance(together, str):
                 outcome |= {name: scores.cpu() for name, scores in together.items()}
         for name, detector in detectors.items():
             if name not in outcome:
                 what = f"scoring {images} with {name}"
-                outcome[name] = self._attempt(what, partial(predicted, detector, x))
+                outcome[name] = self._attempts.outcome(what, partial(predicted, detector, x))
         for name, scores in outcome.items():
             if isinstance(scores, Tensor) and bool(scores.isnan().any()):
                 outcome[name] = (
@@ -239,31 +235,6 @@ class Scorer:
     def _fitted(self) -> list[tuple[str, Detector]]:
         return [(n, detector) for n, detector in self.detectors.items() if n not in self.unfit]
 
-    def _attempt(self, what: str | None, work: Callable[[], T]) -> T | str:
-        """What ``work`` returns, or its exception as text, with a warning if ``what`` is named."""
-        try:
-            with _prepared(self.model, self.seed):
-                return work()
-        except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            if what is not None:
-                warnings.warn(f"Failure while {what}: {message}", stacklevel=3)
-            return message
-        finally:
-            self._state.give_back_modes()
-
-    def _give_back(self, who: str) -> None:
-        if self._state.give_back_values():
-            warnings.warn(_CHANGED.format(who), stacklevel=3)
-
     def _bar(self, items: Iterable[T], description: str) -> Iterable[T]:
         bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not self.progress)
         return bar
-
-
-@contextmanager
-def _prepared(model: Module, seed: int) -> Iterator[None]:
-    """Evaluation mode, seeded, and afterwards mode, gradients and random state as found."""
-    with as_found_with_gradients(unwrap(model)):
-        torch.manual_seed(seed)
-        yield

@@ -1,6 +1,6 @@
 """
-Images in arrays of NumPy and PyTorch: ``.npy``, ``.npz`` and ``.pth``, of any layout. Nothing is
-ever unpickled.
+Images in arrays of NumPy and PyTorch: ``.npy``, ``.npz`` and ``.pth``, of any layout, left on
+disk. Nothing is ever unpickled.
 """
 
 import zipfile
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from .decoding import resized
+from .decoding import UnreadableImageError, resized
+from .zipped import LazyArrays
 
 __all__ = ["ImageArray", "load_array"]
 
@@ -43,6 +44,7 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
         if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
             raise ValueError(f"{name} must hold uint8, or floats in [0, 1], got {pixels.dtype}.")
         count = len(pixels)
+        self.has_labels = labels is not None
         labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels)
         if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in "iu":
             raise ValueError(
@@ -60,7 +62,7 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
         image = np.array(self.pixels[index])
         if image.dtype != np.uint8:
             if not (image.min() >= 0 and image.max() <= 1):
-                raise ValueError(
+                raise UnreadableImageError(
                     f"{self.name}, image {index}: floats must be in [0, 1], got {image.min():g} "
                     f"to {image.max():g}."
                 )
@@ -78,7 +80,8 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
 
 def load_array(path: Path, size: int | None = None, part: str = "") -> Dataset[Any]:
     """
-    A ``.npy`` file stays on disk; its labels are those of ``labels.npy`` beside it (CIFAR-10-C).
+    Images stay on disk. The labels of a ``.npy`` file are those of ``labels.npy`` beside it
+    (CIFAR-10-C).
     In an ``.npz`` file images and labels are called ``images`` and ``labels``, ``x`` and ``y``,
     ``x_test`` and ``y_test`` (Keras, ART), or ``test_images`` and ``test_labels`` (MedMNIST);
     ``split`` has 0 for training, 1 for test. A ``.pth`` or ``.pt`` file holds a tensor, or
@@ -108,7 +111,7 @@ def load_array(path: Path, size: int | None = None, part: str = "") -> Dataset[A
     chosen = np.flatnonzero(content["split"] == _PARTS[part])
     if len(chosen) == 0:
         raise ValueError(f"{path} holds no images of the {part} split.")
-    return ImageArray(images[chosen], data.labels[chosen], size, str(path))
+    return Subset(data, chosen.tolist())
 
 
 def _content(path: Path, part: str) -> dict[str, Any]:
@@ -120,13 +123,15 @@ def _content(path: Path, part: str) -> dict[str, Any]:
         if beside.is_file() and beside != path:
             found["labels"] = np.load(beside, allow_pickle=False)
     elif path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            found["names"] = sorted(arrays)
-            named = _named(arrays.files, part)
-            found |= {key: arrays[name] for key, name in named.items()}
-            found["parted"] = "images" in named and (part or "test") in named["images"]
+        arrays = LazyArrays(path)
+        found["names"] = arrays.names
+        named = _named(arrays.names, part)
+        found |= {key: arrays.read(name) for key, name in named.items()}
+        found["parted"] = "images" in named and (part or "test") in named["images"]
     else:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        # what torch.save wrote before 1.6 is no zip file and cannot be left on disk
+        lazy = zipfile.is_zipfile(path)
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
         held = list(held.values()) if isinstance(held, dict) else held
         x, y = (held, None) if isinstance(held, Tensor) else (held[0], held[1])
         found |= {"images": x.numpy(), "labels": None if y is None else y.numpy()}

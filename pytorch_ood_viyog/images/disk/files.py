@@ -1,5 +1,5 @@
 """
-Images from disk: a folder of image files, an array of NumPy or PyTorch, or a list of files.
+Images from disk: a folder of image files, arrays of NumPy or PyTorch, shards, a list of files.
 """
 
 import warnings
@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 from tqdm import tqdm
 
-from .arrays import load_array
+from .arrays import ImageArray, load_array
 from .decoding import UnreadableImageError, read_image
 from .folders import list_images
+from .shards import SHARDS, load_shards
 
-__all__ = ["ImageFiles", "load_images", "readable_images"]
+__all__ = ["ImageFiles", "has_labels", "load_images", "readable_images"]
 
 _ARRAYS = {".npy", ".npz", ".pth", ".pt"}
 
@@ -24,16 +26,24 @@ _ARRAYS = {".npy", ".npz", ".pth", ".pt"}
 class ImageFiles(Dataset[tuple[Tensor, int]]):
     """Image files, decoded when asked for. Needs Pillow."""
 
-    def __init__(self, files: Sequence[Any], labels: Sequence[int], size: int | None):
+    def __init__(
+        self,
+        files: Sequence[Any],
+        labels: Sequence[int],
+        size: int | None,
+        has_labels: bool = True,
+    ):
         """
         :param files: image files
         :param labels: one label per file
         :param size: the shorter side is resized to it and the middle square cut out; ``None``
             takes images as they are
+        :param has_labels: whether the labels are more than stand-ins
         """
         self.files = list(files)
         self.labels = list(labels)
         self.size = size
+        self.has_labels = has_labels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -53,8 +63,10 @@ def load_images(
     """
     :param path: a folder, see :func:`~pytorch_ood_viyog.images.disk.folders.list_images`; a
         ``.npy``, ``.npz`` or ``.pth`` file, see
-        :func:`~pytorch_ood_viyog.images.disk.arrays.load_array`; or a ``.txt`` file
-        with a file and its label in each line (OpenOOD's imglist), the files relative to it
+        :func:`~pytorch_ood_viyog.images.disk.arrays.load_array`; ``.parquet`` and ``.tar``
+        files or a folder of them, see
+        :func:`~pytorch_ood_viyog.images.disk.shards.load_shards`; or a ``.txt`` file with a
+        file and its label in each line (OpenOOD's imglist), the files relative to it
     :param size: height and width to bring images to, ``None`` to leave them as they are
     :param limit: at most so many images, drawn at random with a fixed seed
     :param part: ``"train"`` or ``"test"`` to take only this part
@@ -65,22 +77,27 @@ def load_images(
         such part
     """
     path = Path(path)
+    dataset: Dataset[Any]
     if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist. Give a folder of images or a file of arrays."
         )
-    if path.is_dir():
+    sharded = path.is_dir() and any(file.suffix in SHARDS for file in path.iterdir())
+    if sharded or (path.is_file() and path.suffix in SHARDS):
+        dataset = load_shards(path, size, part)
+    elif path.is_dir():
         listing = list_images(path, part, labelled)
         if listing.left_out:
             warnings.warn(f"{path}: {listing}.", stacklevel=2)
-        dataset: Dataset[Any] = ImageFiles(listing.files, listing.labels, size)
+        dataset = ImageFiles(listing.files, listing.labels, size, bool(listing.classes))
     elif path.suffix in _ARRAYS:
         dataset = load_array(path, size, part)
     elif path.suffix == ".txt":
         dataset = _from_list(path, size)
     else:
         raise ValueError(
-            f"{path} must be a folder of images or a file of {sorted(_ARRAYS | {'.txt'})}."
+            f"{path} must be a folder of images or a file of "
+            f"{sorted({*_ARRAYS, *SHARDS, '.txt'})}."
         )
     count = len(dataset)  # type: ignore[arg-type]
     if limit is None or limit >= count:
@@ -99,9 +116,9 @@ def readable_images(dataset: Dataset[Any], *, strict: bool = False) -> Dataset[A
     :raises UnreadableImageError: with ``strict``
     :raises ValueError: if none can be read, or sizes differ
     """
-    files = dataset.dataset if isinstance(dataset, Subset) else dataset
-    if not isinstance(files, ImageFiles):
-        return dataset
+    held = _held(dataset)
+    if isinstance(held, ImageArray) and held.pixels.dtype == np.uint8:
+        return dataset  # all can be read
     good, bad = [], []
     shapes: dict[tuple[int, ...], int] = {}
     numbers = range(len(dataset))  # type: ignore[arg-type]
@@ -121,6 +138,21 @@ def readable_images(dataset: Dataset[Any], *, strict: bool = False) -> Dataset[A
         return dataset
     warnings.warn(f"{len(bad)} images cannot be read and are left out: {bad}", stacklevel=2)
     return Subset(dataset, good)
+
+
+def has_labels(dataset: Any) -> bool:
+    """
+    :param dataset: what :func:`load_images` returns, or any data set
+    :return: whether its labels are more than zeros that stand for none
+    """
+    return bool(getattr(_held(dataset), "has_labels", True))
+
+
+def _held(dataset: Any) -> Any:
+    """What the images of a part, or of the first of several, are read from."""
+    while isinstance(dataset, (Subset, ConcatDataset)):
+        dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
+    return dataset
 
 
 def _from_list(path: Path, size: int | None) -> ImageFiles:

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Listing", "list_images"]
+__all__ = ["SUFFIXES", "Listing", "list_images"]
 
-_SUFFIXES = {
+SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".gif", ".avif"),
 }
@@ -52,7 +52,7 @@ def list_images(folder: Path, part: str = "", labelled: bool = True) -> Listing:
         inner = file.relative_to(folder).parts
         if any(name.startswith(".") or name == "__MACOSX" for name in inner):
             left_out["hidden"] += 1
-        elif file.suffix.lower() not in _SUFFIXES:
+        elif file.suffix.lower() not in SUFFIXES:
             left_out["of no image format"] += 1
         else:
             images.append(file)
@@ -87,4 +87,4 @@ def _split(folder: Path, part: str) -> Path:
 
 def _check_any(folder: Path, images: list[Path]) -> None:
     if not images:
-        raise ValueError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))}).")
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}).")
