@@ -10,23 +10,21 @@ sparse, rotated and patch attacks is simulated at all. Results are kept in the c
 interrupted run goes on where it stopped.
 """
 
-import csv
-import hashlib
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from options import benchmark_parser
-from separation_scores import source_hash
+from sources import key, stored
+from tables import keep
 from torch import Tensor
 from verdict_images import PRETRAINED, UNSEEN, Material, pretrained_material, small_material
+from verdict_report import report
 
 from pytorch_ood_viyog import Triage, Verdict
 from pytorch_ood_viyog.triage.populations.verdict import ORDER
@@ -163,10 +161,10 @@ def summary(found: Shares) -> Row:
 
 def cascades(name: str, material: Material, cache: Path, with_look: bool) -> dict[str, Shares]:
     """:return: name of the cascade -> its shares, judged by the package of the commit before"""
-    stored, out = (cache / "verdicts" / f"{name}-{part}.pt" for part in ("material", "cascades"))
+    given, out = (cache / "verdicts" / f"{name}-{part}.pt" for part in ("material", "cascades"))
     if not out.exists():
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(vars(material), stored)
+        given.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(vars(material), given)
         here = Path(__file__).resolve().parent
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "before"
@@ -177,7 +175,7 @@ def cascades(name: str, material: Material, cache: Path, with_look: bool) -> dic
                     [
                         sys.executable,
                         str(here / "verdict_cascades.py"),
-                        str(stored.resolve()),
+                        str(given.resolve()),
                         str(out.resolve()),
                         "look" if with_look else "plain",
                     ],
@@ -187,7 +185,7 @@ def cascades(name: str, material: Material, cache: Path, with_look: bool) -> dic
             finally:
                 remove = ["git", "-C", str(here), "worktree", "remove", "--force"]
                 subprocess.run([*remove, str(tree)], check=True)
-        stored.unlink()
+        given.unlink()
     return {n: shares(found) for n, found in torch.load(out, weights_only=True).items()}
 
 
@@ -199,44 +197,15 @@ def rows_of(name: str, data: Path, cache: Path, n: int, rules: list[str]) -> lis
         material = small_material(name, data, cache, n)
     rows: list[Row] = []
     for rule in rules:
-        code = hashlib.sha256(f"{source_hash()}{rule}{n}".encode()).hexdigest()[:16]
-        path = cache / "verdicts" / name / f"rule-{code}.pt"
-        if not path.exists():
-            found, more = judged(material, RULES[rule])
-            torch.save({"shares": shares(found), "more": more}, path)
-        stored = torch.load(path, weights_only=True)
-        row = {"model": name, "rule": rule} | summary(stored["shares"]) | stored["more"]
-        rows.append(row)
-        print(row, flush=True)
+        known = key(__file__, material.model, material.groups, rule)
+        path = cache / "verdicts" / name / f"{rule}.pt"
+        found, more = stored(path, known, False, lambda r=rule: judged(material, RULES[r]))
+        rows.append({"model": name, "rule": rule} | summary(shares(found)) | more)
+        print(rows[-1], flush=True)
     for rule, found_shares in cascades(name, material, cache, name != PRETRAINED).items():
         rows.append({"model": name, "rule": rule} | summary(found_shares))
         print(rows[-1], flush=True)
     return rows
-
-
-def table(rows: list[Row]) -> str:
-    """:return: Markdown: means of the small models, then each model"""
-    columns = [key for key in rows[0] if key not in ("model", "rule")]
-    lines = [f"| model | rule | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-    small = [row for row in rows if row["model"] != PRETRAINED]
-    names = list(dict.fromkeys(row["rule"] for row in small))
-    for rule in names:
-        own = [row for row in small if row["rule"] == rule]
-        mean = {c: _mean([row.get(c) for row in own]) for c in columns}
-        lines.append(_line(f"mean of {len(own)}", str(rule), mean, columns))
-    lines += [_line(str(r["model"]), str(r["rule"]), r, columns) for r in rows]
-    return "\n".join(lines)
-
-
-def _mean(values: list[object]) -> float:
-    known = [value for value in values if isinstance(value, float)]
-    return sum(known) / len(known) if known else float("nan")
-
-
-def _line(model: str, rule: str, row: Row, columns: list[str]) -> str:
-    cells = [row.get(column, float("nan")) for column in columns]
-    shown = ["" if cell != cell else f"{cell:.3f}" for cell in cells]  # NaN is not itself
-    return f"| {model} | {rule} | {' | '.join(shown)} |"
 
 
 def main() -> None:
@@ -250,27 +219,8 @@ def main() -> None:
     for name in options.models:
         rows += rows_of(name, options.data, options.cache, options.n, options.rules)
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "verdicts.csv").open("w", newline="") as file:
-        fields = list(dict.fromkeys(key for row in rows for key in row))
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(rows)
-    made = f"torch {version('torch')}, scikit-learn {version('scikit-learn')}, Python "
-    made += f"{platform.python_version()}, {platform.machine()}"
-    text = f"# Verdicts\n\n{_INTRODUCTION}\n\n{table(rows)}\n\n{made}\n"
-    (options.out / "verdicts.md").write_text(text, encoding="utf-8")
-    print(text)
-
-
-_INTRODUCTION = """\
-`python examples/benchmarks/verdicts.py --data DATA_FOLDER`: shares of verdicts, learnt rule and
-the cascades that came before it (run on their own commit). Attacks are in 8 bit and fool the
-model. *L∞ 8* is the mean of FGSM and PGD, *minimal L2* of DeepFool, Carlini-Wagner and DDN,
-*unseen* of Square, sparse, rotated and patch attacks, nothing like which is simulated.
-*four-way* is the mean of ID, OOD, attacks (L∞ 8 to 2, DeepFool and CW, smooth) and benign changes.
-*asked*: share of ID images that the model is asked about again; *passes*: CPU time of `predict`
-on ID images in plain forward passes; *ece*: expected calibration error on a mixture of the four.
-"""
+    table = keep(rows, options.out / "verdicts.csv")
+    print(report(table, options.out / "verdicts.md", __file__))
 
 
 if __name__ == "__main__":
