@@ -10,13 +10,13 @@ import torch
 
 from pytorch_ood_viyog import Verdict
 
+ID, OOD, ADV, NOISY = (int(v) for v in (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY))
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 sys.path.append(str(FOLDER))
 
 
 def test_shares_and_their_summary_by_hand():
     verdicts = import_module("verdicts")
-    ID, OOD, ADV, NOISY = (int(v) for v in (Verdict.ID, Verdict.OOD, Verdict.ADV, Verdict.NOISY))
     found = {
         "id": [ID, ID, ID, OOD],
         "ood/one": [OOD, OOD],
