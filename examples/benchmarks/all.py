@@ -35,7 +35,7 @@ _LINE = re.compile(
 @dataclass(frozen=True)
 class Page:
     """
-    :param files: names of the files that a command writes
+    :param files: names of the files that a command writes; the first says of which state they are
     :param command: script and its options; ``{data}`` is the data folder, ``{photos}`` 224-pixel
         photographs in it, ``{ood}`` their OOD sets, ``{originals}`` photographs as they were
     """
@@ -60,16 +60,15 @@ class Page:
         last = self.last()
         if last is not None and last["sources"] == fingerprint(self.script):
             return ""
-        commit = last["commit"] if last else git("log", "-1", "--format=%h", "--", *self.paths)
+        commit = (
+            last["commit"]
+            if last
+            else git("log", "-1", "--format=%h", "--", str(RESULTS / self.files[0]))
+        )
         changed = [Path(name).name for name in changed_since(commit, self.script)]
         few = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if changed[3:] else "")
         unsigned = "" if last else "unsigned, "
         return f"{unsigned}of {commit or 'no commit'}, since then: {few or 'nothing committed'}"
-
-    @property
-    def paths(self) -> list[str]:
-        """Where the files are."""
-        return [str(RESULTS / name) for name in self.files]
 
 
 _PHOTOGRAPHS = "--images {photos} --ood {ood}"
@@ -81,7 +80,7 @@ PAGES = (
     Page(("separation.md",), "separation.py --data {data} --part main"),
     Page(("separation_controls.md",), "separation.py --data {data} --part controls"),
     Page(("pretrained.md",), f"pretrained.py {_PHOTOGRAPHS}"),
-    Page(("facts.md", "gtsrb-3x3.md", "photo15-3x3.md"), "real_run.py --data {data}"),
+    Page(("gtsrb-3x3.md", "photo15-3x3.md", "facts.md"), "real_run.py --data {data}"),
     Page(("threats.md",), f"threats.py --data {{data}} {_PHOTOGRAPHS}"),
     Page(("second_look.md",), f"second_look.py --data {{data}} --configs {_SEEN} {_PHOTOGRAPHS}"),
     Page(("intent.md",), f"intent.py --data {{data}} {_PHOTOGRAPHS}"),
