@@ -81,7 +81,6 @@ PAGES = (
     Page(("separation_controls.md",), "separation.py --data {data} --part controls"),
     Page(("pretrained.md",), f"pretrained.py {_PHOTOGRAPHS}"),
     Page(("gtsrb-3x3.md", "photo15-3x3.md", "facts.md"), "real_run.py --data {data}"),
-    Page(("threats.md",), f"threats.py --data {{data}} {_PHOTOGRAPHS}"),
     Page(("second_look.md",), f"second_look.py --data {{data}} --configs {_SEEN} {_PHOTOGRAPHS}"),
     Page(("intent.md",), f"intent.py --data {{data}} {_PHOTOGRAPHS}"),
     Page(("residue_maps.md",), "residue_maps.py --data {data}"),
@@ -89,6 +88,8 @@ PAGES = (
     Page(("foreign.md",), "foreign.py --data {data}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos}"),
     Page(("speed_cpu.md",), "speed.py"),
+    Page(("speed_before.md",), "speed_before.py"),
+    Page(("deployment.md",), "deployment.py"),
     Page(("timm.md",), "timm_table.py --out {results}/timm.md"),
     Page(("transformers.md",), "transformers_table.py --out {results}/transformers.md"),
     *(
