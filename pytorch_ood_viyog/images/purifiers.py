@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import codecs
-from .denoising import bilateral, median_of_four
+from .views import bilateral, median_of_four
 
 __all__ = ["IMAGE_PURIFIERS", "ImagePurifier", "purified_images"]
 

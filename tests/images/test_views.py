@@ -1,6 +1,53 @@
+"""Views against other people's, and by hand."""
+
+import pytest
 import torch
 
-from pytorch_ood_viyog.images.views import mirrored, moved
+from pytorch_ood_viyog.images.views import bilateral, median_of_four, mirrored, moved
+
+
+def test_bilateral_by_the_formula():
+    x = torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    strength, (row, column) = 0.2, (2, 3)
+    total, weights = torch.zeros(3, dtype=torch.float64), 0.0
+    for i in range(row - 2, row + 3):
+        for j in range(column - 2, column + 3):
+            colour = (x[0, :, i, j] - x[0, :, row, column]).square().mean()
+            apart = ((i - row) ** 2 + (j - column) ** 2) / (2 * 1.5**2)
+            weight = torch.exp(-apart - colour / (2 * strength**2))
+            total, weights = total + weight * x[0, :, i, j], weights + weight
+    torch.testing.assert_close(bilateral(x, strength)[0, :, row, column], total / weights)
+
+
+def test_flat_images_and_strong_edges_stay():
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 4:] = 1
+    torch.testing.assert_close(bilateral(x), x)
+    torch.testing.assert_close(
+        bilateral(torch.full((2, 3, 5, 5), 0.3)), torch.full((2, 3, 5, 5), 0.3)
+    )
+    noisy = 0.5 + 0.01 * torch.randn(1, 1, 32, 32)
+    assert float(bilateral(noisy).std()) < 0.7 * float(noisy.std())
+
+
+def test_each_image_has_its_own_strength():
+    x, strengths = torch.rand(3, 3, 6, 5), torch.tensor([0.01, 0.1, 1.0])
+    alone = torch.cat([bilateral(x[i : i + 1], float(s)) for i, s in enumerate(strengths)])
+    torch.testing.assert_close(bilateral(x, strengths), alone)
+
+
+def test_bilateral_at_a_corner():
+    """Pixels beyond the border are those at it."""
+    x = torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    wide = torch.nn.functional.pad(x, (4,) * 4, mode="replicate")
+    torch.testing.assert_close(bilateral(x), bilateral(wide)[:, :, 4:-4, 4:-4])
+
+
+def test_median_of_four_is_scipys():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    x = torch.rand(2, 3, 7, 9)
+    expected = ndimage.median_filter(x.numpy(), size=(1, 1, 2, 2))
+    assert torch.equal(median_of_four(x), torch.from_numpy(expected))
 
 
 def test_moved_by_hand() -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...detectors.residue import ViyogResidue
-from ...images.denoising import bilateral
 from ...images.pixel_range import PixelRange
-from ...images.views import mirrored, moved
+from ...images.views import bilateral, mirrored, moved
 from ...layer.layer_call import LayerCall
 from ...looks.answers import lost_odds, softmax_distance
 from ...pipeline.shared_forward import SharedForward
