@@ -17,9 +17,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import IO
+from typing import IO, Any
 
 import torch
 import torchvision
@@ -47,7 +48,7 @@ class Signals(nn.Module):
 
 def small_resnet() -> nn.Module:
     """ResNet-18 with the usual stem for 32 px."""
-    model = torchvision.models.resnet18(num_classes=10)
+    model: nn.Module = torchvision.models.resnet18(num_classes=10)
     model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return model
 
@@ -90,9 +91,14 @@ def reading_jobs(quick: bool) -> dict[str, Callable[[], object]]:
         model, x = build().eval(), inputs(2 if quick else batch, size)
         detector = ViyogResidue(model).fit(in_batches(inputs(32, size)), progress=False)
         maps = FirstLayer(model).run(x, lambda call: call.maps())
-        made[f"predict, {name}"] = lambda d=detector, x=x: d.predict(x)
-        made[f"predict_features, {name}"] = lambda d=detector, m=maps: d.predict_features(m)
+        made[f"predict, {name}"] = partial(detector.predict, x)
+        made[f"predict_features, {name}"] = partial(detector.predict_features, maps)
     return made
+
+
+def fitted(kind: Callable[..., Any], model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> Any:
+    """A new detector."""
+    return kind(model).fit(data, progress=False)
 
 
 def image_jobs(label: str, quick: bool) -> dict[str, Callable[[], object]]:
@@ -101,18 +107,17 @@ def image_jobs(label: str, quick: bool) -> dict[str, Callable[[], object]]:
     build, size, count = SIZES[label]
     model, data = build().eval(), in_batches(inputs(8 if quick else count, size))
     x = data[0][0][:8]
-    made[f"forward pass, {label}"] = lambda m=model, x=x: m(x)
-    for kind in (ViyogResidue,) if quick else (ViyogResidue, ViyogIntent):
-        name = f"fit {kind.__name__}, {label}"
-        made[name] = lambda k=kind, m=model, d=data: k(m).fit(d, progress=False)
+    made[f"forward pass, {label}"] = partial(model, x)
+    detectors = {"ViyogResidue": ViyogResidue, "ViyogIntent": ViyogIntent}
+    for name in list(detectors)[: 1 if quick else 2]:
+        made[f"fit {name}, {label}"] = partial(fitted, detectors[name], model, data)
     for purifier in PURIFIERS[-1:] if quick else PURIFIERS:
         # random weights: whatever answers do, the first purifier is taken
         look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
         look.fit(data, progress=False)
-        made[f"predict SecondLook {purifier}, {label}"] = lambda k=look, x=x: k.predict(x)
-        own = {"purifier": purifier, "max_flips": 0.1}
-        name = f"fit SecondLook {purifier}, {label}"
-        made[name] = lambda m=model, d=data, o=own: SecondLook(m, **o).fit(d, progress=False)
+        made[f"predict SecondLook {purifier}, {label}"] = partial(look.predict, x)
+        name, kind = f"fit SecondLook {purifier}, {label}", partial(SecondLook, purifier=purifier)
+        made[name] = partial(fitted, kind, model, data)
     return made
 
 
