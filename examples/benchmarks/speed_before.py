@@ -166,18 +166,18 @@ def pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     return process.stdin, process.stdout
 
 
-def table(names: list[str], times: dict[str, list[tuple[float, float]]], before: str) -> str:
+def table(times: dict[str, list[tuple[float, float]]], before: str, parts: list[str]) -> str:
     """Markdown; predict_features also in units of predict of this build."""
     lines = [
         "# Cost beside an older build",
         "",
         f"CPU time on one thread, this build beside {before}, torch {torch.__version__}; made by "
-        "`python examples/benchmarks/speed_before.py`.",
+        f"`python examples/benchmarks/speed_before.py --parts {' '.join(map(repr, parts))}`.",
         "",
         "| job | before, ms | now, ms | ratio | now, in units of |",
         "|---|---|---|---|---|",
     ]
-    for name in names:
+    for name in times:
         old, new = (median(pair[i] for pair in times[name]) for i in (0, 1))
         ratio = median(b / a for a, b in times[name])
         kind, _, where = name.partition(", ")
@@ -214,7 +214,7 @@ def compared(before: str, parts: list[str], rounds: int, quick: bool) -> str:
                 each.kill()
                 each.wait()
             subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=True)
-    return table(names, times, before)
+    return table(times, before, parts)
 
 
 def main() -> None:
