@@ -17,9 +17,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import IO
+from typing import IO, Any
 
 import torch
 import torchvision
@@ -47,7 +48,7 @@ class Signals(nn.Module):
 
 def small_resnet() -> nn.Module:
     """ResNet-18 with the usual stem for 32 px."""
-    model = torchvision.models.resnet18(num_classes=10)
+    model: nn.Module = torchvision.models.resnet18(num_classes=10)
     model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return model
 
@@ -59,6 +60,13 @@ STEMS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "ViT-B/16": (torchvision.models.vit_b_16, 224, 8),
     "signals": (Signals, 0, 8),
 }
+
+
+SIZES: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "32 px": (small_resnet, 32, 96),
+    "224 px": (torchvision.models.mobilenet_v2, 224, 32),
+}
+PARTS = ("stems", *SIZES)
 
 
 def inputs(count: int, size: int) -> Tensor:
@@ -74,8 +82,8 @@ def in_batches(x: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(part, torch.zeros(len(part))) for part in torch.split(x, 32)]
 
 
-def jobs(quick: bool) -> dict[str, Callable[[], object]]:
-    """Names and functions; what they need is built here."""
+def reading_jobs(quick: bool) -> dict[str, Callable[[], object]]:
+    """What is read of inputs and of maps; models and fits are made here."""
     made: dict[str, Callable[[], object]] = {}
     for name, (build, size, batch) in STEMS.items():
         if quick and size != 32:
@@ -83,36 +91,45 @@ def jobs(quick: bool) -> dict[str, Callable[[], object]]:
         model, x = build().eval(), inputs(2 if quick else batch, size)
         detector = ViyogResidue(model).fit(in_batches(inputs(32, size)), progress=False)
         maps = FirstLayer(model).run(x, lambda call: call.maps())
-        made[f"predict, {name}"] = lambda d=detector, x=x: d.predict(x)
-        made[f"predict_features, {name}"] = lambda d=detector, m=maps: d.predict_features(m)
-    sizes = {"32 px": (small_resnet, 32, 96)}
-    if not quick:
-        sizes["224 px"] = (torchvision.models.mobilenet_v2, 224, 32)
-    for label, (build, size, count) in sizes.items():
-        model, data = build().eval(), in_batches(inputs(8 if quick else count, size))
-        x = data[0][0][:8]
-        made[f"forward pass, {label}"] = lambda m=model, x=x: m(x)
-        for kind in (ViyogResidue,) if quick else (ViyogResidue, ViyogIntent):
-            name = f"fit {kind.__name__}, {label}"
-            made[name] = lambda k=kind, m=model, d=data: k(m).fit(d, progress=False)
-        for purifier in PURIFIERS[-1:] if quick else PURIFIERS:
-            # random weights: whatever answers do, the first purifier is taken
-            look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
-            look.fit(data, progress=False)
-            made[f"predict SecondLook {purifier}, {label}"] = lambda k=look, x=x: k.predict(x)
-            own = {"purifier": purifier, "max_flips": 0.1}
-            name = f"fit SecondLook {purifier}, {label}"
-            made[name] = lambda m=model, d=data, o=own: SecondLook(m, **o).fit(d, progress=False)
+        made[f"predict, {name}"] = partial(detector.predict, x)
+        made[f"predict_features, {name}"] = partial(detector.predict_features, maps)
     return made
 
 
-def worker(quick: bool) -> None:
+def fitted(kind: Callable[..., Any], model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> Any:
+    """A new detector."""
+    return kind(model).fit(data, progress=False)
+
+
+def image_jobs(label: str, quick: bool) -> dict[str, Callable[[], object]]:
+    """Fits, and second looks; models and fits are made here."""
+    made: dict[str, Callable[[], object]] = {}
+    build, size, count = SIZES[label]
+    model, data = build().eval(), in_batches(inputs(8 if quick else count, size))
+    x = data[0][0][:8]
+    made[f"forward pass, {label}"] = partial(model, x)
+    detectors = {"ViyogResidue": ViyogResidue, "ViyogIntent": ViyogIntent}
+    for name in list(detectors)[: 1 if quick else 2]:
+        made[f"fit {name}, {label}"] = partial(fitted, detectors[name], model, data)
+    for purifier in PURIFIERS[-1:] if quick else PURIFIERS:
+        # random weights: whatever answers do, the first purifier is taken
+        look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
+        look.fit(data, progress=False)
+        made[f"predict SecondLook {purifier}, {label}"] = partial(look.predict, x)
+        name, kind = f"fit SecondLook {purifier}, {label}", partial(SecondLook, purifier=purifier)
+        made[name] = partial(fitted, kind, model, data)
+    return made
+
+
+def worker(parts: list[str], quick: bool) -> None:
     """Does the jobs whose names it reads, and prints how long each took."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with torch.no_grad():
-        known = jobs(quick)
+        known: dict[str, Callable[[], object]] = {}
+        for part in parts:
+            known |= reading_jobs(quick) if part == "stems" else image_jobs(part, quick)
         print("|".join(known), flush=True)
         for line in sys.stdin:
             start = time.process_time()
@@ -120,10 +137,14 @@ def worker(quick: bool) -> None:
             print(time.process_time() - start, flush=True)
 
 
-def started(package: Path, quick: bool) -> subprocess.Popen[str]:
+def started(package: Path, parts: list[str], quick: bool) -> subprocess.Popen[str]:
     """A worker that imports the package of a checkout."""
     return subprocess.Popen(
-        [sys.executable, str(HERE / "speed_before.py"), "--worker", *(["--quick"] * quick)],
+        [
+            *(sys.executable, str(HERE / "speed_before.py"), "--worker"),
+            *(["--quick"] * quick),
+            *("--parts", *parts),
+        ],
         env=os.environ | {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -145,18 +166,18 @@ def pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     return process.stdin, process.stdout
 
 
-def table(names: list[str], times: dict[str, list[tuple[float, float]]], before: str) -> str:
+def table(times: dict[str, list[tuple[float, float]]], before: str, parts: list[str]) -> str:
     """Markdown; predict_features also in units of predict of this build."""
     lines = [
         "# Cost beside an older build",
         "",
         f"CPU time on one thread, this build beside {before}, torch {torch.__version__}; made by "
-        "`python examples/benchmarks/speed_before.py`.",
+        f"`python examples/benchmarks/speed_before.py --parts {' '.join(map(repr, parts))}`.",
         "",
         "| job | before, ms | now, ms | ratio | now, in units of |",
         "|---|---|---|---|---|",
     ]
-    for name in names:
+    for name in times:
         old, new = (median(pair[i] for pair in times[name]) for i in (0, 1))
         ratio = median(b / a for a, b in times[name])
         kind, _, where = name.partition(", ")
@@ -171,7 +192,7 @@ def table(names: list[str], times: dict[str, list[tuple[float, float]]], before:
     return "\n".join([*lines, ""])
 
 
-def compared(before: str, rounds: int, quick: bool) -> str:
+def compared(before: str, parts: list[str], rounds: int, quick: bool) -> str:
     """Runs both builds in turn."""
     git = ["git", "-C", str(HERE)]
     with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +200,7 @@ def compared(before: str, rounds: int, quick: bool) -> str:
         subprocess.run([*git, "worktree", "add", "-q", "--detach", str(tree), before], check=True)
         workers: list[subprocess.Popen[str]] = []
         try:
-            workers = [started(package, quick) for package in (tree, HERE.parents[1])]
+            workers = [started(package, parts, quick) for package in (tree, HERE.parents[1])]
             names, _ = (pipes(each)[1].readline().strip().split("|") for each in workers)
             times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
             for number in range(rounds):
@@ -193,7 +214,7 @@ def compared(before: str, rounds: int, quick: bool) -> str:
                 each.kill()
                 each.wait()
             subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=True)
-    return table(names, times, before)
+    return table(times, before, parts)
 
 
 def main() -> None:
@@ -201,14 +222,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of all but fits")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--before", default=BEFORE, help=f"commit, default: {BEFORE}")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the page")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.quick)
+        worker(options.parts, options.quick)
         return
-    text = compared(options.before, 2 if options.quick else options.rounds, options.quick)
+    parts = ["stems", "32 px"] if options.quick else options.parts
+    rounds = 2 if options.quick else options.rounds
+    text = compared(options.before, parts, rounds, options.quick)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "speed_before.md").write_text(text, encoding="utf-8")
     print(text)

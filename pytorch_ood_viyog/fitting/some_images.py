@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -74,7 +75,7 @@ def some_images(
     )
 
 
-def _places(loader: DataLoader[Any]) -> torch.Tensor:
+def _places(loader: DataLoader[Any]) -> Tensor:
     """Those that the sampler would give, without what is random in it."""
     if isinstance(loader.sampler, (RandomSampler, SequentialSampler)):
         return torch.arange(len(loader.dataset))  # type: ignore[arg-type]

@@ -38,12 +38,13 @@ def responses(reader: Reader, maps: Tensor, windows: Windows) -> tuple[Responses
     quiet = reader.window.shape[1]
     if local.shape[2:] == maps.shape[2:]:
         seen = local[:, :quiet]
-        around = _around(seen, reader.window, windows)
+        around = _around(seen, reader.window, windows, like=precise(maps[:0]))
         flat = _flat_of(seen, windows)
     else:
-        kernel = torch.einsum("rw...,wc->rc...", reader.window, reader.local[:quiet])
+        kernel = (reader.window.movedim(1, -1) @ reader.local[:quiet]).movedim(-1, 1)
         offset = kernel.flatten(2).sum(dim=2) @ reader.mean
-        around = _around(precise(maps), kernel, windows) - offset[:, None]
+        values = precise(maps)
+        around = _around(values, kernel, windows, like=values[:0]) - offset[:, None]
         flat = _flat_in_maps(reader, maps, windows)
     return (local.flatten(2), around), flat
 
@@ -58,7 +59,8 @@ def inputs_of(reader: Reader, geometry: Geometry, maps: Tensor) -> Tensor | None
     """
     grid = zip(geometry.before, geometry.after, geometry.reaches, geometry.stride, strict=True)
     centred = all(b == a and 2 * b == reach - 1 and s == 1 for b, a, reach, s in grid)
-    if not centred or len(reader.local) < reader.local_kernel[0].numel():
+    determined = len(reader.local) >= reader.local_kernel[0].numel()
+    if not centred or not determined or torch.compiler.is_compiling():  # exporters know no inverse
         return None
     taps = math.prod(geometry.kernel_size)
     inverse = torch.linalg.inv(reader.local_kernel.flatten(1))
@@ -66,9 +68,8 @@ def inputs_of(reader: Reader, geometry: Geometry, maps: Tensor) -> Tensor | None
     exact = accumulator_dtype(maps.device)
     weights = (seen @ reader.local).to(exact)
     offset = (seen @ (reader.local @ reader.mean + reader.local_offset)).to(exact)[:, None]
-    # few at a time stay in the processor's memory; a trace must hold for all
-    parts = [maps] if torch.compiler.is_compiling() else torch.split(maps, _CHUNK)
-    found = [weights @ part.flatten(2).to(exact) - offset for part in parts]
+    # few at a time stay in the processor's memory
+    found = [weights @ part.flatten(2).to(exact) - offset for part in torch.split(maps, _CHUNK)]
     whole = torch.cat([x.to(precise(maps[:0])) for x in found])
     return whole.reshape(*whole.shape[:2], *maps.shape[2:])
 
@@ -93,10 +94,9 @@ def _to(directions: Tensor, maps: Tensor, mean: Tensor) -> Tensor:
     return found.reshape(*found.shape[:2], *maps.shape[2:])
 
 
-def _around(values: Tensor, kernel: Tensor, windows: Windows) -> Tensor:
-    exact, once = accumulator_dtype(values.device), (1,) * (values.dim() - 2)
-    steps = windows.packed_steps
-    return convolve_differences(values, kernel, steps, once, values=exact).flatten(2)
+def _around(values: Tensor, kernel: Tensor, windows: Windows, like: Tensor) -> Tensor:
+    once, types = (1,) * (values.dim() - 2), (like.dtype, accumulator_dtype(values.device))
+    return convolve_differences(values, kernel, windows.packed_steps, once, types).flatten(2)
 
 
 def _flat_in_maps(reader: Reader, maps: Tensor, windows: Windows) -> Tensor:

@@ -33,7 +33,7 @@ def convolve_differences(
     kernel: Tensor,
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
-    values: torch.dtype | None = None,
+    types: tuple[torch.dtype, torch.dtype] | None = None,
 ) -> Tensor:
     """
     The same convolution by summation by parts, along one axis after the other:
@@ -49,11 +49,11 @@ def convolve_differences(
     :param kernel: :math:`R \\times C \\times *K`, float64
     :param stride: stride along each axis
     :param dilation: dilation along each axis
-    :param values: type that :math:`S_K x_K` is computed in, where channels cancel each other;
-        default is that of ``inputs``
+    :param types: of the differences in their convolution, and of what is added to them,
+        :math:`S_K x_K`, where channels cancel each other; default are those of ``inputs``
     :return: the convolution without padding, :math:`B \\times R \\times *S'`
     """
-    parts = []
+    parts, (smooth, exact) = [], types or (inputs.dtype, inputs.dtype)
     for axis in reversed(range(2, inputs.dim())):
         taps, step, distance = kernel.shape[axis], stride[axis - 2], dilation[axis - 2]
         reach = distance * (taps - 1)
@@ -62,13 +62,13 @@ def convolve_differences(
             rest = inputs.shape[axis] - distance
             differences = inputs.narrow(axis, distance, rest) - inputs.narrow(axis, 0, rest)
             weights = -sums.narrow(axis, 0, taps - 1)
-            parts.append(convolve(differences, weights, stride, dilation))
+            parts.append(convolve(differences.to(smooth), weights, stride, dilation))
         # what is left reads one value along this axis
         inputs = inputs.narrow(axis, reach, inputs.shape[axis] - reach)
         inputs = inputs.movedim(axis, 0)[::step].movedim(0, axis)
         kernel = sums.narrow(axis, taps - 1, 1)
         stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
-    inputs = inputs.to(values or inputs.dtype)
+    inputs = inputs.to(exact)
     total = kernel.flatten(1).to(inputs) @ inputs.flatten(2)
     total = total.reshape(*total.shape[:2], *inputs.shape[2:])
     for part in parts:
