@@ -23,7 +23,7 @@ from ..triage.report import JudgedSample, TriageReport, residue_at
 from ..triage.triage import Triage
 from .attacks.size import AttackSize
 from .report import ShownImages, best_detector, result_sections, summary
-from .tables import save_tables, write_csv
+from .report.tables import save_tables, write_csv
 
 __all__ = ["BenchmarkOutput"]
 

@@ -10,8 +10,8 @@ from ...evaluation.page import Picture, Section, figure_picture
 from ...evaluation.plotting import plot_auroc, plot_scores
 from ...evaluation.rows import TASKS, Row, Scores, mean_auroc
 from ..attacks.size import AttackSize
-from ..tables import explanation, failures, tables
 from .shown import best_detector
+from .tables import explanation, failures, tables
 
 __all__ = ["result_sections", "summary"]
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.page import Table
-from ..evaluation.rows import Row, mean_auroc, pivot
-from .attacks.size import AttackSize
+from ...evaluation.page import Table
+from ...evaluation.rows import Row, mean_auroc, pivot
+from ..attacks.size import AttackSize
 
 __all__ = ["explanation", "failures", "save_tables", "tables", "write_csv"]
 
