@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from foreign_list import foreign_attacks
+from foreign_list import LIBRARIES, foreign_attacks
 from foreign_report import page
 from images import CLASSES, fit_images, test_images, train_images
 from models import convolution, load_or_train
@@ -100,7 +100,9 @@ def built(options: Any) -> tuple[AdversarialBenchmark, dict[str, str]]:
     surrogate = load_model(_SURROGATE, options.data, options.cache)
     fit, test = fit_images(_IMAGES, options.data), test_images(_IMAGES, options.data)
     everything = load_ood(_SURROGATE, options.data)
-    made, problems = foreign_attacks(model, surrogate, test.x.shape[1:], CLASSES[_IMAGES])
+    made, problems = foreign_attacks(
+        model, surrogate, test.x.shape[1:], CLASSES[_IMAGES], options.libraries
+    )
     attacks = {}
     for name, attack in made.items():
         limited = Limited(attack, options.seconds, cache / "failed" / f"{name}.txt")
@@ -154,6 +156,9 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=300, help="ID images, default: 300")
     parser.add_argument("--fit", type=int, default=1000, help="images to fit on, default: 1000")
     parser.add_argument("--seconds", type=float, default=8, help="CPU per attack, default: 8")
+    parser.add_argument(
+        "--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES), help="default: all"
+    )
     parser.add_argument("--verdicts", action="store_true", help="verdicts of Triage as well")
     options = parser.parse_args()
     bench, problems = built(options)

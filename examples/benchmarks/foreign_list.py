@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,13 +60,18 @@ class Transferred:
 
 
 def foreign_attacks(
-    model: nn.Module, surrogate: nn.Module, shape: tuple[int, ...], classes: int
+    model: nn.Module,
+    surrogate: nn.Module,
+    shape: tuple[int, ...],
+    classes: int,
+    libraries: Collection[str] = tuple(LIBRARIES),
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """
     :param model: the classifier
     :param surrogate: another classifier of the same classes
     :param shape: of one image
     :param classes: number of classes
+    :param libraries: those that are asked for, of ``LIBRARIES``
     :return: ``library name`` -> attack; and for each that could not be made why
     """
     attacks: dict[str, Any] = {}
@@ -74,6 +79,8 @@ def foreign_attacks(
     art, adv_lib = partial(_art, shape=shape, classes=classes), partial(_adv_lib, classes=classes)
     makers = (_foolbox, _torchattacks, art, adv_lib, _secml, partial(_ours, surrogate))
     for library, maker in zip(LIBRARIES, makers, strict=True):
+        if library not in libraries:
+            continue
         try:
             importlib.import_module(LIBRARIES[library])
             found = maker(model)

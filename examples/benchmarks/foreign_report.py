@@ -60,12 +60,13 @@ def page(
         f"is right about of the first {options.attacked} are attacked with few steps and up to "
         f"{options.seconds:g} s of CPU for each attack: this is what runs and what is seen, not "
         f"what an attack can do. {versions()}.",
-        f"{len(sizes)} attacks, of which {len(ran)} ran to their end; none ended the run. They "
-        f"fooled the classifier {fooled} times before rounding to 8 bit and {left} times after "
-        f"it. L2 for images in [0, 1], L∞ in 1/255, pixels: share of those changed. Each "
-        f"detector: AUROC ID-vs-ADV / OOD-vs-ADV (mean over the OOD sets), ADV positive, in the "
-        f"detector's own direction. With so few images an AUROC is good to about ±0.1. The "
-        f"attack that the best of the detectors sees least is first.",
+        f"{len(sizes)} attacks of {', '.join(options.libraries)}, of which {len(ran)} ran to "
+        f"their end; none ended the run. They fooled the classifier {fooled} times before "
+        f"rounding to 8 bit and {left} times after it. L2 for images in [0, 1], L∞ in 1/255, "
+        f"pixels: share of those changed. Each detector: AUROC ID-vs-ADV / OOD-vs-ADV (mean over "
+        f"the OOD sets), ADV positive, in the detector's own direction. With so few images an "
+        f"AUROC is good to about ±0.1. The attack that the best of the detectors sees least is "
+        f"first.",
         _attacks(bench, sizes, auroc, {row["Images"]: row for row in verdicts}),
         "## By kind of change",
         "Mean AUROC ID-vs-ADV over the attacks whose successes are of a kind, as measured.",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pytorch_ood_viyog.benchmark.attacks import round_to_8_bit
 from pytorch_ood_viyog.images import load_images
+from pytorch_ood_viyog.images.disk.decoding import read_image
 
 __all__ = ["Photographs", "read_images", "split_photographs"]
 
@@ -60,11 +60,8 @@ def _decoded(path: Path, name: str, size: int) -> Tensor:
             known = sorted(key.removesuffix("_blob") for key in content if key.endswith("_blob"))
             raise ValueError(f"{path} has no images named {name!r}, but {known}.")
         blob, offsets = content[f"{name}_blob"], content[f"{name}_offsets"]
-    images = []
-    for start, end in pairwise(offsets):
-        with Image.open(BytesIO(blob[start:end].tobytes())) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    encoded = (BytesIO(blob[start:end].tobytes()) for start, end in pairwise(offsets))
+    pixels = torch.stack([read_image(source, name=str(path)) for source in encoded])
     if pixels.shape[2:] != (size, size):
         raise ValueError(f"{path} has images of {tuple(pixels.shape[2:])} pixels, not {size}.")
     return pixels

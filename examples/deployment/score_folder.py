@@ -86,6 +86,8 @@ def rows(
 def score_folder(judge: Judge, folder: Path, out: Path, size: int, batch_size: int) -> int:
     """:return: number of images scored in this run"""
     images = load_images(folder, size, labelled=False)
+    if not isinstance(images, ImageFiles):
+        raise ValueError(f"{folder} must be a folder of image files, not of shards.")
     done = scored_before(out)
     names = (file.relative_to(folder).as_posix() for file in images.files)
     left = [number for number, name in enumerate(names) if name not in done]

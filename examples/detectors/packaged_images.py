@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pytorch_ood_viyog.images.disk.decoding import as_rgb
+
 __all__ = ["OTHERS", "PHOTOGRAPHS", "crops", "halves", "read"]
 
 _SKIMAGE, _SKLEARN = "skimage.data", "sklearn.datasets.images"
@@ -47,7 +49,7 @@ def read(package: str, file: str) -> Tensor:
     with as_file(files(package) / file) as path, Image.open(path) as image:
         scale = min(1.0, _LARGEST / min(image.size))
         size = [round(scale * side) for side in image.size]
-        pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+        pixels = np.asarray(as_rgb(image).resize(size, Image.Resampling.LANCZOS))
     missing = [max(0, _SIZE - side) for side in pixels.shape[:2]]
     pixels = np.pad(pixels, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

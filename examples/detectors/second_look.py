@@ -25,6 +25,7 @@ from torchvision.transforms import functional
 from pytorch_ood_viyog import SecondLook
 from pytorch_ood_viyog.benchmark import named_attack
 from pytorch_ood_viyog.benchmark.model_names import named_model
+from pytorch_ood_viyog.images.disk.decoding import as_rgb
 from pytorch_ood_viyog.layer import as_found
 from pytorch_ood_viyog.looks.comparison import Comparison
 
@@ -38,7 +39,7 @@ CLASSES = EfficientNet_B0_Weights.DEFAULT.meta["categories"]
 def photograph(name: str, shorter: int) -> Tensor:
     """:return: a photograph that scikit-image ships, (3, H, W) in [0, 1]"""
     with as_file(files("skimage.data") / name) as path, Image.open(path) as image:
-        resized = functional.resize(image.convert("RGB"), shorter)
+        resized = functional.resize(as_rgb(image), shorter)
     return functional.to_tensor(resized)
 
 

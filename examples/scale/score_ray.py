@@ -104,8 +104,10 @@ def scored_before(out: Path) -> frozenset[str]:
 
 
 def folder_rows(folder: Path, size: int, done: frozenset[str]) -> list[dict[str, str]]:
-    files = load_images(folder, size, labelled=False).files
-    rows = [{"path": f.relative_to(folder).as_posix(), "file": str(f)} for f in files]
+    images = load_images(folder, size, labelled=False)
+    if not isinstance(images, ImageFiles):
+        raise ValueError(f"{folder} must be a folder of image files; Parquet needs --parquet.")
+    rows = [{"path": f.relative_to(folder).as_posix(), "file": str(f)} for f in images.files]
     return [row for row in rows if row["path"] not in done]
 
 

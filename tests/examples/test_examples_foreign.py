@@ -66,7 +66,7 @@ def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
         bench,
         {"other": "not installed"},
         bench.verdicts(triage),
-        SimpleNamespace(attacked=80, seconds=1),
+        SimpleNamespace(attacked=80, seconds=1, libraries=["foolbox"]),
     )
     table = page.partition("## By kind")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
@@ -77,7 +77,7 @@ def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
     assert best == sorted(best)
     seen = next(row for row in rows if row.startswith("| seen")).split(" | ")
     assert seen[8:12] == ["0%", "0%", "100%", "0%"]  # ID, OOD, ADV, NOISY
-    assert "3 attacks, of which 2 ran to their end" in page
+    assert "3 attacks of foolbox, of which 2 ran to their end" in page
     assert "| large | 2 |" in page
     assert "MaxSoftmax is blind (below 0.8)" in page
     assert "- other: not installed" in page

@@ -107,6 +107,13 @@ class TestParquet:
             load_images(tmp_path / "b.parquet")
 
 
+def test_an_archive_beside_images_is_left_out(tmp_path):
+    save_tar(tmp_path / "all.tar", {"0.png": encoded(1)})
+    (tmp_path / "a.png").write_bytes(encoded(2))
+    with pytest.warns(UserWarning, match="1 of no image format"):
+        assert levels(load_images(tmp_path)) == [(2, 0)]
+
+
 class TestTar:
     def test_classes_in_files_beside(self, tmp_path):
         path = save_tar(

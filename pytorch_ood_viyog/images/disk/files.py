@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .arrays import ImageArray, load_array
 from .decoding import UnreadableImageError, read_image
 from .folders import list_images
-from .shards import SHARDS, load_shards
+from .shards import SHARDS, is_sharded, load_shards
 
 __all__ = ["ImageFiles", "has_labels", "load_images", "readable_images"]
 
@@ -82,8 +82,7 @@ def load_images(
         raise FileNotFoundError(
             f"{path} does not exist. Give a folder of images or a file of arrays."
         )
-    sharded = path.is_dir() and any(file.suffix in SHARDS for file in path.iterdir())
-    if sharded or (path.is_file() and path.suffix in SHARDS):
+    if is_sharded(path):
         dataset = load_shards(path, size, part)
     elif path.is_dir():
         listing = list_images(path, part, labelled)

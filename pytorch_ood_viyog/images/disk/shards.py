@@ -19,7 +19,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from .decoding import UnreadableImageError, read_image
 from .folders import SUFFIXES
 
-__all__ = ["SHARDS", "Shard", "load_shards"]
+__all__ = ["SHARDS", "Shard", "is_sharded", "load_shards"]
 
 # of Hugging Face: what is classified, and of CIFAR-100
 _LABELS = ("label", "labels", "fine_label")
@@ -180,6 +180,18 @@ class _Tar(Shard):
 
 #: suffix -> what reads the file
 SHARDS: dict[str, type[Shard]] = {".parquet": _Parquet, ".tar": _Tar}
+
+
+def is_sharded(path: Path) -> bool:
+    """
+    :param path: a file or a folder
+    :return: whether it is a shard, or a folder of shards without images or folders beside them
+    """
+    if not path.is_dir():
+        return path.suffix in SHARDS
+    inner = [file for file in path.iterdir() if not _hidden(file.name)]
+    images = any(file.is_dir() or _suffix(file.name) in SUFFIXES for file in inner)
+    return not images and any(file.suffix in SHARDS for file in inner)
 
 
 def load_shards(path: Path, size: int | None = None, part: str = "") -> Dataset[Any]:
