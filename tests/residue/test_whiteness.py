@@ -77,7 +77,7 @@ def test_rounding_of_a_constant_image_is_no_correlation():
 
 @pytest.mark.parametrize("stripes", [False, True])
 def test_rounding_does_not_choose_among_equally_flat_places(stripes):
-    """Exported files round otherwise, and a place at the border has fewer neighbours further on."""
+    """Exported files round otherwise; a place at the border has fewer neighbours further on."""
     image = 0.26 * torch.ones(1, 1, 5, 5, dtype=torch.float64)
     image[..., 1::2] *= -1 if stripes else 1
     found = []
