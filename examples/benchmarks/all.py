@@ -89,6 +89,7 @@ PAGES = (
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos}"),
+    Page(("deployment.md",), "deployment.py --images 64"),
     Page(("speed_cpu.md",), "speed.py"),
     Page(("timm.md",), "timm_table.py --out {results}/timm.md"),
     Page(("transformers.md",), "transformers_table.py --out {results}/transformers.md"),

@@ -22,8 +22,8 @@ _LARGEST = 1e6
 # a direction with less of the energy than this counts as empty, and one with less than this share
 # of the unit: rounding is all that a constant image has
 _FAINT, _EMPTY = 1e-6, 0.01
-# grades of flatness, to a factor of e, and one beyond all
-_GRADES, _LAST = 64, 1e4
+# how much flatter the first place is taken to be than the last, and an energy beyond all
+_TILT, _LAST = 0.01, 1e30
 
 
 def whiteness(local: Tensor, around: Tensor, quiet: int, flat: Tensor | None = None) -> Tensor:
@@ -100,12 +100,12 @@ def _flat_places(energies: Tensor, flat: Tensor | None) -> tuple[Tensor, Tensor]
     size = energies.shape[1]
     least, less = (min(size, max(_FEWEST, int(s * size))) for s in (_FLATTEST, _FLATTER))
     # in stripes many are equally flat: in their order, else rounding chooses; constant ones last
-    grades = ((energies + 1).log() * _GRADES).round()
+    energies = energies + 1
     if flat is not None:
         flat = flat.flatten(1)
-        grades = grades.masked_fill(flat, _LAST)
-    ranks = grades * size + torch.arange(size, device=energies.device)
-    order = ranks.topk(less, dim=1, largest=False).indices
+        energies = energies.masked_fill(flat, _LAST)
+    tilt = 1 + torch.arange(size, device=energies.device) * (_TILT / size)
+    order = (energies * tilt).topk(less, dim=1, largest=False).indices
     if flat is None:
         return order, order[:, :least]
     # of the others the same shares, again and again until there are as many
