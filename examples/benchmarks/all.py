@@ -87,6 +87,7 @@ PAGES = (
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos}"),
+    Page(("deployment.md",), "deployment.py --images 64"),
     Page(("speed_cpu.md",), "speed.py"),
     Page(("speed_before.md",), "speed_before.py"),
     Page(("deployment.md",), "deployment.py"),

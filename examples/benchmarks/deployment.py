@@ -185,7 +185,8 @@ def main() -> None:
     lines = [
         "# A score after deployment",
         "",
-        f"`python examples/benchmarks/deployment.py`: ResNet-18 (random weights) at {SIZE} px, "
+        f"`python examples/benchmarks/deployment.py --images {arguments.images}`: ResNet-18 "
+        f"(random weights) at {SIZE} px, "
         f"{arguments.images} clean crops of photographs and as many with random signs of 8/255, "
         f"batches of {BATCH}. Differences, rank correlation (Spearman) and equal answers are with "
         "PyTorch in float32; AUROC is of attacked against clean images.",

@@ -20,8 +20,7 @@ Answer = Callable[[Any], Sequence[Any]]
 _MANY = 16
 
 # far from ID, a log-odds is a sum of some 300 products of two arsinh of up to 10 each, so that
-# what rounding moves in one of them counts ten times and more; in stripes it decides which of
-# many equally flat places are read
+# what rounding moves in one of them counts ten times and more
 _FAR = 30
 
 

@@ -22,6 +22,8 @@ _LARGEST = 1e6
 # a direction with less of the energy than this counts as empty, and one with less than this share
 # of the unit: rounding is all that a constant image has
 _FAINT, _EMPTY = 1e-6, 0.01
+# how much flatter the first place is taken to be than the last, and an energy beyond all
+_TILT, _LAST = 0.01, 1e30
 
 
 def whiteness(local: Tensor, around: Tensor, quiet: int, flat: Tensor | None = None) -> Tensor:
@@ -97,12 +99,16 @@ def _flat_places(energies: Tensor, flat: Tensor | None) -> tuple[Tensor, Tensor]
     """Indices of the flat positions and of the flattest, these first, :math:`B \\times n`."""
     size = energies.shape[1]
     least, less = (min(size, max(_FEWEST, int(s * size))) for s in (_FLATTEST, _FLATTER))
+    # in stripes many are equally flat: in their order, else rounding chooses; constant ones last
+    energies = energies + 1
+    if flat is not None:
+        flat = flat.flatten(1)
+        energies = energies.masked_fill(flat, _LAST)
+    tilt = 1 + torch.arange(size, device=energies.device) * (_TILT / size)
+    order = (energies * tilt).topk(less, dim=1, largest=False).indices
     if flat is None:
-        places = energies.topk(less, dim=1, largest=False).indices
-        return places, places[:, :least]
-    flat = flat.flatten(1)
+        return order, order[:, :least]
     # of the others the same shares, again and again until there are as many
-    order = energies.masked_fill(flat, torch.inf).topk(less, dim=1, largest=False).indices
     others = (~flat).sum(dim=1, keepdim=True)
     first = (_FLATTEST * others).long().clamp(1, least)
     rest = ((_FLATTER * others).long() - first).clamp(1, max(1, less - least))
