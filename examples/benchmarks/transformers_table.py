@@ -23,7 +23,17 @@ from transformers.models.auto import modeling_auto
 SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_labels": 10}
 #: model type -> size of the images, where 64 is not enough
 SIZES = dict.fromkeys(
-    ("clip", "metaclip_2", "levit", "efficientformer", "perceiver", "pvt", "swiftformer"), 224
+    (
+        "clip",
+        "donut-swin",
+        "metaclip_2",
+        "levit",
+        "efficientformer",
+        "perceiver",
+        "pvt",
+        "swiftformer",
+    ),
+    224,
 )
 CACHE = Path(".cache/transformers_table.json")
 
