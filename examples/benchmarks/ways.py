@@ -14,7 +14,7 @@ an interrupted run goes on where it stopped. Libraries that are not installed ar
 import argparse
 import hashlib
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import foolbox
@@ -55,16 +55,28 @@ class Cache:
         return found
 
 
-def originals(source: Path, limit: int) -> list[bytes]:
-    """:return: files of a folder or a tar file, in a random order of their own"""
+def originals(source: Path) -> dict[str, bytes]:
+    """:return: name -> file of a folder or a tar file, in a random order of their own"""
     if source.is_dir():
-        files = [path.read_bytes() for path in sorted(source.iterdir()) if path.is_file()]
+        files = {p.stem: p.read_bytes() for p in sorted(source.iterdir()) if p.is_file()}
     else:
         with tarfile.open(source) as tar:
             members = sorted((m for m in tar.getmembers() if m.isfile()), key=lambda m: m.name)
-            files = [tar.extractfile(member).read() for member in members]
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))
-    return [files[i] for i in order[:limit]]
+            files = {Path(m.name).stem: tar.extractfile(m).read() for m in members}
+    names, order = list(files), torch.randperm(len(files), generator=torch.manual_seed(0))
+    return {names[i]: files[names[i]] for i in order}
+
+
+def others(source: str, taken: Iterable[str]) -> Tensor:
+    """:return: photographs to fit on: none whose class is the name of a file that is taken"""
+    images = read_images(source, SIZE)
+    path, _, name = source.partition(".npz:")
+    if not name:
+        return images
+    with np.load(f"{path}.npz") as content:
+        labels = content[f"{name}_labels"].tolist()
+    numbers = {int(each) for each in taken if each.isdigit()}
+    return images[torch.tensor([label not in numbers for label in labels])]
 
 
 def attacked(model: torch.nn.Module, x: Tensor, levels: int) -> Tensor:
@@ -207,8 +219,9 @@ def main() -> None:
     sizes = (options.n, options.fitted, options.attacked)
     cache = Cache(options.cache, f"{options.images} {options.fit} {options.model} {sizes}")
     model = named_model(options.model)
-    files = originals(options.images, options.n)
-    fit = read_images(options.fit, SIZE)[: options.fitted]
+    every = originals(options.images)
+    files = [*every.values()][: options.n]
+    fit = others(options.fit, every)[: options.fitted]
     clean = cache("clean", lambda: torch.stack([*map(PIPELINES[REFERENCE], files)]))
     start = clean[len(clean) // 2 :][: options.attacked]
     adv = {e: cache(f"pgd {e}", lambda e=e: attacked(model, start, e)) for e in LEVELS}
