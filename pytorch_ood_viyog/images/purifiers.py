@@ -128,13 +128,16 @@ def purified_images(name: str, images: Tensor, strengths: Tensor) -> Tensor:
         )
     if len(images) == 0:
         return images
-    purify = IMAGE_PURIFIERS[name].purify
+    purifier = IMAGE_PURIFIERS[name]
     sigma = strengths.to(images.device, torch.float32)
     count = max(1, _AT_ONCE // max(1, images[:1].numel()))
     changed = []
     for part, own in zip(torch.split(images, count), torch.split(sigma, count), strict=True):
         inside = part.float().clamp(0, 1)
-        change = purify(inside, own.clamp_min(1e-6)) - inside
+        if purifier.library is not None:
+            # what other libraries change has no gradient: that of the image passes through
+            inside = torch.from_numpy(inside.cpu().numpy()).to(inside.device)
+        change = purifier.purify(inside, own.clamp_min(1e-6)) - inside
         change = torch.where(own.view(-1, 1, 1, 1) > 0, change, 0.0)
         changed.append((part.float() + change).to(images.dtype))
     return torch.cat(changed)

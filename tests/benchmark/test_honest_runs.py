@@ -266,7 +266,7 @@ class TestOtherModels:
                 self.inner = digits.trained()
 
             def forward(self, x):
-                return {"answer": self.inner(x)}
+                return {"answer": self.inner(x), "other": x}
 
         _, test = data()
         ood, attacks = {"noise": NOISE}, {"invert": invert}

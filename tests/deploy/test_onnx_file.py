@@ -179,7 +179,7 @@ def test_compared_are_shapes_and_numbers():
     compare("a", torch.tensor([1.0, float("nan")]), torch.tensor([1.0005, float("nan")]), 1e-3)
     with pytest.raises(RuntimeError, match=r"shape \(1,\) instead of \(2,\)"):
         compare("a", torch.ones(1), torch.ones(2), 1e-3)
-    with pytest.raises(RuntimeError, match=r"'a' .* up to 0\.1 "):
+    with pytest.raises(RuntimeError, match=r"Output a .* up to 0\.1 "):
         compare("a", torch.ones(2), torch.tensor([1.0, 1.1]), 1e-3)
 
 

@@ -100,7 +100,7 @@ class Output(nn.Module):
     ("pack", "pick"),
     [
         (lambda y: (y, None), lambda output: output[0]),
-        (lambda y: {"answer": y}, lambda output: output["answer"]),
+        (lambda y: {"answer": y, "other": y}, lambda output: output["answer"]),
     ],
 )
 def test_logits_are_picked(pack, pick):

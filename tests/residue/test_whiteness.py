@@ -114,3 +114,13 @@ def test_constant_windows_are_left_out():
     expected = whiteness(local[..., :25], around[..., :25], 4)
     assert (found - expected).abs().max() < 0.25  # the last column has other neighbours
     assert (whiteness(*barred, 4) - expected).abs().max() > 2
+
+
+@pytest.mark.parametrize("side", [2, 3, 4, 6, 11])
+def test_no_constant_windows_are_none_to_leave_out(side):
+    """Images that have none are read alike beside images that have some, and in a graph."""
+    generator = torch.Generator().manual_seed(side)
+    local, around = (torch.randn(3, 5, side, side, generator=generator) for _ in range(2))
+    flat = torch.zeros(3, side, side, dtype=torch.bool)
+    expected = whiteness(0.01 * local, 0.01 * around, 3)
+    torch.testing.assert_close(whiteness(0.01 * local, 0.01 * around, 3, flat), expected)

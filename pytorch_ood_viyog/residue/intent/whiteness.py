@@ -110,8 +110,11 @@ def _flat_places(energies: Tensor, flat: Tensor | None) -> tuple[Tensor, Tensor]
         return order, order[:, :least]
     # of the others the same shares, again and again until there are as many
     others = (~flat).sum(dim=1, keepdim=True)
-    first = (_FLATTEST * others).long().clamp(1, least)
-    rest = ((_FLATTER * others).long() - first).clamp(1, max(1, less - least))
+    shares = (others.double() * s for s in (_FLATTEST, _FLATTER))
+    first, both = (
+        torch.minimum(share.long().clamp_min(_FEWEST), others.clamp_min(1)) for share in shares
+    )
+    rest = (both - first).clamp_min(1)
     number = torch.arange(less, device=order.device)[None]
     wanted = torch.where(number < least, number % first, first + (number - least) % rest)
     places = order.gather(1, wanted.clamp_max(less - 1))

@@ -58,7 +58,7 @@ class Regions:
         :return: means over each region, :math:`B \\times R \\times *H'`
         """
         for axis, shares in enumerate(self.shares, 2):
-            values = (values.movedim(axis, -1) @ shares.T).movedim(-1, axis)
+            values = (values.movedim(axis, -1) @ shares.T.to(values)).movedim(-1, axis)
         return values
 
 
