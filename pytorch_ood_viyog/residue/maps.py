@@ -88,9 +88,8 @@ def _to(directions: Tensor, maps: Tensor, mean: Tensor) -> Tensor:
     """Responses to the maps, :math:`B \\times M \\times *S`."""
     # directions of little gain have large weights, which float32 would not cancel
     exact = accumulator_dtype(maps.device)
-    directions = directions.to(exact)
-    offset = (directions @ mean.to(exact))[:, None]
-    found = directions @ maps.flatten(2).to(exact) - offset
+    # and the mean first: of large constant maps nothing is left then, not even rounding
+    found = directions.to(exact) @ (maps.flatten(2).to(exact) - mean.to(exact)[:, None])
     return found.reshape(*found.shape[:2], *maps.shape[2:])
 
 
