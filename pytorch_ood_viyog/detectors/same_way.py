@@ -46,10 +46,9 @@ class SameWay:
     **Streams.** :meth:`update` takes batches as they come, and gathers evidence image by image,
     see :class:`~pytorch_ood_viyog.detectors.readings.way_stream.WayStream`. Whatever the features
     are, with probability 95 % over the choice of the calibration images it takes
-    ``false_alarm_every`` images of the same way or more, on average, to raise a false alarm. More
-    calibration images make it faster: where 150 were calibrated on, a way that moves some features
-    by two standard deviations is found within about 35 images, by one within 70. What it holds, a
-    few hundred numbers and the last 50 images' features, merges by :meth:`merge`.
+    ``false_alarm_every`` images of the same way or more, on average, to raise a false alarm, if
+    images are independent. More calibration images find another way sooner. What it holds, a few
+    hundred numbers and the last 50 images' features, merges by :meth:`merge`.
 
     OOD images and attacks move the features as well: an alarm says that thresholds may not hold,
     not why.

@@ -43,7 +43,8 @@ class Triage(Verdicts):
     learnt from. Whatever the rule, a new ID image raises a false alarm (any verdict but ID) with
     probability at most ``id_fpr``, and an ID image with a benign change of
     :data:`~pytorch_ood_viyog.residue.intent.simulation.SIMULATED` is called ADV with probability
-    at most ``noisy_fpr``, on the mean over these changes. Both hold if new ID images and
+    at most ``noisy_fpr``, on the mean over these changes; of :math:`n` calibration images that
+    also choose who is asked again, up to :math:`2 / (n + 1)`. Both hold if new ID images and
     calibration images are exchangeable, and **break** if the model was trained on the calibration
     images, or if ID data drift. Nothing is promised of how many OOD or ADV inputs are found.
 
