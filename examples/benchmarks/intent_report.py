@@ -10,7 +10,7 @@ from tables import markdown
 from targets import Target, Value
 from torch import Tensor, cat
 
-from pytorch_ood_viyog.triage.rule.conformal import alarm_thresholds
+from pytorch_ood_viyog.triage.rule.conformal import conformal_threshold
 
 AT_8, AT_4 = ("fgsm8", "pgd8", "bim8"), ("pgd4",)
 WEAK = ("pgd2", "deepfool", "cw")
@@ -71,7 +71,7 @@ def called_adv(scores: Scores) -> dict[str, Tensor]:
 
 
 def _limit(known: Tensor) -> float:
-    return alarm_thresholds({"": known}, _FALSE_ALARMS, {"": 1.0})[""]
+    return conformal_threshold(known, _FALSE_ALARMS)
 
 
 def _verdict_rows(scores: Scores) -> list[Row]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..detectors.residue import ViyogResidue
 from ..detectors.residue_view import ResidueView
 from ..layer.layer_call import LayerCall
-from ..residue.intent.evidence import intent_features
+from ..triage.rule.evidence import residue_shape
 
 __all__ = ["NearestFeatures", "ShapeReading"]
 
@@ -28,11 +28,8 @@ class ShapeReading(ResidueView):
         raise NotImplementedError("The shape of a residue is read at the layer.")
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        reading = self.residue._read_call(call, state)
-        evidence = self.residue._score_reading(reading, state)
-        flat = reading.flat.flatten(1).double().mean(dim=1, keepdim=True)
-        found = torch.cat([intent_features(reading, state), flat], dim=1)
-        return call.of_largest(found, evidence)
+        shape, flat = residue_shape(self.residue, call)
+        return torch.cat([shape, flat[:, None]], dim=1)
 
 
 class NearestFeatures:

@@ -57,15 +57,15 @@ class LayerCall:
         """
         return values if self.rows is None else self.rows.grouped(values).amax(dim=1)
 
-    def of_largest(self, values: Tensor, evidence: Tensor) -> Tensor:
+    def of_largest(self, values: Tensor, evidence: Callable[[], Tensor]) -> Tensor:
         """
         :param values: several numbers a row, :math:`R \\times K`
-        :param evidence: one number a row
+        :param evidence: gives one number a row, where samples have several
         :return: of each sample, those of the row with the largest evidence, :math:`B \\times K`
         """
         if self.rows is None:
             return values
-        chosen = self.rows.grouped(evidence).argmax(dim=1)
+        chosen = self.rows.grouped(evidence()).argmax(dim=1)
         grouped = self.rows.grouped(values)
         return grouped.gather(1, chosen.view(-1, 1, 1).expand(-1, 1, grouped.shape[2]))[:, 0]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..detectors.same_way import SameWay
 from ..images.pixel_range import PixelRange
 from .rule.learning import Learnt
-from .rule.thresholds import ALARMS, Thresholds
+from .rule.thresholds import Thresholds
 
 __all__ = ["FittedTriage"]
 
@@ -32,11 +32,10 @@ class FittedTriage:
 
     def summary(self) -> list[str]:
         """:return: lines for people"""
-        alarms = zip(ALARMS, self.thresholds.alarms.tolist(), strict=True)
-        limits = ", ".join(f"{verdict.name} {limit:.3g}" for verdict, limit in alarms)
         counts = ", ".join(f"{name} {count}" for name, count in self.populations.items())
         return [
             f"learnt from {counts} (attacks by {self.shaped_by})",
-            f"alarm above log-odds {limits} on {self.thresholds.known.shape[1]} ID images, ADV "
-            f"above {float(self.thresholds.least_adv):.3g} against OOD and NOISY",
+            f"alarm above log-odds {float(self.thresholds.alarm):.3g} on "
+            f"{self.thresholds.known.shape[1]} ID images, ADV above "
+            f"{float(self.thresholds.least_adv):.3g} against OOD and NOISY",
         ]

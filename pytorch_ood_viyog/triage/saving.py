@@ -22,7 +22,7 @@ from .rule.thresholds import Thresholds
 __all__ = ["load_triage", "triage_state"]
 
 #: another number where older states cannot be read any more
-_VERSION = 5
+_VERSION = 6
 
 
 class Saved(Protocol):

@@ -10,12 +10,14 @@ from pytorch_ood_viyog.images.pixel_range import PixelRange
 from pytorch_ood_viyog.triage.populations import (
     ATTACKS,
     FOREIGN,
+    REMADE,
     Classifier,
     Verdict,
     benign,
     bounded,
     foreign,
     minimal,
+    remade,
     simulated,
     smooth,
 )
@@ -46,7 +48,8 @@ def in_8_bit(x):
 
 
 def test_there_is_one_of_each_family(populations, images):
-    assert set(populations) == {"ID", "benign", "foreign", "foreign, benign", *ATTACKS}
+    made = {"ID", "benign", "foreign", "foreign, benign", "foreign, remade"}
+    assert set(populations) == {*made, *ATTACKS}
     assert {each.verdict for each in populations.values()} == set(Verdict)
     assert torch.equal(populations["ID"].images, images)
     for each in populations.values():
@@ -194,3 +197,41 @@ def test_benign_changes_are_seeded_and_in_range(images):
     assert torch.equal(changed, benign(images, 4))
     assert not torch.equal(changed, benign(images, 5))
     assert benign(images[:, :1], 4).shape == images[:, :1].shape
+
+
+@pytest.mark.parametrize("name", REMADE)
+@pytest.mark.parametrize("shape", [(1, 3, 2), (3, 20, 30), (6, 16, 16)])
+def test_remade_images_keep_their_shape(name, shape):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(shape, generator=generator)
+    changed = REMADE[name](image, generator)
+    assert changed.shape == image.shape
+    assert changed.isfinite().all()
+    if min(shape[1:]) > 2:
+        assert not torch.equal(changed, image)
+
+
+def test_remade_images_are_seeded(images):
+    once = remade(images, 3)
+    in_8_bit(once)
+    assert torch.equal(once, remade(images, 3))
+    assert not torch.equal(once, remade(images, 4))
+    assert remade(images[:0], 3).shape == images[:0].shape
+
+
+def test_a_framed_image_stands_on_one_grey():
+    image = torch.full((3, 20, 20), 0.5)
+    framed = REMADE["framed"](image, torch.Generator().manual_seed(2))
+    assert len(framed[:, 0].unique()) == 1
+    torch.testing.assert_close(framed[:, 10, 10], image[:, 10, 10])
+
+
+def test_of_few_images_more_foreign_ones_are_made(classifier, images):
+    only = ["ID", "benign", "foreign, benign", *ATTACKS]
+    few = {p.name: p for p in simulated(classifier, images[:40], leave_out=only)}
+    assert {name: len(p.images) for name, p in few.items()} == {
+        "foreign": 200,
+        "foreign, remade": 200,
+    }
+    assert torch.equal(few["foreign"].source, torch.arange(40).repeat(5))
+    assert not torch.equal(few["foreign"].images[:40], few["foreign"].images[40:80])

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pytorch_ood_viyog.triage.populations.verdict import ORDER, Verdict
 from pytorch_ood_viyog.triage.rule.learning import SHAPES, learn
 from pytorch_ood_viyog.triage.rule.rule import Rule, Shape, expanded
 from pytorch_ood_viyog.triage.rule.table import Table
-from pytorch_ood_viyog.triage.rule.thresholds import (
-    ALARMS,
-    Thresholds,
-    fewest_calibration_images,
-)
 
 
 def drawn_rule(count=3):
@@ -121,78 +115,3 @@ def test_constant_evidence_does_no_harm():
     made.first["constant"] = torch.zeros(len(made.verdict), dtype=torch.float64)
     found = learn(made)
     assert found.full.weights.isfinite().all()
-
-
-# -- thresholds --------------------------------------------------------------------------------
-
-
-def test_verdicts_by_hand():
-    known = torch.zeros(3, 1, dtype=torch.float64)
-    alarms = torch.tensor([1.0, 2.0, 3.0]).double()
-    thresholds = Thresholds(alarms, torch.tensor(0.5).double(), known)
-    z = torch.tensor(
-        [  # ID, OOD, ADV, NOISY
-            [0.0, 1.0, 2.0, 3.0],  # at the thresholds, not above: ID
-            [0.0, 1.1, -9.0, -9.0],  # OOD
-            [0.0, -9.0, 2.1, -9.0],  # ADV
-            [0.0, -9.0, -9.0, 3.1],  # NOISY
-            [0.0, 2.0, 2.1, -9.0],  # ADV too little above OOD
-            [0.0, 1.1, 1.9, -9.0],  # an alarm by OOD that means ADV
-            [0.0, 1.1, -9.0, 2.0],  # an alarm by OOD that means NOISY
-            [5.0, 5.5, 5.5, 5.5],  # none
-        ]
-    ).double()
-    assert thresholds.verdicts(z).tolist() == [0, 1, -1, 2, 1, -1, 2, 0]
-    assert torch.equal(thresholds.verdicts(z + 7), thresholds.verdicts(z))
-
-
-def test_p_values_count_id_images():
-    known = torch.tensor([[0.0, 1.0, 2.0]] * 3).double()
-    thresholds = Thresholds(torch.zeros(3).double(), torch.tensor(0.0), known)
-    p = thresholds.p_values(torch.tensor([[0.0, 1.0, -1.0, 9.0]]).double())
-    assert {name: float(each) for name, each in p.items()} == {
-        "OOD": 0.75,
-        "ADV": 1.0,
-        "NOISY": 0.25,
-    }
-
-
-def drawn_odds(count, g):
-    common = torch.randn(count, 1, generator=g, dtype=torch.float64)
-    return torch.randn(count, 4, generator=g, dtype=torch.float64) + common * torch.arange(4)
-
-
-@pytest.mark.parametrize("count", [59, 150])
-def test_false_alarms_are_bounded_over_calibration_sets(count):
-    g, id_fpr, noisy_fpr = torch.Generator().manual_seed(0), 0.05, 0.1
-    alarms, called = [], []
-    for _ in range(300):
-        clean, changed = drawn_odds(count, g), 2 * drawn_odds(count, g)
-        thresholds = Thresholds.of(clean, changed, id_fpr, noisy_fpr)
-        new = thresholds.verdicts(drawn_odds(200, g))
-        alarms.append((new != Verdict.ID).double().mean())
-        noisy = thresholds.verdicts(2 * drawn_odds(200, g))
-        called.append((noisy == Verdict.ADV).double().mean())
-    alarms, called = torch.stack(alarms), torch.stack(called)
-    promised = math.floor(id_fpr * (count + 1)) / (count + 1)
-    assert abs(float(alarms.mean()) - promised) < 4 * float(alarms.std()) / math.sqrt(300)
-    assert float(called.mean()) < noisy_fpr + 4 * float(called.std()) / math.sqrt(300)
-
-
-def test_fewest_calibration_images():
-    assert fewest_calibration_images(0.05, 0.05) == 59
-    assert fewest_calibration_images(0.05, 0.01) == 99
-    z = torch.randn(59, 4, dtype=torch.float64)
-    Thresholds.of(z, z, 0.05, 0.05)
-    with pytest.raises(ValueError, match="59 or more"):
-        Thresholds.of(z[:58], z[:58], 0.05, 0.05)
-
-
-def test_thresholds_do_not_depend_on_the_order():
-    g = torch.Generator().manual_seed(0)
-    clean, changed = drawn_odds(100, g), drawn_odds(100, g)
-    one = Thresholds.of(clean, changed, 0.05, 0.05)
-    two = Thresholds.of(clean.flip(0), changed.flip(0), 0.05, 0.05)
-    assert torch.equal(one.alarms, two.alarms)
-    assert torch.equal(one.least_adv, two.least_adv)
-    assert set(ALARMS) | {Verdict.ID} == set(ORDER)

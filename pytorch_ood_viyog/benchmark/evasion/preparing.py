@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...layer.batches import batches, id_mask, in_batches
-from ...triage.rule.conformal import alarm_thresholds
+from ...triage.rule.conformal import conformal_threshold
 from ...triage.triage import Triage
 from .system import DetectorSystem, System, TriageSystem
 
@@ -115,7 +115,7 @@ def _with_threshold(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     read = batches(in_batches(calibration), "calibrate", False)
     scores = torch.cat([unset.scores(_known(x, y).to(device)).cpu().double() for x, y in read])
-    limit = alarm_thresholds({name: scores}, alarms, {name: 1.0})[name]
+    limit = conformal_threshold(scores, alarms)
     return DetectorSystem(model, detector, limit, float(scores.std()) or 1.0)
 
 

@@ -14,7 +14,6 @@ from ...detectors.residue_view import ResidueView
 from ...layer.manners import unwrap
 from ...looks.logits import picked_logits
 from ...triage.populations.verdict import ORDER, Verdict
-from ...triage.rule.thresholds import ALARMS
 from ...triage.triage import Triage
 from .gradients import gradients_to_input
 
@@ -133,13 +132,9 @@ class TriageSystem(System):
 
     def _watch(self, x: Tensor) -> Watch:
         z, thresholds = self.triage.read(x).z, self.triage.fitted.thresholds
-        beyond = [
-            z[:, ORDER.index(verdict)] - z[:, ORDER.index(Verdict.ID)] - float(limit)
-            for verdict, limit in zip(ALARMS, thresholds.alarms, strict=True)
-            if verdict != Verdict.NOISY  # passes
-        ]
-        # the larger one, smoothed: whoever heeds one only is caught by the other
-        pressure = torch.stack(beyond).logsumexp(dim=0)
+        # NOISY passes
+        caught = z[:, [ORDER.index(Verdict.OOD), ORDER.index(Verdict.ADV)]].logsumexp(dim=1)
+        pressure = caught - z[:, ORDER.index(Verdict.ID)] - float(thresholds.alarm)
         return Watch(pressure.to(x), ~_passing(thresholds.verdicts(z)).to(x.device))
 
     @torch.no_grad()

@@ -45,7 +45,7 @@ INTENT_SHAPES = {
 def _of_most_evidence(call: LayerCall, ways: Tensor) -> Tensor:
     """Of a sample's rows, the one that speaks most for ADV."""
     rest = torch.cat([ways[:, :2], ways[:, 3:]], dim=1)
-    return call.of_largest(ways, ways[:, 2] - rest.logsumexp(dim=1))
+    return call.of_largest(ways, lambda: ways[:, 2] - rest.logsumexp(dim=1))
 
 
 # samples at once

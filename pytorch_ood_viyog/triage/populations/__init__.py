@@ -1,7 +1,8 @@
 """
 What an image can be, made from ID images alone: NOISY (``benign``), ADV (``bounded``,
-``minimal``, ``smooth``) and OOD (``foreign``), one file a population; ``simulated`` gives all of
-them. Usable alone, to train other rules or to augment. Imports ``images``, ``layer`` and below.
+``minimal``, ``smooth``) and OOD (``foreign``, ``remade``), one file a population; ``simulated``
+gives all of them. Usable alone, to train other rules or to augment. Imports ``images``, ``layer``
+and below.
 """
 
 from .benign import benign
@@ -9,6 +10,7 @@ from .bounded import bounded
 from .classifier import Classifier, NoGradientsError
 from .foreign import FOREIGN, foreign
 from .minimal import minimal
+from .remade import REMADE, remade
 from .simulated import ATTACKS, Population, simulated
 from .smooth import smooth
 from .verdict import Verdict
@@ -16,6 +18,7 @@ from .verdict import Verdict
 __all__ = [
     "ATTACKS",
     "FOREIGN",
+    "REMADE",
     "Classifier",
     "NoGradientsError",
     "Population",
@@ -24,6 +27,7 @@ __all__ = [
     "bounded",
     "foreign",
     "minimal",
+    "remade",
     "simulated",
     "smooth",
 ]

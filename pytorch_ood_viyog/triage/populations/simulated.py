@@ -2,6 +2,7 @@
 Four populations made from ID images alone: as they are, NOISY, ADV and OOD.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from .bounded import bounded
 from .classifier import Classifier
 from .foreign import foreign
 from .minimal import minimal
+from .remade import remade
 from .smooth import smooth
 from .verdict import Verdict
 
@@ -40,6 +42,8 @@ ATTACKS: dict[str, Attack] = {
 
 # how often a family is drawn: weak budgets seldom fool
 _DRAWS = {"one step": 3}
+# fewest images of foreign content: of few ID images, each is drawn more often
+_FOREIGN = 200
 # images at once, each part with a seed of its own
 _CHUNK = 64
 
@@ -74,18 +78,20 @@ def simulated(
     :param images: ID images in [0, 1]
     :param seed: seed of all that is random
     :param leave_out: names of populations that are not made: of :data:`ATTACKS`, or ``"benign"``,
-        ``"foreign"``, ``"foreign, benign"``
+        ``"foreign"``, ``"foreign, benign"``, ``"foreign, remade"``
     :param through: what happens to every image between an attacker and the model, such as a
         codec: a function of images and a seed
     :param progress: show a progress bar
     :return: iterator over the populations; attacks in 8 bit and only where the answer changes
     """
     way = through or _unchanged
+    enough = math.ceil(_FOREIGN / max(1, len(images)))
     changes: dict[str, tuple[Verdict, Change, int]] = {
         "ID": (Verdict.ID, _unchanged, 1),
         "benign": (Verdict.NOISY, benign, 2),
-        "foreign": (Verdict.OOD, foreign, 1),
+        "foreign": (Verdict.OOD, foreign, max(1, enough)),
         "foreign, benign": (Verdict.OOD, _foreign_benign, 1),
+        "foreign, remade": (Verdict.OOD, remade, max(2, enough)),
     }
     names = [name for name in (*changes, *ATTACKS) if name not in leave_out]
     bar = tqdm(names, desc="simulate", leave=False, delay=1, disable=None if progress else True)

@@ -15,7 +15,16 @@ from ...looks.answers import lost_odds, softmax_distance
 from ...pipeline.shared_forward import SharedForward
 from ...residue.intent.evidence import intent_features
 
-__all__ = ["ANSWER", "FLAT", "LOOKS", "FirstPass", "answer_numbers", "read_first", "second_look"]
+__all__ = [
+    "ANSWER",
+    "FLAT",
+    "LOOKS",
+    "FirstPass",
+    "answer_numbers",
+    "read_first",
+    "residue_shape",
+    "second_look",
+]
 
 #: what is read of the answer itself
 ANSWER = ("margin", "entropy", "feature norm")
@@ -46,21 +55,31 @@ def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> Fir
     :param x: batch of model inputs
     :return: the detectors' scores, :data:`FLAT`, :data:`ANSWER`, and features of the residue
     """
-    shapes: list[Tensor] = []
-    flat: list[Tensor] = []
-
-    def read(call: LayerCall) -> None:
-        state = residue._require_state()
-        reading = residue._read_call(call, state)
-        evidence = residue._score_reading(reading, state)
-        shapes.append(call.of_largest(intent_features(reading, state), evidence))
-        flat.append(call.largest(reading.flat.flatten(1).double().mean(dim=1)))
-
-    scores, seen = pipeline.run(x, ("logits", "features"), read)
+    found: list[tuple[Tensor, Tensor]] = []
+    scores, seen = pipeline.run(
+        x, ("logits", "features"), lambda call: found.append(residue_shape(residue, call))
+    )
     assert seen.logits is not None, "logits were asked for"
     assert seen.features is not None, "features were asked for"
-    numbers = scores | {FLAT: flat[0]} | answer_numbers(seen.logits, seen.features)
-    return FirstPass({name: v.double() for name, v in numbers.items()}, shapes[0], seen.logits)
+    shape, flat = found[0]
+    numbers = scores | {FLAT: flat} | answer_numbers(seen.logits, seen.features)
+    return FirstPass({name: v.double() for name, v in numbers.items()}, shape, seen.logits)
+
+
+def residue_shape(residue: ViyogResidue, call: LayerCall) -> tuple[Tensor, Tensor]:
+    """
+    :param residue: fitted detector
+    :param call: the moment that its layer runs
+    :return: features of the residue and of its whiteness, :math:`B \\times F`, and the share of
+        constant windows, shape :math:`B`; of several rows of a sample, those of the row with the
+        largest score, and the largest share
+    """
+    state = residue._require_state()
+    reading = residue._read_call(call, state)
+    shape = call.of_largest(
+        intent_features(reading, state), lambda: residue._score_reading(reading, state)
+    )
+    return shape, call.largest(reading.flat.flatten(1).double().mean(dim=1))
 
 
 def answer_numbers(logits: Tensor, features: Tensor) -> dict[str, Tensor]:
