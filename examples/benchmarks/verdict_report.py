@@ -1,5 +1,6 @@
 """The page of the benchmark of verdicts: targets first, then every model and rule."""
 
+from math import inf
 from pathlib import Path
 
 from pandas import DataFrame
@@ -9,23 +10,24 @@ from verdict_images import PRETRAINED
 
 #: column -> least and largest value that are asked for
 TARGETS = {
-    "ID alarms": (0.0, 0.07),
-    "L∞ 8 → ADV": (0.97, 1.0),
-    "L∞ 4 → ADV": (0.93, 1.0),
-    "minimal L2 → ADV": (0.85, 1.0),
-    "smooth → ADV": (0.6, 1.0),
-    "unseen → not ID": (0.6, 1.0),
-    "OOD → OOD": (0.65, 1.0),
-    "OOD → ADV": (0.0, 0.04),
-    "benign → ADV": (0.0, 0.04),
-    "worst benign → ADV": (0.0, 0.1),
-    "four-way": (0.85, 1.0),
-    "ece": (0.0, 0.05),
-    "passes": (0.0, 1.4),
-    "fit_cpu_s": (0.0, 30.0),
+    "ID alarms": (-inf, 0.07),
+    "L∞ 8 → ADV": (0.97, inf),
+    "L∞ 4 → ADV": (0.93, inf),
+    "minimal L2 → ADV": (0.85, inf),
+    "smooth → ADV": (0.6, inf),
+    "unseen → not ID": (0.6, inf),
+    "OOD → OOD": (0.65, inf),
+    "OOD beyond the gate": (0.0, inf),
+    "OOD → ADV": (-inf, 0.04),
+    "benign → ADV": (-inf, 0.04),
+    "worst benign → ADV": (-inf, 0.1),
+    "four-way": (0.85, inf),
+    "ece": (-inf, 0.05),
+    "passes": (-inf, 1.4),
+    "fit_cpu_s": (-inf, 30.0),
 }
 #: what is asked for at 224 pixels instead
-LARGE = {"passes": (0.0, 1.15), "fit_cpu_s": (0.0, 180.0)}
+LARGE = {"passes": (-inf, 1.15), "fit_cpu_s": (-inf, 180.0)}
 
 _INTRODUCTION = """\
 # Verdicts
@@ -35,10 +37,12 @@ the cascades that came before it (run on their own commit). Attacks are in 8 bit
 model. *L∞ 8* is the mean of FGSM and PGD, *minimal L2* of DeepFool, Carlini-Wagner and DDN,
 *unseen* of Square, sparse, rotated and patch attacks, nothing like which is simulated.
 *four-way* is the mean of ID, OOD, attacks (L∞ 8 to 2, DeepFool and CW, smooth) and benign changes.
-*asked*: share of ID images that the model is asked about again; *passes*: CPU time of `predict`
+*OOD beyond the gate*: what the rule finds of OOD, less what the energy of the logits alone finds
+with as many alarms on the same calibration images. *asked*: share of ID images that the model is asked about again; *passes*: CPU time of `predict`
 on ID images in plain forward passes; *ece*: expected calibration error on a mixture of the four.
-Budgets, views of the second look and `ask_share` were chosen by a look at gtsrb-3x3 and
-photo15-3x3; the other models were not looked at.
+Budgets, views of the second look, `ask_share`, the weights of an alarm and the ways that foreign
+images are remade were chosen by a look at gtsrb-3x3 and photo15-3x3, and checked once on the two
+other models.
 
 ## Targets
 
@@ -74,7 +78,7 @@ def report(rows: DataFrame, path: Path, script: str) -> str:
 
 def _asked(column: str) -> str:
     low, high = TARGETS[column]
-    text = f"≥ {low:g}" if low else f"≤ {high:g}"
+    text = f"≤ {high:g}" if low == -inf else f"≥ {low:g}"
     return f"{text} (224 px: ≤ {LARGE[column][1]:g})" if column in LARGE else text
 
 

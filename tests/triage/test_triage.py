@@ -227,10 +227,10 @@ def test_before_fitting():
 
 
 def test_too_few_calibration_images_say_how_many(triage):
-    # 29 for three signals at a rate of 0.1, and 30 to learn from
-    few = [(x[:29], y[:29]) for x, y in id_batches(1)[:2]]
+    # 9 for a rate of 0.1, and 30 to learn from
+    few = [(x[:19], y[:19]) for x, y in id_batches(1)[:2]]
     before, z = triage.fitted, triage.log_odds(X)
-    with pytest.raises(ValueError, match=r"58\. .*29 to set thresholds on and 30 more.*59 in all"):
+    with pytest.raises(ValueError, match=r"38\. .*9 to set thresholds on and 30 more.*39 in all"):
         triage.fit(id_batches(0), few, progress=False)
     assert triage.fitted is before
     assert torch.equal(triage.log_odds(X), z)
