@@ -28,7 +28,7 @@ class ShapeReading(ResidueView):
         raise NotImplementedError("The shape of a residue is read at the layer.")
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        shape, flat = residue_shape(self.residue, call)
+        shape, flat = residue_shape(self.residue, call, state)
         return torch.cat([shape, flat[:, None]], dim=1)
 
 

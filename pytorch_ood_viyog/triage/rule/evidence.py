@@ -56,9 +56,11 @@ def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> Fir
     :return: the detectors' scores, :data:`FLAT`, :data:`ANSWER`, and features of the residue
     """
     found: list[tuple[Tensor, Tensor]] = []
-    scores, seen = pipeline.run(
-        x, ("logits", "features"), lambda call: found.append(residue_shape(residue, call))
-    )
+
+    def read(call: LayerCall) -> None:
+        found.append(residue_shape(residue, call, residue._require_state()))
+
+    scores, seen = pipeline.run(x, ("logits", "features"), read)
     assert seen.logits is not None, "logits were asked for"
     assert seen.features is not None, "features were asked for"
     shape, flat = found[0]
@@ -66,15 +68,17 @@ def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> Fir
     return FirstPass({name: v.double() for name, v in numbers.items()}, shape, seen.logits)
 
 
-def residue_shape(residue: ViyogResidue, call: LayerCall) -> tuple[Tensor, Tensor]:
+def residue_shape(
+    residue: ViyogResidue, call: LayerCall, state: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
     """
-    :param residue: fitted detector
+    :param residue: detector whose features are read
     :param call: the moment that its layer runs
+    :param state: what its fit found
     :return: features of the residue and of its whiteness, :math:`B \\times F`, and the share of
         constant windows, shape :math:`B`; of several rows of a sample, those of the row with the
         largest score, and the largest share
     """
-    state = residue._require_state()
     reading = residue._read_call(call, state)
     shape = call.of_largest(
         intent_features(reading, state), lambda: residue._score_reading(reading, state)
