@@ -37,12 +37,15 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def folder(pixels, tmp_path_factory):
-    """A few hundred images, one of them broken."""
+    """A few hundred images, one grey in 16 bit and the same in 8, one of them broken."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "inner").mkdir()
     for number, values in enumerate(pixels):
         file = folder / "inner" / f"{number:03d}.png"
         image.fromarray(values.permute(1, 2, 0).numpy()).save(file)
+    deep = pixels[0].permute(1, 2, 0).numpy().mean(axis=2).astype("uint16") * 257
+    image.fromarray(deep).save(folder / "deep.png")
+    image.fromarray((deep // 257).astype("uint8")).save(folder / "flat.png")
     (folder / "broken.png").write_bytes((folder / "inner" / "000.png").read_bytes()[:90])
     return folder
 
@@ -69,12 +72,17 @@ def test_a_triage_scores_a_folder_and_goes_on(triage, pixels, folder, tmp_path):
     judge, state = triage
     out = tmp_path / "scores"
     command = ["score_ray.py", "--state", state, "--images", folder, "--size", SIZE, "--out", out]
-    assert f"{COUNT + 1} images scored" in run(*command, "--workers", 2)
+    assert f"{COUNT + 3} images scored" in run(*command, "--workers", 2)
     found = rows(out)
     broken = found.pop("broken.png")
     assert broken.pop("path") == "broken.png"
     assert "Error" in broken.pop("error")
     assert set(broken.values()) == {None}
+
+    deep, flat = found.pop("deep.png"), found.pop("flat.png")
+    for name, value in flat.items():  # 16 bit are scaled, not clipped to white
+        expected = value if not isinstance(value, float) else pytest.approx(value, abs=1e-6)
+        assert name == "path" or deep[name] == expected
 
     explained = judge.explain(pixels.float() / 255)
     table = [found[f"inner/{number:03d}.png"] for number in range(COUNT)]
@@ -95,7 +103,8 @@ def test_a_triage_scores_a_folder_and_goes_on(triage, pixels, folder, tmp_path):
     first.write_bytes(first.read_bytes()[:-20])
     assert f"{lost} images scored" in run(*command)
     assert {path: row["verdict"] for path, row in rows(out).items()} == (
-        {path: row["verdict"] for path, row in found.items()} | {"broken.png": None}
+        {path: row["verdict"] for path, row in found.items()}
+        | {"broken.png": None, "deep.png": deep["verdict"], "flat.png": flat["verdict"]}
     )
     assert "0 images scored" in run(*command)
 
