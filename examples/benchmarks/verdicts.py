@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from options import benchmark_parser
+from pytorch_ood.detector import EnergyBased
 from sources import key, stored
 from tables import keep
 from torch import Tensor
@@ -80,7 +81,7 @@ def judged(material: Material, options: dict[str, object]) -> tuple[dict[str, Te
 
 def gate_share(triage: Triage, material: Material, ood: list[str]) -> float:
     """:return: mean share of OOD sets above the limit that Energy alone has at the same rate"""
-    gate = triage.pipeline.detectors["EnergyBased"]
+    gate = EnergyBased(material.model)
 
     def scores(x: Tensor) -> Tensor:
         return torch.cat([gate.predict(part) for part in x.split(_BATCH)])
