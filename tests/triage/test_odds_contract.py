@@ -23,6 +23,8 @@ pytestmark = [
 class TestAdversarialOdds(DetectorContract):
     # in log-odds: two answers, rounded to float32, are compared on the scale of ID images
     atol = 5e-3
+    # a simulated attack at the edge of success, which rounding tips, moves the learnt rule
+    refit_tolerance = 0.03
 
     @pytest.fixture
     def detector(self) -> Any:
