@@ -38,7 +38,7 @@ model. *L∞ 8* is the mean of FGSM and PGD, *minimal L2* of DeepFool, Carlini-W
 *unseen* of Square, sparse, rotated and patch attacks, nothing like which is simulated.
 *four-way* is the mean of ID, OOD, attacks (L∞ 8 to 2, DeepFool and CW, smooth) and benign changes.
 *OOD beyond the gate*: what the rule finds of OOD, less what the energy of the logits alone finds
-with as many alarms on the same calibration images. *asked*: share of ID images that the model is
+with as many alarms on the same ID images. *asked*: share of ID images that the model is
 asked about again; *passes*: CPU time of `predict` on ID images in plain forward passes; *ece*:
 expected calibration error on a mixture of the four. Budgets, views of the second look,
 `ask_share`, the weights of an alarm and the ways that foreign images are remade were chosen by a

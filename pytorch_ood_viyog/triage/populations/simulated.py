@@ -43,7 +43,7 @@ ATTACKS: dict[str, Attack] = {
 # how often a family is drawn: weak budgets seldom fool
 _DRAWS = {"one step": 3}
 # fewest images of foreign content: of few ID images, each is drawn more often
-_FOREIGN = 200
+_FOREIGN = 100
 # images at once, each part with a seed of its own
 _CHUNK = 64
 
