@@ -163,7 +163,8 @@ def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any
         program.model.metadata_props[name] = json.dumps(value)
     mark_score_nodes(program.model.graph)
     program.save(path)
-    return program.model.graph.inputs[0].shape[0]
+    shape = program.model.graph.inputs[0].shape
+    return None if shape is None else shape[0]
 
 
 def _check_any_batch(size: Any, model: str) -> None:
