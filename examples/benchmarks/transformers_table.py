@@ -20,7 +20,13 @@ from torch.nn import Module
 from transformers.models.auto import modeling_auto
 
 # attributes of configurations that make a model small, where they are there
-SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_labels": 10}
+SMALL: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "num_labels": 10,
+    # of Perceiver, whose layers repeat
+    "num_blocks": 1,
+    "num_self_attends_per_block": 1,
+}
 #: model type -> size of the images, where 64 is not enough
 SIZES = dict.fromkeys(
     (
@@ -29,7 +35,6 @@ SIZES = dict.fromkeys(
         "metaclip_2",
         "levit",
         "efficientformer",
-        "perceiver",
         "pvt",
         "swiftformer",
     ),
