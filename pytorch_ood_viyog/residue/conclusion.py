@@ -2,6 +2,7 @@
 The fit of ViyogResidue: from a sample of ID maps to directions, hypotheses and their scale.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -57,6 +58,9 @@ _CHUNK = 8
 _SMOOTH = 1.5
 # of the response to an empty direction's kernels, what equal channels give together: rounding
 _GREY = 0.02
+# share of the pairs of ID with and without residues that evidence must order, and the fewest ID
+# images that tell
+_TOLD, _JUDGED = 0.9, 16
 # parts of the ID sample that are judged by hypotheses fitted to the other parts
 _PARTS = 8
 # share of the residues of a strength that score below its entry in `least`
@@ -98,6 +102,7 @@ def conclude(
         )
     state |= _fit_hypotheses(groups, settings)
     evidence, *with_residues = _held_out_evidence(groups, settings)
+    _warn_if_blind(evidence, with_residues, settings)
     centre, spread = evidence.mean(), evidence.std(correction=0)
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
     least = [((e - centre) / spread).quantile(_BELOW_LEAST) for e in with_residues]
@@ -110,6 +115,19 @@ def conclude(
         "contrast": fisher_contrast(groups[0], residues, shrinkage),
         "smooth_contrast": fisher_contrast(groups[0], smooth, shrinkage),
     }
+
+
+def _warn_if_blind(evidence: Tensor, with_residues: list[Tensor], settings: Settings) -> None:
+    pairs = [float((found[:, None] > evidence).double().mean()) for found in with_residues]
+    if len(evidence) >= _JUDGED and max(pairs) < _TOLD:
+        warnings.warn(
+            f"At the layer that is read, residues of up to {255 * max(settings.eps):.3g}/255 can "
+            f"hardly be told from none: of ID images held out at fit, {max(pairs):.0%} of all "
+            f"pairs are in order. Scores will mean little. The layer keeps too little of the "
+            f"image, or ID images are as noisy themselves: describe() tells what is read, verify() "
+            f"tries it, layer='...' names another.",
+            stacklevel=2,
+        )
 
 
 def _maps_of(inputs: Tensor, conv: EffectiveConvolution, windows: Windows) -> Tensor:
