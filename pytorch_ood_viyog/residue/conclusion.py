@@ -124,8 +124,8 @@ def _warn_if_blind(evidence: Tensor, with_residues: list[Tensor], settings: Sett
             f"At the layer that is read, residues of up to {255 * max(settings.eps):.3g}/255 can "
             f"hardly be told from none: of ID images held out at fit, {max(pairs):.0%} of all "
             f"pairs are in order. Scores will mean little. The layer keeps too little of the "
-            f"image, or ID images are as noisy themselves: describe() tells what is read, verify() "
-            f"tries it, layer='...' names another.",
+            f"image, or ID images are as noisy themselves: describe() tells what is read, "
+            f"verify() tries it, layer='...' names another.",
             stacklevel=2,
         )
 

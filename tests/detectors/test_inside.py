@@ -19,6 +19,7 @@ from inside import (
     Pooled,
     Pooling,
     Small,
+    Sorted,
     Tanh,
     adapted,
 )
@@ -138,7 +139,11 @@ def test_crops_are_views_of_a_sample():
 
 @pytest.mark.parametrize(
     ("make", "told"),
-    [(Every2nd, r"'stem'.*ran on 2 of 4 samples, once"), (Backwards, r"'stem'.*in order")],
+    [
+        (Every2nd, r"'stem'.*ran on 2 of 4 samples, once"),
+        (Backwards, r"'stem'.*in order"),
+        (Sorted, r"'stem'.*in order, but it ran on 4 of 4 samples, once"),
+    ],
 )
 def test_rows_of_nobody_are_an_error(make, told):
     model = make()

@@ -81,6 +81,14 @@ class Flipped(Small):
         return (super().forward(x) + super().forward(x.flip(-1))) / 2
 
 
+class Sorted(Small):
+    """The darkest image first, back in order at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = x.mean(dim=(1, 2, 3)).argsort()
+        return super().forward(x[order])[order.argsort()]
+
+
 class Every2nd(Small):
     """Only every second sample is looked at."""
 
