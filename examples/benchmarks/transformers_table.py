@@ -37,6 +37,7 @@ SIZES = dict.fromkeys(
         "efficientformer",
         "pvt",
         "swiftformer",
+        "swin",
     ),
     224,
 )
