@@ -21,6 +21,7 @@ from inside import (
     Small,
     Sorted,
     Tanh,
+    Tiles,
     adapted,
 )
 from manners import untouched
@@ -135,6 +136,11 @@ def test_crops_are_views_of_a_sample():
     detector, x = fitted(Crops()), smooth(9, seed=1)
     assert detector(x).shape == (9,)
     assert float(detector(noisy(x)).min()) > float(detector(x).max())
+
+
+def test_many_small_rows_of_a_sample():
+    detector = fitted(Tiles(), smooth(70, size=64))
+    assert detector.verify(smooth(16, seed=1, size=64)).right
 
 
 @pytest.mark.parametrize(
