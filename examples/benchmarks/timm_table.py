@@ -12,7 +12,7 @@ from pathlib import Path
 
 import timm
 import torch
-from checked import FITTED, JUDGED, OK, Checked, checked
+from checked import FITTED, JUDGED, OK, Checked, checked, made_by
 from torch.nn import Module
 
 CLASSES = 10
@@ -112,7 +112,8 @@ def table(rows: dict[str, Checked]) -> str:
     ]
     lines += [f"| {' | '.join((family, *vars(row).values()))} |" for family, row in rows.items()]
     right = sum(row.residue == OK for row in rows.values())
-    return "\n".join([*lines, "", f"{right} of {len(rows)} are right."])
+    read = sum(not row.refused for row in rows.values())
+    return "\n".join([*lines, "", f"{right} of {read} that are read are right."])
 
 
 def main() -> None:
@@ -140,7 +141,8 @@ HEADING = f"""# timm models, with no argument but the model
 
 `python examples/benchmarks/timm_table.py --out examples/benchmarks/results/timm.md`, timm
 {timm.__version__}, torch {torch.__version__.partition("+")[0]}, {{asked}} of the {{all}} families
-that the command knows, random weights, {FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
+that the command knows, {made_by()}. Random weights, images of 64 px or of what a model needs,
+{FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
 Right: a residue of 8/255 is read within 40 %, clean images show less than 3.2/255, and scores with
 it are above those without (`detector.verify`); SharedForward and with_score give the same scores.
 A layer `a + b` is one of several convolutions that take the same tensor, `input > a` one with all

@@ -100,11 +100,9 @@ class ResidueReadings(ResidueParts):
 
     def _floors(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         reading = self._read_call(call, state)
-        floors = noise_floor(reading.features, state)
-        if call.rows is None:
-            return floors
+        floors = noise_floor(reading.features, state)[:, None]
         # of many small rows, the largest floor is the one that is furthest off
-        return call.of_largest(floors[:, None], self._score_reading(reading, state))[:, 0]
+        return call.of_largest(floors, lambda: self._score_reading(reading, state))[:, 0]
 
     def noise_duals(self, call: LayerCall) -> Tensor:
         """
