@@ -15,12 +15,18 @@ from typing import Any
 
 import torch
 import transformers
-from checked import FITTED, JUDGED, OK, Checked, checked, first_sentence
+from checked import FITTED, JUDGED, OK, Checked, checked, first_sentence, made_by
 from torch.nn import Module
 from transformers.models.auto import modeling_auto
 
 # attributes of configurations that make a model small, where they are there
-SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_labels": 10}
+SMALL: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "num_labels": 10,
+    # of Perceiver, whose layers repeat
+    "num_blocks": 1,
+    "num_self_attends_per_block": 1,
+}
 #: model type -> size of the images, where 64 is not enough
 SIZES = dict.fromkeys(
     (
@@ -29,9 +35,9 @@ SIZES = dict.fromkeys(
         "metaclip_2",
         "levit",
         "efficientformer",
-        "perceiver",
         "pvt",
         "swiftformer",
+        "swin",
     ),
     224,
 )
@@ -121,9 +127,10 @@ HEADING = f"""# Image classifiers of transformers, with no argument but the mode
 `python examples/benchmarks/transformers_table.py --out \
 examples/benchmarks/results/transformers.md`, transformers {transformers.__version__}, torch
 {torch.__version__.partition("+")[0]}, {{asked}} of its {{all}} classes, from their own
-configurations with two layers where they have such a number, random weights, {FITTED} smooth 8-bit
-images to fit and {JUDGED} to judge. Right: a residue of 8/255 is read within 40 %, clean images
-show less than 3.2/255, and scores with it are above those without (`detector.verify`);
+configurations with two layers where they have such a number, {made_by()}. Random weights, images
+of 64 px or of what a model needs, {FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
+Right: a residue of 8/255 is read within 40 %, clean images show less than 3.2/255, and scores with
+it are above those without (`detector.verify`);
 SharedForward and with_score give the same scores."""
 
 

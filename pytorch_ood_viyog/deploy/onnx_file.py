@@ -93,7 +93,8 @@ def export_onnx(
         a graph
     :raises RequiresFittingException: if the detector is not fitted
     :raises ValueError: if arguments do not fit together
-    :raises RuntimeError: if a runtime gives other results; no file is written then
+    :raises RuntimeError: if a runtime gives other results, or the model can be exported for one
+        size of batches only; no file is written then
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime must be one of {[*RUNTIMES]}, got {runtime!r}.")
@@ -110,7 +111,8 @@ def export_onnx(
     path = Path(path)
     with same_random_state(model), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
-        _write(graph, written, example, metadata)
+        size = _write(graph, written, example, metadata)
+        _check_any_batch(size, type(unwrap(model)).__name__)
         for each in dict.fromkeys(("onnxruntime", runtime)):
             check_file(written, graph, example, len(labels or []), tolerance, each)
         for file in Path(folder).iterdir():
@@ -143,7 +145,7 @@ def _check_own(kind: str, model: Module, own: Module | None, options: Mapping[st
         raise ValueError(f"model must be the model of the {kind}, got another one.")
 
 
-def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any]) -> None:
+def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any]) -> Any:
     # a batch of one would be taken for a constant
     example = torch.cat([example, example]) if len(example) == 1 else example
     with torch.no_grad():
@@ -161,6 +163,19 @@ def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any
         program.model.metadata_props[name] = json.dumps(value)
     mark_score_nodes(program.model.graph)
     program.save(path)
+    shape = program.model.graph.inputs[0].shape
+    return None if shape is None else shape[0]
+
+
+def _check_any_batch(size: Any, model: str) -> None:
+    if isinstance(size, int):
+        raise RuntimeError(
+            f"{model} can be exported for batches of {size} only: how it computes depends on the "
+            f"number of samples, as in a model that works through its batch in parts "
+            f"(x.split(8)) or that asks for len(x), which the export takes for a constant "
+            f"(x.shape[0] is none). No file was written. Export the part of the model that takes "
+            f"whole batches, and fit the detector to that."
+        )
 
 
 def _on_device_of(model: Module, x: Tensor) -> Tensor:

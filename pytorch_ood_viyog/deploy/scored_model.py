@@ -81,7 +81,8 @@ class ScoredModel(Module):
         batch = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
         # a trace of a layer that runs once must not compare the numbers of rows
         traced = torch.compiler.is_compiling() and self._runs.per_sample == 1
-        self._scored.begin(None if traced or batch is None else len(batch))
+        # of a trace, len(batch) is a constant
+        self._scored.begin(None if traced or batch is None else batch.shape[0])
         output = self.model(*args, **kwargs)
         scores, parts = self._scored.slot.take(), self._scored.parts.take()
         if scores is None and parts and batch is not None:

@@ -133,7 +133,7 @@ class ScoredLayer(_StandIn):
         rows = None if self.runs.per_sample == 1 else self.runs.rows(samples)
         numbers = range(len(parts)) if self.runs.calls is None else self.runs.calls
         taken = [parts[i] for i in numbers if i < len(parts)]
-        if sum(len(part.input) for part in taken) != samples * self.runs.per_sample:
+        if sum(part.input.shape[0] for part in taken) != samples * self.runs.per_sample:
             parts[-1] = _copied(call)
             return None
         if len(taken) == 1:

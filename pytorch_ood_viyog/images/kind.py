@@ -96,7 +96,7 @@ class ImageKind:
             first image
         """
         found = []
-        if self.size and tuple(x.shape[2:]) != self.size:
+        if self._other_size(x):
             found.append(f"the size is {tuple(x.shape[2:])}, at fit it was {self.size}")
         some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1)
         low, high = torch.aminmax(some, dim=1)
@@ -118,8 +118,11 @@ class ImageKind:
         """
         low, high = torch.aminmax(x[:_IMAGES])
         least, largest = self._widest
-        other_size = bool(self.size) and tuple(x.shape[2:]) != self.size
-        return other_size or low.item() < least or high.item() > largest
+        return self._other_size(x) or low.item() < least or high.item() > largest
+
+    def _other_size(self, x: Tensor) -> bool:
+        # where a fit left out axes of length 1, sizes are not compared
+        return len(self.size) == x.dim() - 2 and tuple(x.shape[2:]) != self.size
 
     # once for a fit: each batch is compared with them
     @cached_property

@@ -2,6 +2,7 @@
 The fit of ViyogResidue: from a sample of ID maps to directions, hypotheses and their scale.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..fitting.fitted import Statistics
 from ..images.kind import level_steps
-from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ..layer.linear.effective_convolution import EffectiveConvolution
 from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import fisher_contrast, shrunk_whitening
@@ -17,7 +18,7 @@ from .intent.behind import Behind
 from .maps import responses
 from .random_residues import random_residue
 from .reader import Reader
-from .statistics import convolution_of, dynamic_range
+from .statistics import common_step, convolution_of, dynamic_range
 from .windows import Windows
 
 __all__ = ["FEWEST", "SHAPES", "conclude", "in_own_order"]
@@ -55,6 +56,11 @@ _BEYOND = (4, 8, 16)
 _CHUNK = 8
 # blur of smooth residues, in positions of the layer's input
 _SMOOTH = 1.5
+# of the response to an empty direction's kernels, what equal channels give together: rounding
+_GREY = 0.02
+# share of the pairs of ID with and without residues that evidence must order, and the fewest ID
+# images that tell
+_TOLD, _JUDGED = 0.9, 16
 # parts of the ID sample that are judged by hypotheses fitted to the other parts
 _PARTS = 8
 # share of the residues of a strength that score below its entry in `least`
@@ -89,13 +95,14 @@ def conclude(
     known = {"scale": scale, "geometry": statistics["geometry"], **_kind(statistics, clean)}
     state = vars(reader) | known
     if behind is None or features is None:
-        *groups, smooth = _feature_groups(conv.geometry, sample, reader, windows, scale, settings)
+        *groups, smooth = _feature_groups(conv, sample, reader, windows, scale, settings)
     else:
         *groups, smooth = behind.groups(
             lambda inputs: features(inputs, state), _strengths(settings), settings.eps, _SMOOTH
         )
     state |= _fit_hypotheses(groups, settings)
     evidence, *with_residues = _held_out_evidence(groups, settings)
+    _warn_if_blind(evidence, with_residues, settings)
     centre, spread = evidence.mean(), evidence.std(correction=0)
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
     least = [((e - centre) / spread).quantile(_BELOW_LEAST) for e in with_residues]
@@ -110,6 +117,19 @@ def conclude(
     }
 
 
+def _warn_if_blind(evidence: Tensor, with_residues: list[Tensor], settings: Settings) -> None:
+    pairs = [float((found[:, None] > evidence).double().mean()) for found in with_residues]
+    if len(evidence) >= _JUDGED and max(pairs) < _TOLD:
+        warnings.warn(
+            f"At the layer that is read, residues of up to {255 * max(settings.eps):.3g}/255 can "
+            f"hardly be told from none: of ID images held out at fit, {max(pairs):.0%} of all "
+            f"pairs are in order. Scores will mean little. The layer keeps too little of the "
+            f"image, or ID images are as noisy themselves: describe() tells what is read, "
+            f"verify() tries it, layer='...' names another.",
+            stacklevel=2,
+        )
+
+
 def _maps_of(inputs: Tensor, conv: EffectiveConvolution, windows: Windows) -> Tensor:
     parts = torch.split(inputs, _CHUNK)
     return torch.cat([windows.pack(conv.maps(part)) for part in parts])
@@ -118,7 +138,7 @@ def _maps_of(inputs: Tensor, conv: EffectiveConvolution, windows: Windows) -> Te
 def _kind(statistics: Statistics, clean: Tensor | None) -> dict[str, Tensor]:
     """Range and levels of the inputs, as rows, and their size; zeros where not known."""
     low, high, step = (statistics[name] for name in ("low", "high", "step"))
-    step = step if clean is None else level_steps(clean).amin(dim=0).to(step)
+    step = step if clean is None else common_step(level_steps(clean)).to(step)
     seen = torch.stack([low, high, torch.where(torch.isfinite(step), step, -1.0)])
     seen = torch.where(torch.isfinite(low), seen, torch.tensor([[0.0], [0.0], [-1.0]]).to(seen))
     return {"seen": seen, "seen_size": statistics["input_shape"]}
@@ -177,8 +197,19 @@ def _held_out_evidence(groups: list[Tensor], settings: Settings) -> list[Tensor]
     return found
 
 
+def _are_grey(conv: EffectiveConvolution, reader: Reader, scale: Tensor) -> bool:
+    """
+    Whether ID images leave empty what differs between channels, and that alone: an attack may have
+    been made before the channels were, and be the same in all of them, or after.
+    """
+    kernels = torch.einsum("zc,ci...->zi...", reader.empty.double(), conv.kernel.double())
+    kernels = kernels * scale.double().view(-1, *[1] * (kernels.dim() - 2))
+    together = kernels.sum(dim=1).norm()
+    return len(kernels) > 0 and bool(together < _GREY * kernels.norm())
+
+
 def _feature_groups(
-    geometry: Geometry,
+    conv: EffectiveConvolution,
     maps: Tensor,
     reader: Reader,
     windows: Windows,
@@ -193,16 +224,17 @@ def _feature_groups(
     for_smooth = torch.Generator().manual_seed(settings.seed)
     counts = windows.count(tuple(maps.shape[2:]))
     strengths = _strengths(settings)
+    geometry, grey = conv.geometry, _are_grey(conv, reader, scale)
     chunks = []
     for part in torch.split(maps, _CHUNK):
         (local, around), flat = responses(reader, part, windows)
         shape = (geometry, windows, counts, len(part), scale)
-        white = random_residue(reader, *shape, generator)
+        white = random_residue(reader, *shape, generator, grey=grey)
         noise, more = reader.of_residue(geometry, white, windows)
         groups = [reader.features((local, around), flat, windows)]
         # with a residue, no place is constant
         groups += [reader.features((local + e * noise, around + e * more)) for e in strengths[1:]]
-        blurred = random_residue(reader, *shape, for_smooth, width=_SMOOTH)
+        blurred = random_residue(reader, *shape, for_smooth, width=_SMOOTH, grey=grey)
         noise, more = reader.of_residue(geometry, blurred, windows)
         turns = local.new_tensor(settings.eps).repeat(len(part))[: len(part)].view(-1, 1, 1)
         smooth = reader.features((local + turns * noise, around + turns * more))

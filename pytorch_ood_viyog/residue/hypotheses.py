@@ -60,7 +60,9 @@ def log_likelihoods(
     :param kappa: :math:`\\kappa > 1`
     :return: :math:`B \\times 3` in the order ID, OOD, ADV
     """
-    deviations = (features[:, None] - means) @ whitening.T
+    # whitened one by one; from ID's centre, so that no digits are lost
+    ours, theirs = ((each - means[0]) @ whitening.T for each in (features, means))
+    deviations = ours[:, None] - theirs
     # OpenVINO gets a sum of float64 wrong that is then divided, so that these multiply
     tight = -0.5 * deviations.square().sum(dim=2)
     near = tight[:, : levels + 1]

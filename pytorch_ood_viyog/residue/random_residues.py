@@ -27,6 +27,7 @@ def random_residue(
     generator: torch.Generator,
     *,
     width: float = 0.0,
+    grey: bool = False,
 ) -> Tensor:
     """
     Random signs that span the whole dynamic range, on the part of the layer's input that windows
@@ -41,6 +42,7 @@ def random_residue(
     :param generator: source of the signs
     :param width: of the blur that makes the residue smooth, in positions of the layer's input;
         0 leaves it white
+    :param grey: whether every other residue is the same in all channels
     :return: residues, :math:`B \\times C_{in} \\times *S`
     """
     kernel = reader.window_kernel
@@ -52,6 +54,8 @@ def random_residue(
     amplitude = scale.float().view(-1, *[1] * len(sizes))
     shape = (samples, kernel.shape[1], *sizes)
     signs = torch.randint(0, 2, shape, generator=generator).to(kernel.device) * 2 - 1
+    if grey:
+        signs[1::2] = signs[1::2, :1].clone()
     shaped = smooth_signs(signs, width) if width else signs
     return precise(shaped * amplitude)
 

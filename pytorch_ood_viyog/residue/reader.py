@@ -111,10 +111,9 @@ class Reader:
         :return: responses :math:`z`
         """
         local, around = self._linear(geometry, field, windows)
-        return (
-            local + self.local_offset.to(field.dtype)[:, None],
-            around + self.window_offset.to(field.dtype)[:, None],
-        )
+        local += self.local_offset.to(field.dtype)[:, None]
+        around += self.window_offset.to(field.dtype)[:, None]
+        return local, around
 
     def local_from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Tensor:
         """

@@ -14,12 +14,22 @@ from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ..layer.precision import full_precision
 from .windows import Windows
 
-__all__ = ["convolution_of", "dynamic_range", "kind_of", "kind_of_state", "measure", "merge"]
+__all__ = [
+    "common_step",
+    "convolution_of",
+    "dynamic_range",
+    "kind_of",
+    "kind_of_state",
+    "measure",
+    "merge",
+]
 
 # memory that the sample of maps may take
 _SAMPLE_BYTES = 2**27
 _FEWEST_SAMPLES = 64
 _VECTORS = 65536
+# how far a step may be from a multiple of another
+_NO_MULTIPLE = 0.05
 
 
 def measure(
@@ -33,7 +43,7 @@ def measure(
     :param seed: seed of their choice
     :return: ``sample``, packed maps of the chosen samples, and their ``priority``; ``low`` and
         ``high``, extremes of the inputs per channel, infinite where unknown; ``step`` between
-        their levels, see :func:`~pytorch_ood_viyog.images.kind.level_steps`; ``shape`` and
+        their levels, see :func:`common_step`; ``shape`` and
         ``input_shape``, the spatial shapes of the maps and of the inputs, zeros where unknown;
         ``kernel``, ``bias`` and ``geometry`` of the layer
     """
@@ -48,13 +58,27 @@ def measure(
         "sample": sample,
         "low": low,
         "high": high,
-        "step": unknown if inputs is None else level_steps(inputs).amin(dim=0),
+        "step": unknown if inputs is None else common_step(level_steps(inputs)),
         "shape": torch.tensor(shape),
         "input_shape": torch.tensor([0] * len(shape) if inputs is None else inputs.shape[2:]),
         "kernel": conv.kernel,
         "bias": conv.bias,
         "geometry": conv.geometry.to_tensor(),
     }
+
+
+def common_step(steps: Tensor) -> Tensor:
+    """
+    :param steps: between the levels of some images, see
+        :func:`~pytorch_ood_viyog.images.kind.level_steps`, :math:`B \\times C`
+    :return: the least; NaN, for good, where others are no multiples of it, as where each image is
+        normalised by itself: levels tell nothing there
+    """
+    least = steps.amin(dim=0)
+    multiples = steps / torch.where(least > 0, least, 1.0)
+    apart = (multiples - multiples.round()).abs() > _NO_MULTIPLE
+    varying = (torch.isfinite(steps) & apart).any(dim=0) & (least > 0)
+    return torch.where(varying, torch.nan, least)
 
 
 def convolution_of(statistics: Statistics) -> EffectiveConvolution:
@@ -116,7 +140,7 @@ def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
         "sample": sample,
         "low": torch.minimum(one["low"], other["low"].to(device)),
         "high": torch.maximum(one["high"], other["high"].to(device)),
-        "step": torch.minimum(one["step"], other["step"].to(device)),
+        "step": common_step(torch.stack([one["step"], other["step"].to(device)])),
         "input_shape": torch.minimum(one["input_shape"], other["input_shape"]),
         "shape": one["shape"],
         "count": one["count"] + other["count"].to(device),

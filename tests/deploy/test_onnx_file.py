@@ -10,12 +10,14 @@ import pytest
 import torch
 from digits import images as digits
 from digits import trained
+from inside import Chunked, Frames, Pairs
 from manners import untouched
 from pytorch_ood.api import RequiresFittingException
 from pytorch_ood.detector import ReAct, fDBD
+from smooth_images import images as smooth_images
 from torch import nn
 
-from pytorch_ood_viyog import Triage, Verdict, Viyog, ViyogTV, export_onnx
+from pytorch_ood_viyog import Triage, Verdict, Viyog, ViyogResidue, ViyogTV, export_onnx
 from pytorch_ood_viyog.deploy import onnx_check, onnx_file
 
 pytest.importorskip("onnxscript")
@@ -78,6 +80,27 @@ def test_one_detector(model, images, tmp_path):
     assert metadata["package"].startswith("pytorch-ood-viyog ")
     [one] = answer(path, images[:1])[0]["score"]
     assert float(one) == pytest.approx(float(found["score"][0]), rel=1e-4)
+
+
+@pytest.mark.parametrize("make", [Frames, Pairs])
+def test_models_that_run_their_layer_several_times(make, tmp_path):
+    shape = (5, 3, 32, 32) if make is Frames else (6, 32, 32)
+    x = smooth_images(240, 0, 32).reshape(-1, *shape)
+    model = make()
+    detector = ViyogResidue(model).fit(list(x.split(16)), progress=False)
+    path = export_onnx(model, detector, tmp_path / "m.onnx", x[:4])
+    for count in (1, 3, 20):
+        found, _ = answer(path, x[:count])
+        torch.testing.assert_close(found["score"], detector(x[:count]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_works_in_parts_has_one_size_of_batches(tmp_path):
+    x = smooth_images(40, 0, 32)
+    model = Chunked()
+    detector = ViyogResidue(model).fit(list(x.split(20)), progress=False)
+    with pytest.raises(RuntimeError, match=r"Chunked can be exported for batches of 4 only"):
+        export_onnx(model, detector, tmp_path / "m.onnx", x[:4])
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_detectors(model, images, tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 
 from pytorch_ood_viyog import ViyogResidue, with_score
 from pytorch_ood_viyog.detectors.residue_local import ViyogResidueLocal
+from pytorch_ood_viyog.images import apply_ways
 
 
 def noisy(x, levels=8):
@@ -55,6 +56,7 @@ def two_axes(axis, padding=0):
     ("axis", "padding", "detector_class"),
     [(3, 0, ViyogResidue), (2, 0, ViyogResidueLocal), (3, 1, ViyogResidue)],
 )
+@pytest.mark.filterwarnings("error::pytorch_ood_viyog.WayWarning")
 def test_an_axis_of_length_one_is_dropped(axis, padding, detector_class):
     x, y = signals(70, 0), signals(16, 1)
     flat = detector_class(one_axis()).fit([x[:40], x[40:]], progress=False)
@@ -110,6 +112,26 @@ def test_equal_channels_leave_directions_empty(copies):
     assert float(detector.noise_floor(y).median()) * 255 < 3.2
     foreign = detector.foreign_energy(noisy(y)).median()
     assert float(foreign) * 255 == pytest.approx(8, rel=0.1)
+
+
+@pytest.mark.parametrize("maps", [16, 64])
+@pytest.mark.parametrize("through", [None, "rounding"])
+def test_residues_of_grey_images_before_and_after_they_get_three_channels(maps, through):
+    x, y = (images(n, s, 32)[:, :1].repeat(1, 3, 1, 1) for n, s in ((70, 0), (16, 1)))
+    detector = ViyogResidue(Small(maps=maps), through=through).fit([x], progress=False)
+    grey, clean = noisy(y[:, :1], 8).repeat(1, 3, 1, 1), y
+    if through is not None:
+        clean, grey = (apply_ways(through, z.clamp(0, 1)) for z in (y, grey))
+    assert float(detector(grey).min()) > float(detector(clean).max())
+
+
+def test_a_model_that_reads_one_channel_as_three():
+    class Repeated(Small):
+        def forward(self, x):
+            return super().forward(x[:, 1:2].repeat(1, 3, 1, 1))
+
+    detector = ViyogResidue(Repeated()).fit([images(70, 0, 32)], progress=False)
+    assert detector.verify(images(16, 1, 32)).right
 
 
 def test_colour_images_leave_none_empty():

@@ -19,7 +19,9 @@ from inside import (
     Pooled,
     Pooling,
     Small,
+    Sorted,
     Tanh,
+    Tiles,
     adapted,
 )
 from manners import untouched
@@ -136,9 +138,18 @@ def test_crops_are_views_of_a_sample():
     assert float(detector(noisy(x)).min()) > float(detector(x).max())
 
 
+def test_many_small_rows_of_a_sample():
+    detector = fitted(Tiles(), smooth(70, size=64))
+    assert detector.verify(smooth(16, seed=1, size=64)).right
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
-    [(Every2nd, r"'stem'.*ran on 2 of 4 samples, once"), (Backwards, r"'stem'.*in order")],
+    [
+        (Every2nd, r"'stem'.*ran on 2 of 4 samples, once"),
+        (Backwards, r"'stem'.*in order"),
+        (Sorted, r"'stem'.*in order, but it ran on 4 of 4 samples, once"),
+    ],
 )
 def test_rows_of_nobody_are_an_error(make, told):
     model = make()

@@ -235,3 +235,12 @@ def test_constant_images_are_ood_and_no_alarm(wide):
         assert bool((alarm(x) <= 0).all())
         assert bool((wide(x) < wide(natural(60, 64, seed=1)).min()).all())
         assert bool((wide.log_likelihoods(x).argmax(dim=1) == 1).all())
+
+
+def test_images_that_the_model_normalises_one_by_one_are_of_one_kind():
+    own = nn.Sequential(nn.InstanceNorm2d(3), *network())
+    for batch in (1, 24):
+        detector = ViyogResidue(own).fit([*natural(48).split(batch)], progress=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", WayWarning)
+            detector(natural(16, seed=1))

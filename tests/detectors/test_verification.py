@@ -1,5 +1,7 @@
 """What is read, in words, and whether it is right; readings that say that they are not."""
 
+import warnings
+
 import pytest
 import torch
 from inside import Cosines, Frames, Small, Tanh
@@ -38,6 +40,19 @@ def test_a_wrong_layer():
         detector = ViyogResidue(model, layer="2").fit([images(70, 0, 32)], progress=False)
     assert detector.verify(images(12, 1, 32)).right is False
     assert isinstance(Tanh(), nn.Module)
+
+
+def test_a_fit_says_that_it_tells_nothing():
+    class Smoothed(Small):
+        def forward(self, x):
+            return super().forward(x + 0.1 * torch.randn_like(x))
+
+    with pytest.warns(UserWarning, match=r"up to 8/255 can hardly be told.*pairs are in order"):
+        detector = ViyogResidue(Smoothed()).fit([images(70, 0, 32)], progress=False)
+    assert not detector.verify(images(16, 1, 32)).right
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ViyogResidue(Small()).fit([images(70, 0, 32)], progress=False)
 
 
 def test_it_is_told_what_is_read(detector):

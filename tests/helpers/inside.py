@@ -74,11 +74,28 @@ def _ends(size: int) -> tuple[slice, slice]:
     return slice(size), slice(-size, None)
 
 
+class Tiles(Small):
+    """Sixteen parts of each image, as rows of their own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = x.shape[-1] // 4
+        tiles = x.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5)
+        return self.head(self.stem(tiles.flatten(0, 2))).view(x.shape[0], 16, -1).mean(1)
+
+
 class Flipped(Small):
     """Test-time augmentation: the image, and its mirror image."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (super().forward(x) + super().forward(x.flip(-1))) / 2
+
+
+class Sorted(Small):
+    """The darkest image first, back in order at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = x.mean(dim=(1, 2, 3)).argsort()
+        return super().forward(x[order])[order.argsort()]
 
 
 class Every2nd(Small):

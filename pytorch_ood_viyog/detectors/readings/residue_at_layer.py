@@ -31,7 +31,7 @@ from ..base import FirstLayerDetector
 __all__ = ["ResidueAtLayer"]
 
 # levels of images are looked at in the first batches, then in one of so many images
-_FIRST, _APART = 8, 16
+_FIRST, _APART = 8, 64
 
 
 class ResidueAtLayer(FirstLayerDetector):
@@ -147,7 +147,7 @@ class ResidueAtLayer(FirstLayerDetector):
         known = self._kind[1]
         if known is None:
             return
-        # a full look takes a fortieth of the time of a single image
+        # a full look takes a third of the time of a single image
         self._unlooked = min(self._unlooked + len(inputs), _FIRST * _APART)
         if self._unlooked < _APART and not known.plainly_differs(inputs):
             return

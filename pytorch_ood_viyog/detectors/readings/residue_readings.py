@@ -48,7 +48,8 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         :raises ValueError: as :meth:`predict`
         """
-        return self._known_floors(self._read_at_layer(x, self._floors))
+        floors = self._read_at_layer(x, self._floors, reduce=lambda call, values: values)
+        return self._known_floors(floors)
 
     def readings(self, x: Tensor) -> Tensor:
         """
@@ -85,7 +86,7 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state() if state is None else state
-        return call.largest(self._floors(call, state))
+        return self._floors(call, state)
 
     def _known_floors(self, floors: Tensor) -> Tensor:
         if floor_is_known(self._require_state()):
@@ -98,7 +99,10 @@ class ResidueReadings(ResidueParts):
         return torch.full_like(floors, torch.nan)
 
     def _floors(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return noise_floor(self._call_features(call, state), state)
+        reading = self._read_call(call, state)
+        floors = noise_floor(reading.features, state)[:, None]
+        # of many small rows, the largest floor is the one that is furthest off
+        return call.of_largest(floors, lambda: self._score_reading(reading, state))[:, 0]
 
     def noise_duals(self, call: LayerCall) -> Tensor:
         """

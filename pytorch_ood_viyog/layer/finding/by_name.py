@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+# what holds a module inside of what torch.compile, FSDP or checkpointing wrapped around it
+_WRAPPED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
 def convolutions(model: Module) -> dict[str, Convolution]:
     """
     :param model: the unwrapped model
@@ -51,15 +55,20 @@ def find_layer(model: Module, layer: str | Module) -> str:
                 return name
         wanted = f"the module {type(layer).__name__} given as layer"
     else:
-        bare: str = layer
-        while bare.startswith(("module.", "_orig_mod.")) and bare not in names:
+        known = {_bare(name): name for name in names}  # of a wrapper, what it wraps comes later
+        bare = _bare(layer)
+        while bare.startswith("module.") and bare not in known:
             bare = bare.partition(".")[2]
-        if bare in names:
-            return bare
+        if bare in known:
+            return known[bare]
         wanted = f"a layer named {layer!r}"
     raise ValueError(
         f"{type(model).__name__} does not contain {wanted}. {known_convolutions(model)}"
     )
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPED)
 
 
 def layer_named(model: Module, name: str) -> Module:

@@ -106,7 +106,7 @@ def inputs_of(model: Module, layers: Mapping[str, Module], x: Tensor) -> dict[st
 
 def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     """
-    Change the last sample, and see which rows change.
+    Change the last sample, then the first, and see which rows change.
 
     :param model: the unwrapped model
     :param x: two samples or more
@@ -117,17 +117,22 @@ def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     """
     hooked = runs_first(name)
     layers = {hooked: model.get_submodule(hooked)}
-    other = x.clone()
-    other[-1] = x[-1].flip(-1) + 1 if x.is_floating_point() else 255 - x[-1]
-    before, after = (
+    batches = x, _with_another(x, -1), _with_another(x, 0)
+    before, last, first = (
         [t for i, t in enumerate(taken) if runs.calls is None or i in runs.calls]
-        for taken in (inputs_of(model, layers, each)[hooked] for each in (x, other))
+        for taken in (inputs_of(model, layers, each)[hooked] for each in batches)
     )
-    found = runs.checked(_rows_that_differ(before, after), len(x))
-    if found is None:
+    found = runs.checked(_rows_that_differ(before, last), len(x))
+    if found is None or _rows_that_differ(before, first) != found.rows(len(x)).of_first():
         rows = sum(len(part) for part in before)
         raise RuntimeError(runs_unclear(name, rows, len(x), len(before)))
     return found
+
+
+def _with_another(x: Tensor, which: int) -> Tensor:
+    other = x.clone()
+    other[which] = x[which].flip(-1) + 1 if x.is_floating_point() else 255 - x[which]
+    return other
 
 
 def _rows_that_differ(before: list[Tensor], after: list[Tensor]) -> list[int]:
@@ -158,7 +163,7 @@ def _runs(watch: Watch, leader: Call, name: str, samples: int) -> Runs:
     if samples == 0 or rows % samples or rows == 0:
         raise RuntimeError(runs_unclear(name, rows, samples, len(eligible)))
     calls = None if len(eligible) == len(own) else tuple(eligible)
-    return Runs(rows // samples, True if len(eligible) == 1 and rows == samples else None, calls)
+    return Runs(rows // samples, calls=calls)
 
 
 def runs_unclear(name: str, rows: int, samples: int, calls: int) -> str:

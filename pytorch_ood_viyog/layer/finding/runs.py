@@ -68,6 +68,10 @@ class Rows:
         grouped = values.reshape(self.per_sample, self.samples, *values.shape[1:])
         return grouped.transpose(0, 1)
 
+    def of_first(self) -> list[int]:
+        """:return: numbers of the rows of the first sample"""
+        return self.spread(torch.arange(self.samples)).eq(0).nonzero().flatten().tolist()
+
     def spread(self, values: Tensor) -> Tensor:
         """
         :param values: one entry a sample, :math:`B \\times ...`

@@ -45,7 +45,9 @@ def constant(field: Tensor, scale: Tensor, sizes: Sequence[int], strides: Sequen
         return _alike(field, places, grid, same)
     # few windows have equal corners, and only these can be constant
     first, last = (_at(field, [inside[end] for inside in places], grid) for end in (0, -1))
-    found = ((first - last).abs() <= same).all(dim=1)
+    apart = (first - last).abs_()
+    # all() takes twice the time of amax()
+    found = (apart[:, 0] <= same) if field.shape[1] == 1 else (apart - same).amax(dim=1) <= 0
     rows = found.nonzero()
     if len(rows) > _FEW * found.numel():
         return _alike(field, places, grid, same)

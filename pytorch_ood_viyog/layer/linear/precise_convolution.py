@@ -72,5 +72,5 @@ def convolve_differences(
     total = kernel.flatten(1).to(inputs) @ inputs.flatten(2)
     total = total.reshape(*total.shape[:2], *inputs.shape[2:])
     for part in parts:
-        total = total + part
+        total += part
     return total
