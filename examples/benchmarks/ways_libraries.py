@@ -1,0 +1,128 @@
+"""Ways that libraries take: who raises false alarms, and whether SameWay finds them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from ways_pipelines import PIPELINES, REFERENCE
+from ways_rows import BATCH, Cache, Rows, read, share, shares
+
+from pytorch_ood_viyog import SameWay, ViyogResidue
+
+#: images of a check, and how many random ones; longest stream, and how many
+CHECKED, CHECKS, STREAM, STREAMS = 50, 200, 10_000, 20
+#: images after which a stream of another way is given up
+PATIENCE = 1000
+#: calibration images of a stream
+CALIBRATED = 150
+#: ways that detectors are fitted on, and others that they meet
+FITTED_ON = ("half-size source", "JPEG 95 4:2:0 source", "torchvision, floats")
+MET = (REFERENCE, "OpenCV INTER_LINEAR")
+
+
+def library_rows(
+    cache: Cache, model: nn.Module, fit: Tensor, brought: Callable[[str], Tensor]
+) -> Rows:
+    """:return: false alarms of each way, how often a check of 50 images finds it, and how soon a
+    stream does"""
+    detector = ViyogResidue(model).fit(fit.split(BATCH))
+    found = {}
+    for name in tqdm(PIPELINES, desc="libraries"):
+        try:
+            found[name] = cache(f"way {name}", lambda name=name: read(detector, brought(name)))
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+    split = len(found[REFERENCE]) // 2
+    limit = found[REFERENCE][:split].quantile(0.95, dim=0)
+    usual = found[REFERENCE][:, :-3].numpy()
+    rows: Rows = []
+    for name, readings in tqdm(found.items(), desc="SameWay"):
+        row: dict[str, str | float] = {"way": name} | shares("FP", readings[split:], limit)
+        arrived = readings[:, :-3].numpy()
+        row["found by SameWay"] = _found_by_check(detector, usual, arrived)
+        rows.append(row | _stream(detector, usual, arrived, reference=name == REFERENCE))
+    return rows
+
+
+def _found_by_check(detector: ViyogResidue, usual: np.ndarray, arrived: np.ndarray) -> float:
+    """Of other photographs than those of the calibration."""
+    generator, seen = np.random.default_rng(0), []
+    for _ in range(CHECKS):
+        order = generator.permutation(len(usual))
+        same = SameWay(detector, permutations=499).fit_readings(usual[order[CHECKED:]])
+        seen.append(same.check_readings(arrived[order[:CHECKED]]).p_value < 0.01)
+    return float(np.mean(seen))
+
+
+def _stream(
+    detector: ViyogResidue, usual: np.ndarray, arrived: np.ndarray, *, reference: bool
+) -> dict[str, str | float]:
+    """Drawn with replacement, calibration and stream from the same photographs."""
+    generator, alarms, delays = np.random.default_rng(0), 0, []
+    for _ in range(STREAMS):
+        same = SameWay(detector, permutations=99)
+        same.fit_readings(usual[generator.integers(len(usual), size=CALIBRATED)])
+        if reference:
+            stream = usual[generator.integers(len(usual), size=STREAM)]
+            alarms += len(same.update_readings(stream))
+            continue
+        count = 0
+        while count < PATIENCE and not same.update_readings(
+            arrived[generator.integers(len(arrived), size=1)]
+        ):
+            count += 1
+        delays.append(count + 1)
+    if reference:
+        return {"images until the stream's alarm": f"{alarms} alarms in {STREAM * STREAMS:,}"}
+    late = f"> {PATIENCE}" if np.median(delays) > PATIENCE else f"{np.median(delays):.0f}"
+    return {"images until the stream's alarm": late}
+
+
+def other_way_rows(
+    cache: Cache,
+    model: nn.Module,
+    brought: Callable[[str], Tensor],
+    attacks: Callable[[str, int], Tensor],
+) -> Rows:
+    """
+    :return: detectors that were fitted on one way and meet another: each half of the photographs
+        is fitted on in turn, and of the other half, each half sets thresholds in turn
+    """
+    pairs = [(name, met) for name in FITTED_ON[:2] for met in MET]
+    pairs.append((FITTED_ON[2], "torchvision, floats, rounded"))
+    rows: Rows = []
+    for fitted, met in tqdm(pairs, desc="other ways"):
+
+        def readings(fitted: str = fitted, met: str = met) -> Tensor:
+            found = []
+            for own, other in _turns(brought(fitted)):
+                detector = ViyogResidue(model).fit(brought(fitted)[own].split(BATCH))
+                found += [read(detector, brought(way)[other])[:, -3:] for way in (fitted, met)]
+                if not found[2:] and met in MET:  # attacked photographs are of the second half
+                    strong = read(detector, attacks(met, 4))[:, -3:]
+            return torch.cat([*found, *([strong] if met in MET else [])])
+
+        scores = cache(f"fitted on {fitted}, met {met}", readings)
+        count = len(brought(fitted)) // 2
+        same_1, met_1, same_2, met_2, strong = scores.split(
+            [count] * 4 + [len(scores) - 4 * count]
+        )
+        raised = [
+            met_way[test] > same[known].quantile(0.95, dim=0)
+            for same, met_way in ((same_1, met_1), (same_2, met_2))
+            for known, test in _turns(same)
+        ]
+        rates = torch.cat(raised).double().mean(dim=0)
+        row: dict[str, str | float] = {"fitted on": fitted, "met": met}
+        row |= {"FP: residue": float(rates[1]), "FP: alarm": float(rates[2])}
+        row["PGD 4: ADV"] = share(strong[:, 0] > 0) if len(strong) else ""
+        rows.append(row)
+    return rows
+
+
+def _turns(x: Tensor) -> list[tuple[slice, slice]]:
+    """One half and the other, and the other way round."""
+    half = len(x) // 2
+    return [(slice(half), slice(half, 2 * half)), (slice(half, 2 * half), slice(half))]
