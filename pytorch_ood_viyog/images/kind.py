@@ -3,6 +3,7 @@ What kind of images a detector was fitted on: their levels (8 bit, or floats), r
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import EllipsisType
@@ -89,6 +90,56 @@ class ImageKind:
     #: spatial shape; empty: not known
     size: tuple[int, ...]
 
+    @classmethod
+    def of(cls, x: Tensor | None) -> "ImageKind":
+        """
+        :param x: some images of a fit, :math:`B \\times C \\times *S`; ``None`` where they are
+            not known
+        :return: what they have; the levels are those of the first
+        """
+        if x is None or x.dim() < 3:
+            return cls.of_tensors({"seen": torch.zeros(3, 0), "seen_size": torch.zeros(0)})
+        low, high = torch.aminmax(x.transpose(0, 1).flatten(1), dim=1)
+        step = level_steps(x[:1])[0]
+        step = torch.where(torch.isfinite(step), step, -1.0)
+        return cls(low.double(), high.double(), step, tuple(x.shape[2:]))
+
+    @classmethod
+    def of_tensors(cls, known: Mapping[str, Tensor]) -> "ImageKind":
+        """
+        :param known: holds what :meth:`tensors` gave
+        :return: the same
+        """
+        low, high, step = known["seen"].unbind()
+        size = tuple(int(side) for side in known["seen_size"].tolist())
+        return cls(low, high, step, size if all(side > 0 for side in size) else ())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """:return: ``seen``, least and largest values and steps as rows, and ``seen_size``"""
+        seen = torch.stack([self.low, self.high, self.step])
+        return {"seen": seen, "seen_size": torch.tensor(self.size)}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether images were seen at all, and not only their maps."""
+        return bool((self.high > self.low).any())
+
+    def together(self, other: "ImageKind") -> "ImageKind":
+        """
+        :param other: what further images of the fit have
+        :return: what all of them have
+        """
+        if not self.low.numel() or not other.low.numel():
+            return self if self.low.numel() else other
+        low, high, step = (each.to(self.low) for each in (other.low, other.high, other.step))
+        known = torch.where(self.step < 0, step, self.step)
+        return ImageKind(
+            torch.minimum(self.low, low),
+            torch.maximum(self.high, high),
+            torch.where(step < 0, known, torch.minimum(known, step)),
+            self.size if self.size == other.size else (),
+        )
+
     def differences(self, x: Tensor) -> list[str]:
         """
         :param x: images, :math:`B \\times C \\times *S`
@@ -98,7 +149,7 @@ class ImageKind:
         found = []
         if self.size and tuple(x.shape[2:]) != self.size:
             found.append(f"the size is {tuple(x.shape[2:])}, at fit it was {self.size}")
-        some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1)
+        some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1).to(self.low.device)
         low, high = torch.aminmax(some, dim=1)
         least, largest = self._limits
         if bool(((low < least) | (high > largest)).any()):

@@ -14,7 +14,7 @@ from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ..layer.precision import full_precision
 from .windows import Windows
 
-__all__ = ["convolution_of", "dynamic_range", "kind_of", "kind_of_state", "measure", "merge"]
+__all__ = ["convolution_of", "dynamic_range", "kind_of", "measure", "merge"]
 
 # memory that the sample of maps may take
 _SAMPLE_BYTES = 2**27
@@ -71,24 +71,13 @@ def kind_of(statistics: Statistics) -> ImageKind:
     :param statistics: statistics of ID samples
     :return: what kind of images the layer's inputs are
     """
-    step = statistics["step"]
+    step, size = statistics["step"], statistics["input_shape"]
     return ImageKind(
         statistics["low"],
         statistics["high"],
         torch.where(torch.isfinite(step), step, -1.0),
-        _known_size(statistics["input_shape"]),
+        tuple(size.tolist()) if bool((size > 0).all()) else (),
     )
-
-
-def kind_of_state(state: dict[str, Tensor]) -> ImageKind | None:
-    """
-    :param state: fitted state
-    :return: what kind of images the layer's inputs were at fit; ``None`` where only maps were seen
-    """
-    low, high, step = state["seen"].unbind()
-    if not bool((high > low).any()):
-        return None
-    return ImageKind(low, high, step, _known_size(state["seen_size"]))
 
 
 def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
@@ -149,10 +138,6 @@ def dynamic_range(
     widest = widths.max() if bool(widths.max() > 0) else torch.ones_like(widths[0])
     # a constant channel tells nothing of its range: it gets that of the widest
     return torch.where(widths > 0, widths, widest)
-
-
-def _known_size(size: Tensor) -> tuple[int, ...]:
-    return tuple(size.tolist()) if bool((size > 0).all()) else ()
 
 
 def _capacity(packed: Tensor, sample_size: int) -> int:
