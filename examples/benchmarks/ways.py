@@ -63,7 +63,7 @@ def attacked(model: torch.nn.Module, x: Tensor, levels: int) -> Tensor:
     """:return: PGD of ten steps at so many levels, rounded to 8 bit"""
     torch.manual_seed(0)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    attack = foolbox.attacks.LinfPGD(steps=10)
+    attack = foolbox.attacks.LinfPGD(steps=10, rel_stepsize=0.25)
     found = [
         attack(wrapped, part, answers(model, part), epsilons=levels / 255)[1]
         for part in tqdm(x.split(BATCH), desc=f"PGD {levels}", leave=False)

@@ -24,9 +24,9 @@ CODECS = {
     "JPEG 95 4:4:4": "JPEG 95 4:4:4",
 }
 #: calibration images that rules of triage are learnt from
-LEARNT = 60
+LEARNT = 45
 # share of the photographs at 224 pixels that a triage's detectors are fitted on
-_TRAINED = 0.6
+_TRAINED = 0.8
 
 Rows = list[dict[str, str | float]]
 
