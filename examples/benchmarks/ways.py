@@ -80,7 +80,7 @@ def main() -> None:
     add("--model", default="efficientnet-lite0", help="default: efficientnet-lite0")
     add("--n", type=int, default=200, help="of these so many, default: 200")
     add("--fitted", type=int, default=200, help="photographs to fit on, default: 200")
-    add("--attacked", type=int, default=48, help="photographs to attack, default: 48")
+    add("--attacked", type=int, default=24, help="photographs to attack, default: 24")
     add("--cache", type=Path, default=Path(".cache/ways"), help="default: .cache/ways")
     add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     options = parser.parse_args()

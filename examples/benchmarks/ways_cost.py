@@ -11,7 +11,7 @@ import torch
 from models import build
 from torch import Tensor
 
-from pytorch_ood_viyog import SecondLook, Viyog, ViyogResidue, ViyogTV
+from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.detectors import FirstLayerDetector
 from pytorch_ood_viyog.images.pixels import to_8_bit
 from pytorch_ood_viyog.residue import reader
@@ -46,7 +46,7 @@ def cost_rows() -> list[dict[str, str | float]]:
         x = to_8_bit(torch.rand(64, 3, size // 4, size // 4))
         x = to_8_bit(torch.nn.functional.interpolate(x, size, mode="bicubic"))
         row: dict[str, str | float] = {"pixels": f"{size}", "batch": f"{batch}"}
-        for kind in (ViyogResidue, Viyog, ViyogTV, SecondLook):
+        for kind in (ViyogResidue, Viyog, ViyogTV):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 detector = kind(model).fit(x.split(batch))

@@ -17,9 +17,12 @@ CHECKED, CHECKS, STREAM, STREAMS = 50, 200, 10_000, 20
 PATIENCE = 1000
 #: calibration images of a stream
 CALIBRATED = 150
-#: ways that detectors are fitted on, and others that they meet
-FITTED_ON = ("half-size source", "JPEG 95 4:2:0 source", "torchvision, floats")
-MET = (REFERENCE, "OpenCV INTER_LINEAR")
+#: ways that detectors are fitted on -> others that they meet
+FITTED_ON = {
+    "half-size source": (REFERENCE, "OpenCV INTER_LINEAR"),
+    "JPEG 95 4:2:0 source": (REFERENCE, "OpenCV INTER_LINEAR"),
+    "torchvision, floats": ("torchvision, floats, rounded",),
+}
 
 
 def library_rows(
@@ -90,35 +93,33 @@ def other_way_rows(
     :return: detectors that were fitted on one way and meet another: each half of the photographs
         is fitted on in turn, and of the other half, each half sets thresholds in turn
     """
-    pairs = [(name, met) for name in FITTED_ON[:2] for met in MET]
-    pairs.append((FITTED_ON[2], "torchvision, floats, rounded"))
     rows: Rows = []
-    for fitted, met in tqdm(pairs, desc="other ways"):
+    for fitted, mets in tqdm(FITTED_ON.items(), desc="other ways"):
 
-        def readings(fitted: str = fitted, met: str = met) -> Tensor:
+        def readings(fitted: str = fitted, mets: tuple[str, ...] = mets) -> Tensor:
             found = []
             for own, other in _turns(brought(fitted)):
                 detector = ViyogResidue(model).fit(brought(fitted)[own].split(BATCH))
-                found += [read(detector, brought(way)[other])[:, -3:] for way in (fitted, met)]
-                if not found[2:] and met in MET:  # attacked photographs are of the second half
-                    strong = read(detector, attacks(met, 4))[:, -3:]
-            return torch.cat([*found, *([strong] if met in MET else [])])
+                found += [read(detector, brought(way)[other])[:, -3:] for way in (fitted, *mets)]
+                if own.start is None:  # attacked photographs are of the second half
+                    strong = [read(detector, attacks(way, 4))[:, -3:] for way in mets]
+            return torch.cat([*found, *strong])
 
-        scores = cache(f"fitted on {fitted}, met {met}", readings)
+        scores = cache(f"fitted on {fitted}", readings)
+        halves = 2 * (1 + len(mets))
         count = len(brought(fitted)) // 2
-        same_1, met_1, same_2, met_2, strong = scores.split(
-            [count] * 4 + [len(scores) - 4 * count]
-        )
-        raised = [
-            met_way[test] > same[known].quantile(0.95, dim=0)
-            for same, met_way in ((same_1, met_1), (same_2, met_2))
-            for known, test in _turns(same)
-        ]
-        rates = torch.cat(raised).double().mean(dim=0)
-        row: dict[str, str | float] = {"fitted on": fitted, "met": met}
-        row |= {"FP: residue": float(rates[1]), "FP: alarm": float(rates[2])}
-        row["PGD 4: ADV"] = share(strong[:, 0] > 0) if len(strong) else ""
-        rows.append(row)
+        first, second = scores[: halves * count].view(2, 1 + len(mets), count, -1)
+        attacked = scores[halves * count :].chunk(len(mets))
+        for place, (met, strong) in enumerate(zip(mets, attacked, strict=True), 1):
+            raised = [
+                turn[place][test] > turn[0][known].quantile(0.95, dim=0)
+                for turn in (first, second)
+                for known, test in _turns(turn[0])
+            ]
+            rates = torch.cat(raised).double().mean(dim=0)
+            row: dict[str, str | float] = {"fitted on": fitted, "met": met}
+            row |= {"FP: residue": float(rates[1]), "FP: alarm": float(rates[2])}
+            rows.append(row | {"PGD 4: ADV": share(strong[:, 0] > 0)})
     return rows
 
 

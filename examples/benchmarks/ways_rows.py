@@ -10,6 +10,7 @@ from tqdm import tqdm
 from pytorch_ood_viyog import Triage, ViyogResidue
 from pytorch_ood_viyog.detectors import ResidueAlarm
 from pytorch_ood_viyog.images import apply_ways
+from pytorch_ood_viyog.residue.evidence import score
 from pytorch_ood_viyog.triage import Verdict
 
 BATCH = 16
@@ -23,6 +24,8 @@ CODECS = {
     "one of five": FIVE,
     "JPEG 95 4:4:4": "JPEG 95 4:4:4",
 }
+#: codecs behind which a detector without ``through=`` is fitted as well
+FITTED_BEHIND = ("none", "JPEG 95 4:2:0", "JPEG 95 4:4:4")
 #: calibration images that rules of triage are learnt from
 LEARNT = 45
 # share of the photographs at 224 pixels that a triage's detectors are fitted on
@@ -58,12 +61,13 @@ def read(detector: ViyogResidue, x: Tensor) -> Tensor:
     :return: features, how far the score is above ``least_adv``, the score of ViyogResidue and that
         of ResidueAlarm, one image a row
     """
-    alarm = ResidueAlarm(detector)
+    alarm, state = ResidueAlarm(detector), detector._require_state()
     rows = []
-    for part in x.split(BATCH):
-        score = detector(part)
-        columns = torch.stack([score - detector.least_adv, score, alarm(part)], dim=1)
-        rows.append(torch.cat([detector.readings(part), columns], dim=1))
+    for part in x.split(BATCH):  # one pass gives all of it
+        features = detector.readings(part)
+        said = score(features, state, detector._settings)
+        columns = [said - detector.least_adv, said, alarm._view(features, state)]
+        rows.append(torch.cat([features, torch.stack(columns, dim=1)], dim=1))
     return torch.cat(rows)
 
 
@@ -131,7 +135,9 @@ def codec_rows(
     truth = answers(model, clean[split:][: len(adv[8])])
     for name, way in tqdm(CODECS.items(), desc="codecs"):
         behind = {level: sent(name, x) for level, x in {0: clean, **adv}.items()}
-        for residues in ("behind", "through")[: 1 if way is None else 2]:
+        for residues in ("behind", "through") if name in FITTED_BEHIND else ("through",):
+            if residues == "through" and way is None:
+                continue
 
             def readings(residues: str = residues, way=way, name=name, behind=behind) -> Tensor:
                 if residues == "through":

@@ -155,7 +155,7 @@ class ImageKind:
         if bool(((low < least) | (high > largest)).any()):
             found.append(
                 f"values reach from {low.min():.4g} to {high.max():.4g}, at fit they did from "
-                f"{self.low.min():.4g} to {self.high.max():.4g}: another normalisation?"
+                f"{self.low.min():.4g} to {self.high.max():.4g} (another normalisation?)"
             )
         elif x.dtype.itemsize >= 4 and self._levels is not None:
             found += self._other_levels(x[:1], some)
