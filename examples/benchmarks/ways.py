@@ -101,19 +101,18 @@ def main() -> None:
 
     clean = brought(REFERENCE)
     adv = {levels: attacks(REFERENCE, levels) for levels in LEVELS}
-    tables = {}
+    # what takes longest last
     parts = {
+        "libraries": lambda: [library_rows(cache, model, fit, brought)],
+        "other ways": lambda: [other_way_rows(cache, model, brought, attacks)],
+        "cost": lambda: [cost_rows()],
         "codecs": lambda: codec_rows(cache, model, fit, clean, adv),
-        "libraries": lambda: library_rows(cache, model, fit, brought),
-        "other ways": lambda: other_way_rows(cache, model, brought, attacks),
-        "cost": cost_rows,
+        "verdicts": lambda: triage_rows(cache, model, fit, clean, adv),
     }
+    tables = {}
     for name, rows in parts.items():
-        tables[name] = rows()
-        print(report(options.out / "ways.md", tables, sizes), flush=True)
-    # minutes for each codec
-    for tables["verdicts"] in triage_rows(cache, model, fit, clean, adv):
-        print(report(options.out / "ways.md", tables, sizes), flush=True)
+        for tables[name] in rows():
+            print(report(options.out / "ways.md", tables, sizes), flush=True)
 
 
 if __name__ == "__main__":

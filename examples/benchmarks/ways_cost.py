@@ -18,8 +18,9 @@ from pytorch_ood_viyog.residue import reader
 
 #: size of images -> images a batch
 SHAPES = {32: 64, 224: 8}
-#: pairs of calls, one with the checks and one without
-PAIRS = 31
+#: pairs, one with the checks and one without, and calls of each; before that, as levels of the
+#: first images are looked at more often
+PAIRS, CALLS, WARM_UP = 15, 4, 4
 
 
 @contextmanager
@@ -58,10 +59,12 @@ def cost_rows() -> list[dict[str, str | float]]:
 def _ratio(predict: Callable[[], Tensor]) -> float:
     def seconds() -> float:
         start = time.process_time()
-        predict()
+        for _ in range(CALLS):
+            predict()
         return time.process_time() - start
 
-    seconds()
+    for _ in range(WARM_UP):
+        seconds()
     ratios = []
     for number in range(PAIRS):
         # either first, in turn

@@ -11,6 +11,14 @@ __all__ = ["report"]
 
 # share of false alarms from which a way is harmful
 _HARMFUL = 0.10
+# level of PGD, codec after it, and how many of these attacks are to be found
+_BEHIND = (
+    (8, "JPEG 95 4:2:0", 0.85),
+    (8, "WebP 80", 0.60),
+    (8, "JPEG 75", 0.40),
+    (8, "one of five", 0.60),
+    (4, "JPEG 95 4:4:4", 0.60),
+)
 # what each table is, by its name
 _TITLES = {
     "verdicts": f"Verdicts behind codecs\n\n`Triage(model, through=..., simulate_on={LEARNT})`; "
@@ -69,18 +77,12 @@ def _targets(tables: dict[str, Rows]) -> list[list[str]]:
 
     verdicts = {(row["behind"], row["through"]): row for row in tables.get("verdicts", [])}
     if verdicts:
-        for level, codec, least in (
-            (8, "JPEG 95 4:2:0", 0.85),
-            (8, "WebP 80", 0.60),
-            (8, "JPEG 75", 0.40),
-            (8, "one of five", 0.60),
-            (4, "JPEG 95 4:4:4", 0.60),
-        ):
+        for level, codec, least in _BEHIND:
             if (codec, codec) not in verdicts:
                 continue
             before = verdicts[codec, "none"][f"ADV {level}"]
             found = float(verdicts[codec, codec][f"ADV {level}"])
-            what = f"PGD {level}/255, then {codec}: called ADV"
+            what = f"PGD {level}/255, then {codec}: called ADV by Triage"
             add(what, before, f"≥ {least:.2f}", found, found >= least)
         own = [
             float(row["false alarms"])
@@ -88,12 +90,24 @@ def _targets(tables: dict[str, Rows]) -> list[list[str]]:
             if met == way != "none"
         ]
         if own:
-            what = "false alarms on the fitted way, worst"
+            what = "false alarms of Triage on the fitted way, worst"
             add(what, "–", "≤ 0.06", max(own), max(own) <= 0.06)
         plain = float(verdicts["none", "none"]["ADV 8"])
         lost = [plain - float(r["ADV 8"]) for (met, way), r in verdicts.items() if met == "none"]
         what = "no codec: ADV recall at 8/255 that `through=` costs, worst"
         add(what, plain, "≤ 0.03", max(lost), max(lost) <= 0.03)
+    codecs = {(row["behind"], row["residues"]): row for row in tables.get("codecs", [])}
+    for level, codec, least in _BEHIND:
+        if (codec, "through") in codecs:
+            row = codecs[codec, "through"]
+            found = max(float(row[f"{level}: {name}"]) for name in ("residue", "alarm"))
+            plain = codecs.get((codec, "behind"), {}).get(f"{level}: residue", "–")
+            what = f"PGD {level}/255, then {codec}: above the threshold, the better detector"
+            add(what, plain, f"≥ {least:.2f}", found, found >= least)
+    own = [_worst(row) for row in codecs.values() if row["residues"] == "through"]
+    if own:
+        what = "false alarms on the fitted way, the worse detector, worst codec"
+        add(what, "–", "≤ 0.06", max(own), max(own) <= 0.06)
     ways = {row["way"]: row for row in tables.get("libraries", [])}
     if ways:
         worst = _worst(ways["letterbox"])

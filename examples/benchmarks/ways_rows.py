@@ -128,8 +128,9 @@ def _verdict_row(
 
 def codec_rows(
     cache: Cache, model: nn.Module, fit: Tensor, clean: Tensor, adv: dict[int, Tensor]
-) -> Rows:
-    """:return: attacks that went through a codec before the model saw them, by detectors"""
+) -> Iterator[Rows]:
+    """:return: attacks that went through a codec before the model saw them, by detectors: all rows
+    so far, after each fit"""
     rows: Rows = []
     split = len(clean) // 2
     truth = answers(model, clean[split:][: len(adv[8])])
@@ -155,7 +156,7 @@ def codec_rows(
                 fools = answers(model, behind[level]) != truth
                 row |= {f"fool {level}": share(fools)} | shares(level, found[fools], limit)
             rows.append(row)
-    return rows
+            yield rows
 
 
 def shares(what: str | int, found: Tensor, limit: Tensor) -> dict[str, float]:

@@ -166,7 +166,6 @@ class ViyogTV(FirstLayerDetector):
         return self._require_state()["dormant"] if self._is_fitted else None
 
     _saved_shapes: ClassVar[dict[str, str]] = {"magnitude_sum": "C", "count": "", **KIND_SHAPES}
-    _apart = 256
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         magnitude = mean_magnitude(maps).to(accumulator_dtype(maps.device))

@@ -151,7 +151,6 @@ class Viyog(FirstLayerDetector):
         return float(self._require_state()["baseline"]) if self._is_fitted else None
 
     _saved_shapes: ClassVar[dict[str, str]] = {"norm_sum": "", "count": "", **KIND_SHAPES}
-    _apart = 256
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         return {"norm_sum": infinity_norm(maps).sum(), **ImageKind.of(inputs).tensors()}
