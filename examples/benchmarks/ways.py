@@ -103,8 +103,8 @@ def main() -> None:
     adv = {levels: attacks(REFERENCE, levels) for levels in LEVELS}
     # what takes longest last
     parts = {
-        "libraries": lambda: [library_rows(cache, model, fit, brought)],
-        "other ways": lambda: [other_way_rows(cache, model, brought, attacks)],
+        "libraries": lambda: library_rows(cache, model, fit, brought),
+        "other ways": lambda: other_way_rows(cache, model, brought, attacks),
         "cost": lambda: [cost_rows()],
         "codecs": lambda: codec_rows(cache, model, fit, clean, adv),
         "verdicts": lambda: triage_rows(cache, model, fit, clean, adv),
@@ -112,7 +112,8 @@ def main() -> None:
     tables = {}
     for name, rows in parts.items():
         for tables[name] in rows():
-            print(report(options.out / "ways.md", tables, sizes), flush=True)
+            text = report(options.out / "ways.md", tables, sizes)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Ways that libraries take: who raises false alarms, and whether SameWay finds them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -27,26 +27,26 @@ FITTED_ON = {
 
 def library_rows(
     cache: Cache, model: nn.Module, fit: Tensor, brought: Callable[[str], Tensor]
-) -> Rows:
+) -> Iterator[Rows]:
     """:return: false alarms of each way, how often a check of 50 images finds it, and how soon a
-    stream does"""
+    stream does: all rows so far, after each way"""
     detector = ViyogResidue(model).fit(fit.split(BATCH))
-    found = {}
+    usual = cache(f"way {REFERENCE}", lambda: read(detector, brought(REFERENCE)))
+    split = len(usual) // 2
+    limit = usual[:split].quantile(0.95, dim=0)
+    known = usual[:, :-3].numpy()
+    rows: Rows = []
     for name in tqdm(PIPELINES, desc="libraries"):
         try:
-            found[name] = cache(f"way {name}", lambda name=name: read(detector, brought(name)))
+            found = cache(f"way {name}", lambda name=name: read(detector, brought(name)))
         except ImportError as error:
             print(f"{name} is left out: {error}")
-    split = len(found[REFERENCE]) // 2
-    limit = found[REFERENCE][:split].quantile(0.95, dim=0)
-    usual = found[REFERENCE][:, :-3].numpy()
-    rows: Rows = []
-    for name, readings in tqdm(found.items(), desc="SameWay"):
-        row: dict[str, str | float] = {"way": name} | shares("FP", readings[split:], limit)
-        arrived = readings[:, :-3].numpy()
-        row["found by SameWay"] = _found_by_check(detector, usual, arrived)
-        rows.append(row | _stream(detector, usual, arrived, reference=name == REFERENCE))
-    return rows
+            continue
+        row: dict[str, str | float] = {"way": name} | shares("FP", found[split:], limit)
+        arrived = found[:, :-3].numpy()
+        row["found by SameWay"] = _found_by_check(detector, known, arrived)
+        rows.append(row | _stream(detector, known, arrived, reference=name == REFERENCE))
+        yield rows
 
 
 def _found_by_check(detector: ViyogResidue, usual: np.ndarray, arrived: np.ndarray) -> float:
@@ -88,10 +88,11 @@ def other_way_rows(
     model: nn.Module,
     brought: Callable[[str], Tensor],
     attacks: Callable[[str, int], Tensor],
-) -> Rows:
+) -> Iterator[Rows]:
     """
     :return: detectors that were fitted on one way and meet another: each half of the photographs
-        is fitted on in turn, and of the other half, each half sets thresholds in turn
+        is fitted on in turn, and of the other half, each half sets thresholds in turn; all rows so
+        far, after each fit
     """
     rows: Rows = []
     for fitted, mets in tqdm(FITTED_ON.items(), desc="other ways"):
@@ -120,7 +121,7 @@ def other_way_rows(
             row: dict[str, str | float] = {"fitted on": fitted, "met": met}
             row |= {"FP: residue": float(rates[1]), "FP: alarm": float(rates[2])}
             rows.append(row | {"PGD 4: ADV": share(strong[:, 0] > 0)})
-    return rows
+        yield rows
 
 
 def _turns(x: Tensor) -> list[tuple[slice, slice]]:
