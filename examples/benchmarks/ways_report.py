@@ -109,7 +109,7 @@ def _targets(tables: dict[str, Rows]) -> list[list[str]]:
         what = "false alarms on the fitted way, the worse detector, worst codec"
         add(what, "–", "≤ 0.06", max(own), max(own) <= 0.06)
     ways = {row["way"]: row for row in tables.get("libraries", [])}
-    if ways:
+    if "letterbox" in ways:
         worst = _worst(ways["letterbox"])
         add("letterbox, false alarms, the worse detector", 0.60, "≤ 0.08", worst, worst <= 0.08)
         harmful = [
