@@ -5,7 +5,6 @@ of them is an attack. A detector's threshold is set so that it takes 5 % of clea
 ADV; the thresholds' images, the images that are changed and the fitting images are disjoint.
 """
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from pytorch_ood_viyog.benchmark.attacks.craft import round_to_8_bit
 from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
+from pytorch_ood_viyog.images import BenignChange
 
 Change = Callable[[Tensor], Tensor]
 Row = dict[str, str | int | float]
@@ -29,16 +28,6 @@ _FALSE_POSITIVES = 0.05
 _REFERENCE = "pgd8"
 # images of each kind
 _ID_IMAGES, _OOD_IMAGES = 400, 100
-
-
-def sensor_noise(strength: int) -> Change:
-    """:return: adds Gaussian noise of standard deviation ``strength`` / 255, rounds to 8 bit"""
-
-    def change(x: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return round_to_8_bit(x + strength / 255 * torch.randn(x.shape, generator=generator))
-
-    return change
 
 
 def each(edit: Callable[[Image.Image], Image.Image]) -> Change:
@@ -50,24 +39,13 @@ def each(edit: Callable[[Image.Image], Image.Image]) -> Change:
     return change
 
 
-def jpeg(quality: int) -> Change:
-    """:return: compresses and reads again, with Pillow's default chroma subsampling"""
-
-    def edit(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        return Image.open(file).convert("RGB")
-
-    return each(edit)
-
-
 CLEAN = "none"
 CHANGES: dict[str, Change] = {
     CLEAN: lambda x: x,
-    "noise 2/255": sensor_noise(2),
-    "noise 8/255": sensor_noise(8),
-    "JPEG quality 90": jpeg(90),
-    "JPEG quality 75": jpeg(75),
+    "noise 2/255": BenignChange("white noise", 2),
+    "noise 8/255": BenignChange("white noise", 8),
+    "JPEG quality 90": BenignChange("JPEG", 90),
+    "JPEG quality 75": BenignChange("JPEG", 75),
     "blurred (Gaussian, 1 px)": each(lambda i: i.filter(ImageFilter.GaussianBlur(1))),
     "sharpened (unsharp mask, 1 px, 100 %)": each(
         lambda i: i.filter(ImageFilter.UnsharpMask(radius=1, percent=100, threshold=0))

@@ -13,8 +13,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pytorch_ood_viyog.images import Way
+from pytorch_ood_viyog.images.disk.decoding import as_rgb
 
-__all__ = ["PIPELINES", "REFERENCE", "versions"]
+__all__ = ["PIPELINES", "REFERENCE", "SIZE", "versions"]
 
 SHORT, SIZE = 256, 224
 REFERENCE = "Pillow"
@@ -42,7 +43,7 @@ def versions() -> str:
 
 def opened(data: bytes) -> Image.Image:
     """:return: the photograph"""
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    return as_rgb(Image.open(io.BytesIO(data)))
 
 
 def tensor(array: Any) -> Tensor:
@@ -50,11 +51,13 @@ def tensor(array: Any) -> Tensor:
     return torch.from_numpy(np.array(array)).permute(2, 0, 1).float() / 255
 
 
-def by_pillow(kind: str) -> Callable[[bytes], Tensor]:
-    """:return: torchvision's transforms on Pillow images"""
+def by_pillow(
+    kind: str, first: Callable[[Image.Image], Image.Image] = lambda image: image
+) -> Callable[[bytes], Tensor]:
+    """:return: torchvision's transforms on Pillow images, after what happens to the source"""
     mode = v2.InterpolationMode(kind)
     steps = v2.Compose([v2.Resize(SHORT, mode), v2.CenterCrop(SIZE)])
-    return lambda data: tensor(steps(opened(data)))
+    return lambda data: tensor(steps(first(opened(data))))
 
 
 def by_torchvision(
@@ -96,7 +99,7 @@ def by_pyvips(data: bytes) -> Tensor:
     scale = SHORT / min(header)
     width, height = (max(SHORT, int(side * scale)) for side in header)
     image = pyvips.Image.thumbnail_buffer(data, width, height=height, size="force")
-    return functional.center_crop(tensor(image.numpy()[..., :3]), [SIZE, SIZE])
+    return functional.center_crop(tensor(image.colourspace("srgb").numpy()), [SIZE, SIZE])
 
 
 def by_transformers(name: str, **options: Any) -> Callable[[bytes], Tensor]:
@@ -136,27 +139,40 @@ def then(name: str) -> Callable[[bytes], Tensor]:
     return lambda data: way(first(data)[None])[0]
 
 
+def halved(image: Image.Image) -> Image.Image:
+    """:return: the photograph as a thumbnail, which is enlarged afterwards"""
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BILINEAR)
+
+
+def saved(image: Image.Image) -> Image.Image:
+    """:return: the photograph as a JPEG file of less colour"""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95, subsampling="4:2:0")
+    return Image.open(file)
+
+
 #: name -> what gives an image in [0, 1] for the bytes of a photograph
 PIPELINES: dict[str, Callable[[bytes], Tensor]] = {
     REFERENCE: by_pillow("bilinear"),
-    "Pillow bicubic": by_pillow("bicubic"),
-    "Pillow Lanczos": by_pillow("lanczos"),
-    "torchvision, bytes": by_torchvision(),
-    "torchvision, bytes, no antialias": by_torchvision(antialias=False),
+    "letterbox": letterboxed,
     "torchvision, floats": by_torchvision(floats=True),
     "torchvision, floats, rounded": by_torchvision(floats=True, rounded=True),
+    "torchvision, bytes": by_torchvision(),
+    "torchvision, bytes, no antialias": by_torchvision(antialias=False),
     "OpenCV INTER_LINEAR": by_opencv("INTER_LINEAR"),
     "OpenCV INTER_CUBIC": by_opencv("INTER_CUBIC"),
     "OpenCV INTER_AREA": by_opencv("INTER_AREA"),
+    "half-size source": by_pillow("bilinear", halved),
+    "JPEG 95 4:2:0 source": by_pillow("bilinear", saved),
+    "WebP 80 at 224": then("WebP 80"),
+    "palette 256 at 224": then("palette 256"),
+    "JPEG 95 4:2:0 at 224": then("JPEG 95 4:2:0"),
+    "JPEG 75 at 224": then("JPEG 75"),
+    "AVIF 60 at 224": then("AVIF 60"),
+    "Pillow bicubic": by_pillow("bicubic"),
+    "Pillow Lanczos": by_pillow("lanczos"),
     "pyvips thumbnail": by_pyvips,
     "timm create_transform": by_timm,
     "transformers ViT": by_transformers("ViTImageProcessor"),
     "transformers ViT, Pillow": by_transformers("ViTImageProcessorPil"),
-    "letterbox": letterboxed,
-    "JPEG 95 4:2:0 at 224": then("JPEG 95 4:2:0"),
-    "JPEG 75 at 224": then("JPEG 75"),
-    "WebP 80 at 224": then("WebP 80"),
-    "AVIF 60 at 224": then("AVIF 60"),
-    "palette 256": then("palette 256"),
-    "half-size source": then("resize 0.5"),
 }

@@ -2,6 +2,7 @@
 The base of all first-layer detectors: what their scores mean and how they are asked for.
 """
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +12,21 @@ from pytorch_ood.api import Paper, RequiresFittingException
 from torch import Tensor
 from typing_extensions import Self
 
+from ..fitting.fitted import Statistics
 from ..fitting.saving import differing_settings, load_state, saved_state
 from ..fitting.streaming import FittedOnMaps
+from ..images.kind import ImageKind, WayWarning
 from ..layer.checks import check_finite, check_input, check_maps
 from ..layer.layer_call import LayerCall
 
-__all__ = ["PAPER", "FirstLayerDetector"]
+__all__ = ["KIND_SHAPES", "PAPER", "FirstLayerDetector"]
+
+#: what statistics may hold of the kind of images, by :meth:`ImageKind.tensors`, and its shapes
+KIND_SHAPES = {"seen": "3 I", "seen_size": "H"}
+
+# levels of images are looked at in the first batches, then at one of so many images: a look takes
+# up to a tenth of the time in which the fastest detector scores a batch
+_FIRST, _APART = 8, 256
 
 PAPER = Paper(
     title="Viyog: Separating Adversarial and Out-of-Distribution",
@@ -40,6 +50,11 @@ class FirstLayerDetector(FittedOnMaps):
     not plain sums. Everything else is here: running the model up to the layer, streaming, labels,
     checks, and both pairs of names (``*_features`` and ``*_feature_maps``).
     """
+
+    # the kind of images of a fitted state, and the state whose user was warned
+    _kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
+    _warned: dict[str, Tensor] | None = None
+    _unlooked = 0
 
     # -- what a detector adds ---------------------------------------------------------------
 
@@ -77,9 +92,66 @@ class FirstLayerDetector(FittedOnMaps):
         """What ``read`` gives at the layer for each sample of checked inputs, by its rows."""
         first_layer, state = self._require_first_layer(), self._require_state()
         x = self._to_device(check_input(x))
-        values = first_layer.run(x, lambda call: reduce(call, read(call, state)))
+
+        def read_call(call: LayerCall) -> Tensor:
+            self._warn_of_other_kind(call.input, state)
+            return reduce(call, read(call, state))
+
+        values = first_layer.run(x, read_call)
         check_finite("Input", x, values)
         return values
+
+    # -- the kind of images -----------------------------------------------------------------
+
+    def _merge(self, one: Statistics, other: Statistics) -> Statistics:
+        if "seen" not in one:
+            return super()._merge(one, other)
+        kinds = ImageKind.of_tensors(one), ImageKind.of_tensors(other)
+        rest = [{n: t for n, t in each.items() if n not in KIND_SHAPES} for each in (one, other)]
+        return super()._merge(*rest) | kinds[0].together(kinds[1]).tensors()
+
+    def _kind_at_fit(self, state: dict[str, Tensor]) -> ImageKind | None:
+        """What kind of images the layer's inputs were; ``None`` where that was not measured."""
+        known = self._statistics or {}
+        return ImageKind.of_tensors(known) if "seen" in known else None
+
+    def _without_model(self) -> Self:
+        bare = super()._without_model()
+        bare._kind = bare._warned = None
+        return bare
+
+    def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
+        """
+        :param inputs: of the layer
+        :param state: fitted state
+        """
+        # a deployed detector has no state of its own
+        if state is not self._state or self._warned is state or not len(inputs):
+            return
+        most = _FIRST * _APART
+        if self._kind is None or self._kind[0] is not state:
+            at_fit = self._kind_at_fit(state)
+            self._kind = state, at_fit if at_fit is not None and at_fit.is_known else None
+            self._unlooked = most
+        known = self._kind[1]
+        if known is None:
+            return
+        self._unlooked = min(self._unlooked + len(inputs), most)
+        if self._unlooked < _APART and not known.plainly_differs(inputs):
+            return
+        self._unlooked = max(0, self._unlooked - _APART)
+        differing = known.differences(inputs)
+        if differing:
+            self._warned = state
+            warnings.warn(
+                f"Images of another kind than {type(self).__name__} was fitted on: "
+                f"{'; '.join(differing)}. Scores and thresholds may not hold for them. Fit on "
+                f"images that came the same way.",
+                WayWarning,
+                stacklevel=2,
+            )
+
+    # -- predict from maps ------------------------------------------------------------------
 
     @torch.no_grad()
     def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:

@@ -133,13 +133,15 @@ class ResidueView(FirstLayerDetector):
     def _require_state(self) -> dict[str, Tensor]:
         return self.residue._require_state()
 
+    def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
+        self.residue._warn_of_other_kind(inputs, state)
+
     def _without_model(self) -> Self:
         bare = super()._without_model()
         bare.residue = self.residue._without_model()
         return bare
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        self.residue._warn_of_other_kind(call.input, state)
         return self._view(self.residue._call_features(call, state), state)
 
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..fitting.fitted import Statistics
+from ..images.kind import ImageKind
 from ..layer.checks import check_layout, check_number
 from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_of_channels, maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype, full_precision
-from .base import PAPER, FirstLayerDetector
+from .base import KIND_SHAPES, PAPER, FirstLayerDetector
 
 __all__ = ["ViyogTV", "dormant_band", "mean_magnitude", "total_variation"]
 
@@ -164,11 +165,11 @@ class ViyogTV(FirstLayerDetector):
         """Indices of the dormant band, quietest first; ``None`` before fitting."""
         return self._require_state()["dormant"] if self._is_fitted else None
 
-    _saved_shapes: ClassVar[dict[str, str]] = {"magnitude_sum": "C", "count": ""}
+    _saved_shapes: ClassVar[dict[str, str]] = {"magnitude_sum": "C", "count": "", **KIND_SHAPES}
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
         magnitude = mean_magnitude(maps).to(accumulator_dtype(maps.device))
-        return {"magnitude_sum": magnitude.sum(dim=0)}
+        return {"magnitude_sum": magnitude.sum(dim=0), **ImageKind.of(inputs).tensors()}
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         profile = statistics["magnitude_sum"] / statistics["count"]

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..fitting.fitted import Statistics
+from ..images.kind import ImageKind
 from ..layer.checks import check_layout, check_number
 from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype
-from .base import PAPER, FirstLayerDetector
+from .base import KIND_SHAPES, PAPER, FirstLayerDetector
 
 __all__ = ["Viyog", "bounded_transform", "infinity_norm"]
 
@@ -149,10 +150,10 @@ class Viyog(FirstLayerDetector):
         """Mean ID norm :math:`b`, in the units of the feature maps; ``None`` before fitting."""
         return float(self._require_state()["baseline"]) if self._is_fitted else None
 
-    _saved_shapes: ClassVar[dict[str, str]] = {"norm_sum": "", "count": ""}
+    _saved_shapes: ClassVar[dict[str, str]] = {"norm_sum": "", "count": "", **KIND_SHAPES}
 
     def _measure(self, maps: Tensor, inputs: Tensor | None) -> Statistics:
-        return {"norm_sum": infinity_norm(maps).sum()}
+        return {"norm_sum": infinity_norm(maps).sum(), **ImageKind.of(inputs).tensors()}
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         return {"baseline": statistics["norm_sum"] / statistics["count"]}

@@ -3,6 +3,7 @@ What kind of images a detector was fitted on: their levels (8 bit, or floats), r
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import EllipsisType
@@ -10,7 +11,7 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-__all__ = ["ImageKind", "WayWarning", "is_rounded", "level_steps"]
+__all__ = ["ImageKind", "WayWarning", "common_step", "is_rounded", "level_steps"]
 
 # values of a channel that are looked at, and fewest that tell anything
 _LOOKED_AT, _FEWEST = 1024, 384
@@ -21,6 +22,8 @@ _ROUNDING = 1 / 4096
 # it
 _OFF, _BEYOND = 0.02, 0.25
 _LEVELS = 256
+# how far a step may be from a multiple of another
+_NO_MULTIPLE = 0.05
 # images of a batch that are looked at
 _IMAGES = 4
 # ranges that images usually have: black and the step between levels
@@ -61,6 +64,20 @@ def level_steps(x: Tensor) -> Tensor:
     return torch.where(telling, torch.where(rounded, step, 0.0), torch.inf)
 
 
+def common_step(steps: Tensor) -> Tensor:
+    """
+    :param steps: between the levels of some images, see
+        :func:`level_steps`, :math:`B \\times C`
+    :return: the least; NaN, for good, where others are no multiples of it, as where each image is
+        normalised by itself: levels tell nothing there
+    """
+    least = steps.amin(dim=0)
+    multiples = steps / torch.where(least > 0, least, 1.0)
+    apart = (multiples - multiples.round()).abs() > _NO_MULTIPLE
+    varying = (torch.isfinite(steps) & apart).any(dim=0) & (least > 0)
+    return torch.where(varying, torch.nan, least)
+
+
 def is_rounded(x: Tensor) -> bool:
     """
     :param x: images of any range, also normalised, :math:`B \\times C \\times *S`
@@ -84,10 +101,62 @@ class ImageKind:
     low: Tensor
     #: largest value
     high: Tensor
-    #: step between 8-bit levels; 0: none, as for floats; negative: not known
+    #: step between 8-bit levels; 0: none, as for floats; negative: not known; NaN: of each image
+    #: another one
     step: Tensor
     #: spatial shape; empty: not known
     size: tuple[int, ...]
+
+    @classmethod
+    def of(cls, x: Tensor | None) -> "ImageKind":
+        """
+        :param x: some images of a fit, :math:`B \\times C \\times *S`; ``None`` where they are
+            not known
+        :return: what they have; the levels are those of the first
+        """
+        if x is None or x.dim() < 3:
+            return cls.of_tensors({"seen": torch.zeros(3, 0), "seen_size": torch.zeros(0)})
+        low, high = torch.aminmax(x.transpose(0, 1).flatten(1), dim=1)
+        step = level_steps(x[:1])[0]
+        step = torch.where(torch.isfinite(step), step, -1.0)
+        return cls(low.double(), high.double(), step, tuple(x.shape[2:]))
+
+    @classmethod
+    def of_tensors(cls, known: Mapping[str, Tensor]) -> "ImageKind":
+        """
+        :param known: holds what :meth:`tensors` gave
+        :return: the same
+        """
+        low, high, step = known["seen"].unbind()
+        size = tuple(int(side) for side in known["seen_size"].tolist())
+        return cls(low, high, step, size if all(side > 0 for side in size) else ())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """:return: ``seen``, least and largest values and steps as rows, and ``seen_size``"""
+        seen = torch.stack([self.low, self.high, self.step])
+        return {"seen": seen, "seen_size": torch.tensor(self.size)}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether images were seen at all, and not only their maps."""
+        return bool((self.high > self.low).any())
+
+    def together(self, other: "ImageKind") -> "ImageKind":
+        """
+        :param other: what further images of the fit have
+        :return: what all of them have
+        """
+        if not self.low.numel() or not other.low.numel():
+            return self if self.low.numel() else other
+        low, high, step = (each.to(self.low) for each in (other.low, other.high, other.step))
+        steps = torch.stack([self.step, step])
+        common = common_step(torch.where(steps < 0, torch.inf, steps))
+        return ImageKind(
+            torch.minimum(self.low, low),
+            torch.maximum(self.high, high),
+            torch.where(torch.isinf(common), -1.0, common),
+            self.size if self.size == other.size else (),
+        )
 
     def differences(self, x: Tensor) -> list[str]:
         """
@@ -98,13 +167,13 @@ class ImageKind:
         found = []
         if self._other_size(x):
             found.append(f"the size is {tuple(x.shape[2:])}, at fit it was {self.size}")
-        some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1)
+        some = _some(x[:_IMAGES]).transpose(0, 1).flatten(1).to(self.low.device)
         low, high = torch.aminmax(some, dim=1)
         least, largest = self._limits
         if bool(((low < least) | (high > largest)).any()):
             found.append(
                 f"values reach from {low.min():.4g} to {high.max():.4g}, at fit they did from "
-                f"{self.low.min():.4g} to {self.high.max():.4g}: another normalisation?"
+                f"{self.low.min():.4g} to {self.high.max():.4g} (another normalisation?)"
             )
         elif x.dtype.itemsize >= 4 and self._levels is not None:
             found += self._other_levels(x[:1], some)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .kind import level_steps
+from .pixels import standard_normal
+
 __all__ = ["PixelRange"]
 
 Bound = float | Sequence[float]
@@ -16,6 +19,8 @@ Bound = float | Sequence[float]
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 # share of the range that inputs may lie outside: half an 8-bit step, and a little rounding
 _SLACK = 1 / 255
+# how many steps of 8 bit levels may be apart, and how far inputs may lie from one, in steps
+_COARSE, _OFF = 4, 0.02
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,14 @@ class PixelRange:
         :param x: model inputs
         :param strength: standard deviation of white noise, as a fraction of the range
         :param seed: seed of the noise
-        :return: the inputs with noise, within the range as a camera's are
+        :return: the inputs with noise, within the range as a camera's are, and of 8-bit levels
+            where the inputs are
         """
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
-        images = self.images(x) + strength * noise.to(x.device)
-        return self.inputs(images.clamp(0, 1), x)
+        low, width = self._broadcast(x)
+        noise = standard_normal(x.float(), seed) * strength * width
+        step = self._steps(x, low, width)
+        noise = torch.where(step > 0, (noise / step).round() * step, noise)
+        return (x.float() + noise).clamp(low, low + width).to(x.dtype)
 
     def check(self, images: Tensor) -> None:
         """
@@ -103,6 +111,16 @@ class PixelRange:
                 f"pixel_range=(black, white): (0, 1), (0, 255), or where they are normalised "
                 f"(-mean / std, (1 - mean) / std) for each channel."
             )
+
+    @staticmethod
+    def _steps(x: Tensor, low: Tensor, width: Tensor) -> Tensor:
+        """Between levels, for each channel; 0 for inputs without."""
+        steps = level_steps(x).amin(dim=0).float().view_as(width)
+        # too few values to tell, or levels far apart: those of 8 bit in this range, if they fit
+        usual = width / 255
+        offset = (x.float() - low) / usual
+        fits = ((offset - offset.round()).abs() <= _OFF).all()
+        return torch.where(steps <= _COARSE * usual, steps, usual * fits)
 
     def _broadcast(self, x: Tensor) -> tuple[Tensor, Tensor]:
         space = [1] * (x.dim() - 2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import codecs, resizing
 from .benign import BENIGN_KINDS, BenignChange
-from .pixels import to_8_bit
+from .pixels import check_images, to_8_bit
 
 __all__ = ["Through", "Way", "apply_ways", "checked_through", "require_ways"]
 
@@ -19,8 +19,7 @@ __all__ = ["Through", "Way", "apply_ways", "checked_through", "require_ways"]
 Through = str | Callable[[Tensor], Tensor] | Sequence[str | Callable[[Tensor], Tensor]]
 
 _AND_THEN = " > "
-#: what a drawn number is multiplied by to seed one step after the other
-_STRIDE = 1009
+_STRIDE = 1009  # between the seeds of one step and the next
 
 
 @dataclass(frozen=True)
@@ -133,17 +132,19 @@ def apply_ways(through: Through, images: Tensor, *, seed: int = 0) -> Tensor:
     Send images through a way; of several, one is drawn for each image.
 
     :param through: a way, or several
-    :param images: in [0, 1], :math:`B \\times C \\times H \\times W`; rounded to 8 bit first, as
-        an attacker or a camera has them
+    :param images: in [0, 1], :math:`B \\times C \\times H \\times W`, or a residue beyond; clipped
+        and rounded to 8 bit first, as an attacker or a camera has them
     :param seed: seed of the draw, and of what is random in a way; for as many images it draws the
         same
     :return: images as they come out, of the same type
     :raises TypeError: if a way gives no tensor
     :raises ValueError: if a way gives other sizes, another number of images, NaN, or values
-        outside [0, 1]
+        outside [0, 1], or if ``images`` are of another range
     :raises ImportError: if a library is not installed
     """
     ways = _each(checked_through(through))
+    if images.numel() and not bool((images.amin() >= -1) & (images.amax() <= 2)):
+        check_images(images)
     images = to_8_bit(images)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(ways), images.shape[:1], generator=generator).to(images.device)

@@ -79,8 +79,9 @@ class Panel:
         :param states: fitted state of each first-layer detector
         :return: their scores, shape :math:`B`
         """
-        for detector in self.first_layer.values():
+        for name, detector in self.first_layer.items():
             give_layer(detector.fits, call)
+            detector._warn_of_other_kind(call.input, states[name])
         return {
             n: call.largest(d._score_call(call, states[n])) for n, d in self.first_layer.items()
         }

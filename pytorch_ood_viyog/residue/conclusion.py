@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..fitting.fitted import Statistics
-from ..images.kind import level_steps
+from ..images.kind import common_step, level_steps
 from ..layer.linear.effective_convolution import EffectiveConvolution
 from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
@@ -18,7 +18,7 @@ from .intent.behind import Behind
 from .maps import responses
 from .random_residues import random_residue
 from .reader import Reader
-from .statistics import common_step, convolution_of, dynamic_range
+from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
 __all__ = ["FEWEST", "SHAPES", "conclude", "in_own_order"]

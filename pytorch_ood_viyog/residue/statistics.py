@@ -9,27 +9,17 @@ from torch import Tensor
 
 from ..fitting import content_sample
 from ..fitting.fitted import Statistics
-from ..images.kind import ImageKind, level_steps
+from ..images.kind import ImageKind, common_step, level_steps
 from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ..layer.precision import full_precision
 from .windows import Windows
 
-__all__ = [
-    "common_step",
-    "convolution_of",
-    "dynamic_range",
-    "kind_of",
-    "kind_of_state",
-    "measure",
-    "merge",
-]
+__all__ = ["convolution_of", "dynamic_range", "kind_of", "measure", "merge"]
 
 # memory that the sample of maps may take
 _SAMPLE_BYTES = 2**27
 _FEWEST_SAMPLES = 64
 _VECTORS = 65536
-# how far a step may be from a multiple of another
-_NO_MULTIPLE = 0.05
 
 
 def measure(
@@ -43,7 +33,7 @@ def measure(
     :param seed: seed of their choice
     :return: ``sample``, packed maps of the chosen samples, and their ``priority``; ``low`` and
         ``high``, extremes of the inputs per channel, infinite where unknown; ``step`` between
-        their levels, see :func:`common_step`; ``shape`` and
+        their levels, see :func:`~pytorch_ood_viyog.images.kind.common_step`; ``shape`` and
         ``input_shape``, the spatial shapes of the maps and of the inputs, zeros where unknown;
         ``kernel``, ``bias`` and ``geometry`` of the layer
     """
@@ -67,20 +57,6 @@ def measure(
     }
 
 
-def common_step(steps: Tensor) -> Tensor:
-    """
-    :param steps: between the levels of some images, see
-        :func:`~pytorch_ood_viyog.images.kind.level_steps`, :math:`B \\times C`
-    :return: the least; NaN, for good, where others are no multiples of it, as where each image is
-        normalised by itself: levels tell nothing there
-    """
-    least = steps.amin(dim=0)
-    multiples = steps / torch.where(least > 0, least, 1.0)
-    apart = (multiples - multiples.round()).abs() > _NO_MULTIPLE
-    varying = (torch.isfinite(steps) & apart).any(dim=0) & (least > 0)
-    return torch.where(varying, torch.nan, least)
-
-
 def convolution_of(statistics: Statistics) -> EffectiveConvolution:
     """
     :param statistics: statistics of ID samples
@@ -95,24 +71,13 @@ def kind_of(statistics: Statistics) -> ImageKind:
     :param statistics: statistics of ID samples
     :return: what kind of images the layer's inputs are
     """
-    step = statistics["step"]
+    step, size = statistics["step"], statistics["input_shape"]
     return ImageKind(
         statistics["low"],
         statistics["high"],
         torch.where(torch.isfinite(step), step, -1.0),
-        _known_size(statistics["input_shape"]),
+        tuple(size.tolist()) if bool((size > 0).all()) else (),
     )
-
-
-def kind_of_state(state: dict[str, Tensor]) -> ImageKind | None:
-    """
-    :param state: fitted state
-    :return: what kind of images the layer's inputs were at fit; ``None`` where only maps were seen
-    """
-    low, high, step = state["seen"].unbind()
-    if not bool((high > low).any()):
-        return None
-    return ImageKind(low, high, step, _known_size(state["seen_size"]))
 
 
 def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
@@ -173,10 +138,6 @@ def dynamic_range(
     widest = widths.max() if bool(widths.max() > 0) else torch.ones_like(widths[0])
     # a constant channel tells nothing of its range: it gets that of the widest
     return torch.where(widths > 0, widths, widest)
-
-
-def _known_size(size: Tensor) -> tuple[int, ...]:
-    return tuple(size.tolist()) if bool((size > 0).all()) else ()
 
 
 def _capacity(packed: Tensor, sample_size: int) -> int:

@@ -1,6 +1,5 @@
 """A way between attacker and model, the kind of images as a fact of a fit, and flat borders."""
 
-import copy
 import pickle
 import warnings
 
@@ -9,7 +8,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pytorch_ood_viyog import SharedForward, ViyogIntent, ViyogResidue, WayWarning
+from pytorch_ood_viyog import (
+    SecondLook,
+    SharedForward,
+    Viyog,
+    ViyogIntent,
+    ViyogResidue,
+    ViyogTV,
+    WayWarning,
+)
 from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogResidueLocal
 from pytorch_ood_viyog.images import Way, apply_ways
 
@@ -146,8 +153,21 @@ def test_what_cannot_go_a_way_is_refused(model):
 # -- the kind of images -----------------------------------------------------------------------
 
 
-def test_other_images_than_at_fit_are_said_once(plain):
-    detector = copy.copy(plain)
+@pytest.fixture(scope="module", params=[ViyogResidue, Viyog, ViyogTV, SecondLook])
+def any_plain(model, request):
+    """A detector of each kind whose fit warned of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return request.param(model).fit([natural(48), natural(48, seed=5)])
+
+
+def fresh(detector):
+    """The same fit, whose user was not warned yet."""
+    return type(detector)(detector.model).load_state_dict(detector.state_dict())
+
+
+def test_other_images_than_at_fit_are_said_once(any_plain):
+    detector = fresh(any_plain)
     x = natural(8, seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,23 +177,41 @@ def test_other_images_than_at_fit_are_said_once(plain):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector(x * 0.99 + 0.003)  # once
-    again = copy.copy(plain)
+
+
+def test_other_ranges_are_said(any_plain):
+    detector = fresh(any_plain)
     with pytest.warns(WayWarning, match="values reach from"):
-        again(x * 255)
+        detector(natural(8, seed=1) * 2 - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=WayWarning)
+        fresh(any_plain)(natural(8, seed=1) * 2 - 1)
 
 
-def test_other_sizes_are_said(plain):
+def test_other_sizes_are_said(any_plain):
     with pytest.warns(WayWarning, match=r"the size is \(64, 64\), at fit it was \(48, 48\)"):
-        copy.copy(plain)(natural(4, size=64))
+        fresh(any_plain)(natural(4, 64))
+
+
+def test_fits_of_several_sizes_or_kinds_expect_no_single_one(model):
+    def floats(size):
+        return natural(8, size) * 0.98 + 0.02 * torch.rand(8, 3, size, size)
+
+    detector = Viyog(model).fit([natural(8), floats(64)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector(floats(56))
 
 
 def test_a_loaded_fit_and_a_pipeline_warn_too(model, plain):
     loaded = ViyogResidue(model).load_state_dict(plain.state_dict())
     with pytest.warns(WayWarning):
         loaded(natural(8, seed=1) * 255)
-    shared = SharedForward(model, {"residue": copy.copy(plain)})
-    with pytest.warns(WayWarning):
-        shared.predict(natural(8, seed=1) * 255)
+    for kind in (ViyogResidue, ViyogTV):
+        shared = SharedForward(model, {"detector": kind(model).fit([natural(96)])})
+        with pytest.warns(WayWarning, match=kind.__name__):
+            shared.predict(natural(8, seed=1) * 255)
 
 
 def test_floats_at_fit_and_bytes_now(model):
@@ -183,9 +221,10 @@ def test_floats_at_fit_and_bytes_now(model):
         detector(natural(8, seed=1))
 
 
-def test_of_maps_alone_nothing_is_known():
+@pytest.mark.parametrize("kind", [ViyogResidue, Viyog])
+def test_of_maps_alone_nothing_is_known(kind):
     conv = nn.Conv2d(3, 8, 3)
-    detector = ViyogResidue(None, layer=conv).fit_features(conv(natural(70)).detach())
+    detector = kind(None, layer=conv).fit_features(conv(natural(70)).detach())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector.predict_features(conv(natural(4) * 255).detach())

@@ -135,3 +135,17 @@ def test_simulated_noise_has_its_strength_and_stays_in_range():
     assert float((noisy - SMOOTH).std()) == pytest.approx(4 / 255, rel=0.05)
     assert torch.equal(noisy, found.noisy(SMOOTH, 4 / 255, seed=0))
     assert float(found.noisy(SMOOTH, 1.0, seed=0).max()) <= 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0, 4.4])
+@pytest.mark.parametrize("side", [8, 32])
+def test_simulated_noise_has_the_levels_of_the_inputs(scale, side):
+    levels = torch.randint(0, 256, (4, 3, side, side), generator=torch.Generator().manual_seed(0))
+    x = levels * scale / 255
+    found = PixelRange.of(x, (0.0, scale))
+    noise = (found.noisy(x, 4 / 255, seed=0) - x) * 255 / scale
+    torch.testing.assert_close(noise, noise.round(), rtol=0, atol=1e-3)
+    assert float(noise.std()) == pytest.approx(4, rel=0.15)
+    floats = x * 0.98 + 0.02 * scale * torch.rand(x.shape)
+    noise = (found.noisy(floats, 4 / 255, seed=0) - floats) * 255 / scale
+    assert float((noise - noise.round()).abs().max()) > 0.3

@@ -201,3 +201,13 @@ def test_a_codec_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(features, "check", lambda name: name != "avif")
     with pytest.raises(ImportError, match="This Pillow was built without AVIF"):
         apply_ways("AVIF 60", photo())
+
+
+def test_images_of_another_range_are_not_clipped_in_silence():
+    x = torch.rand(2, 3, 16, 16)
+    for other in (x * 255, x * 5 - 2.5):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\], got .* before they are norm"):
+            apply_ways("rounding", other)
+    assert torch.equal(
+        apply_ways("rounding", x + 0.5), apply_ways("rounding", (x + 0.5).clamp(0, 1))
+    )

@@ -3,7 +3,6 @@ What ViyogResidue reads at its layer: from the layer's input where that tells th
 from the maps.
 """
 
-import warnings
 from collections.abc import Hashable
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ...fitting.fitted import Statistics
-from ...images.kind import ImageKind, WayWarning
+from ...images.kind import ImageKind
 from ...layer.checks import check_layout, check_maps
 from ...layer.convolution import CONVOLUTIONS
 from ...layer.finding.relation import check_path
@@ -24,14 +23,10 @@ from ...layer.precision import precise, without_autocast
 from ...residue.evidence import reader_of
 from ...residue.maps import inputs_of, local_responses, responses
 from ...residue.reader import Reading
-from ...residue.statistics import kind_of_state
 from ...residue.windows import Windows
 from ..base import FirstLayerDetector
 
 __all__ = ["ResidueAtLayer"]
-
-# levels of images are looked at in the first batches, then in one of so many images
-_FIRST, _APART = 8, 64
 
 
 class ResidueAtLayer(FirstLayerDetector):
@@ -49,15 +44,10 @@ class ResidueAtLayer(FirstLayerDetector):
         self._known_key: tuple[dict[str, Tensor], Hashable] | None = None
         # of a deployed detector: integers, which cannot be read from a tensor while tracing
         self._deployed_geometry: Geometry | None = None
-        # the kind of images of a fitted state, and the state whose user was warned
-        self._kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
-        self._warned: dict[str, Tensor] | None = None
-        self._unlooked = 0
 
     def _without_model(self) -> Self:
         bare = super()._without_model()
         bare._deployed_geometry = self._geometry(self._require_state())
-        bare._kind = bare._warned = None
         return bare
 
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
@@ -136,32 +126,8 @@ class ResidueAtLayer(FirstLayerDetector):
 
         return self._read_at_layer(x, read)
 
-    def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
-        """Once for a fit: what is read lies below the grey levels that inputs had then."""
-        # a deployed detector has no state of its own
-        if state is not self._state or self._warned is state or not len(inputs):
-            return
-        if self._kind is None or self._kind[0] is not state:
-            self._kind = state, kind_of_state(state)
-            self._unlooked = _FIRST * _APART
-        known = self._kind[1]
-        if known is None:
-            return
-        # a full look takes a third of the time of a single image
-        self._unlooked = min(self._unlooked + len(inputs), _FIRST * _APART)
-        if self._unlooked < _APART and not known.plainly_differs(inputs):
-            return
-        self._unlooked = max(0, self._unlooked - _APART)
-        differing = known.differences(inputs)
-        if differing:
-            self._warned = state
-            warnings.warn(
-                f"Images of another kind than {type(self).__name__} was fitted on: "
-                f"{'; '.join(differing)}. Scores and thresholds may not hold for them. Fit on "
-                f"images that came the same way.",
-                WayWarning,
-                stacklevel=2,
-            )
+    def _kind_at_fit(self, state: dict[str, Tensor]) -> ImageKind:
+        return ImageKind.of_tensors(state)
 
     def _read_input(self, call: LayerCall, state: dict[str, Tensor]) -> Reading | None:
         """From the layer's input, without its maps; ``None`` where it does not tell these."""

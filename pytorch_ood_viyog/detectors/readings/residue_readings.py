@@ -86,6 +86,7 @@ class ResidueReadings(ResidueParts):
         :raises RequiresFittingException: if the detector is not fitted
         """
         state = self._require_state() if state is None else state
+        self._warn_of_other_kind(call.input, state)
         return self._floors(call, state)
 
     def _known_floors(self, floors: Tensor) -> Tensor:
@@ -223,7 +224,6 @@ class ResidueReadings(ResidueParts):
         return self._score_reading(self._read_maps(maps, state), state)
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        self._warn_of_other_kind(call.input, state)
         if self._first_layer is not None and len(state["empty"]) > 0:
             self._warn_of_foreign(call, state)
         return self._score_reading(self._read_call(call, state), state)
