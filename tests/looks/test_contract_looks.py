@@ -6,7 +6,6 @@ from contract_models import class_batches, classifier
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.testing import DetectorContract
 
@@ -43,9 +42,3 @@ class TestSecondLookAtImages(TestSecondLook):
     @pytest.fixture
     def detector(self):
         return SecondLook(classifier(), purifier="nlm", strength=4 / 255)
-
-
-class TestFeatureSqueezing(Looks):
-    @pytest.fixture
-    def detector(self):
-        return FeatureSqueezing(classifier())
