@@ -19,7 +19,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from prepare import BENCHMARK
 from sources import FOLDER, fingerprint, sources
 from tables import MADE, git, origin
 
@@ -71,26 +70,19 @@ class Page:
         return f"{unsigned}of {commit or 'no commit'}, since then: {few or 'nothing committed'}"
 
 
-_PHOTOGRAPHS = "--images {photos} --ood {ood}"
-_SEEN = " ".join((*BENCHMARK, "efficientnet-lite0"))
 _SMALL = ("cifar10-3x3", "gtsrb-3x3", "photo15-3x3")
 _SYSTEMS = "--systems ViyogResidue SecondLook --n 24 --steps 20 --batch 8"
 _LARGE = "--attacks pgd quiet smooth alternating transfer --checks 4"
 PAGES = (
     Page(("separation.md",), "separation.py --data {data} --part main"),
     Page(("separation_controls.md",), "separation.py --data {data} --part controls"),
-    Page(("pretrained.md",), f"pretrained.py {_PHOTOGRAPHS}"),
-    Page(("gtsrb-3x3.md", "photo15-3x3.md", "facts.md"), "real_run.py --data {data}"),
-    Page(("second_look.md",), f"second_look.py --data {{data}} --configs {_SEEN} {_PHOTOGRAPHS}"),
-    Page(("intent.md",), f"intent.py --data {{data}} {_PHOTOGRAPHS}"),
-    Page(("residue_maps.md",), "residue_maps.py --data {data}"),
+    Page(("pretrained.md",), "pretrained.py --images {photos} --ood {ood}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos}"),
     Page(("deployment.md",), "deployment.py --images 64"),
     Page(("speed_cpu.md",), "speed.py"),
     Page(("speed_before.md",), "speed_before.py"),
-    Page(("deployment.md",), "deployment.py"),
     Page(("timm.md",), "timm_table.py --out {results}/timm.md"),
     Page(("transformers.md",), "transformers_table.py --out {results}/transformers.md"),
     *(

@@ -20,6 +20,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from feature_squeezing import FeatureSqueezing
 from foreign_list import LIBRARIES, foreign_attacks
 from foreign_report import page
 from images import CLASSES, fit_images, test_images, train_images
@@ -32,7 +33,7 @@ from pytorch_ood_viyog import Triage, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.attacks import as_attack
 from pytorch_ood_viyog.benchmark.attacks.keys import described
-from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, baseline_detectors
+from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
 from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
 from pytorch_ood_viyog.looks import SecondLook
 

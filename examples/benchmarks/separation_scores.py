@@ -6,15 +6,10 @@ scores anew.
 """
 
 import copy
-import hashlib
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import images
-import models
-import prepare
 import torch
 import viyog
 from images import NATURAL_OOD, Images, fit_images, test_images
@@ -35,17 +30,6 @@ DETECTORS = ("ViyogResidue", "ViyogTV", "Viyog", PUBLISHED)
 # what is not natural among the OOD sets
 NOISE = ("uniform_noise", "gaussian_noise")
 _BATCH = 100
-
-
-def source_hash() -> str:
-    """:return: a hash of the modules that are loaded now, of the package and of the benchmarks"""
-    digest = hashlib.sha256()
-    loaded = sorted(name for name in sys.modules if name.startswith("pytorch_ood_viyog"))
-    files = [sys.modules[name].__file__ for name in loaded]
-    for file in (*files, images.__file__, models.__file__, prepare.__file__, __file__):
-        digest.update(Path(str(file)).read_bytes())
-    return digest.hexdigest()
-
 
 Score = Callable[[Tensor], Tensor]
 # scores by detector and then by images: ``id``, ``adv/ATTACK``, ``ood/SET``

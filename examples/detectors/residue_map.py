@@ -7,7 +7,7 @@ seconds on a CPU:
 
     python examples/detectors/residue_map.py
 
-It is a demonstration on a few images; examples/benchmarks/residue_maps.py measures on many.
+It is a demonstration on a few images.
 """
 
 # %%

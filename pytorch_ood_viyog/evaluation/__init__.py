@@ -5,7 +5,7 @@ scores, and in ``page`` one page of HTML with all of it. Imports no other room.
 
 from .bootstrap import metrics_with_intervals
 from .metrics import ViyogMetrics, viyog_metrics
-from .plotting import plot_auroc, plot_layer_scan, plot_scores
+from .plotting import plot_auroc, plot_scores
 from .residue_plot import plot_residue_map
 from .rows import mean_auroc, pivot
 
@@ -15,7 +15,6 @@ __all__ = [
     "metrics_with_intervals",
     "pivot",
     "plot_auroc",
-    "plot_layer_scan",
     "plot_residue_map",
     "plot_scores",
     "viyog_metrics",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .rows import TASKS, Row, Scores, mean_auroc, pivot
 
-__all__ = ["plot_auroc", "plot_layer_scan", "plot_scores", "pyplot", "write_figure"]
+__all__ = ["plot_auroc", "plot_scores", "pyplot", "write_figure"]
 
 _COLOURS = {"ID": "#4477aa", "OOD": "#ccbb44", "ADV": "#ee6677", "NOISY": "#aa3377"}
 _DPI = 110
@@ -145,40 +145,6 @@ def _bins(values: NDArray[np.float64]) -> NDArray[np.float64]:
     reach = 4 * (high - low)
     start, end = max(first, low - reach), min(last, high + reach)
     return np.linspace(start, end if end > start else start + 1, 41)
-
-
-def plot_layer_scan(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
-    """
-    AUROC of each layer as a bar, in the order of execution, with the last layer as a dotted line.
-    Bars start at 0.5 and keep their direction; the layers whose folded AUROC is larger than the
-    last layer's are dark.
-
-    :param rows: rows of :func:`~pytorch_ood_viyog.pipeline.scan.layer_scan`
-    :param path: PNG file to write; folders are made
-    :param title: heading
-    :return: the file
-    :raises ImportError: if matplotlib is not installed
-    """
-    plt = pyplot()
-    colours = ["#225588" if row["BeatsLast"] else "#aabbcc" for row in rows]
-    size = (max(5.5, 1.2 + 0.24 * len(rows)), 3.8)
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
-    heights = [row["AUROC"] - 0.5 for row in rows]
-    axis.bar(range(len(rows)), heights, bottom=0.5, color=colours, width=0.8)
-    axis.axhline(0.5, color="black", linewidth=0.8)
-    axis.axhline(rows[-1]["AUROC"], color="#cc3311", linestyle=":", label="last layer")
-    marks = [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("#225588", "#aabbcc")]
-    lines, labels = axis.get_legend_handles_labels()
-    names = [*labels, "separates better than the last", "not better"]
-    figure.legend([*lines, *marks], names, loc="outside upper center", ncols=3, fontsize=7)
-    axis.set_ylim(0, 1)
-    axis.set_ylabel("AUROC", fontsize=8)
-    axis.tick_params(axis="y", labelsize=8)
-    names = [f"{row['Layer']} {row['Kind']}" for row in rows]
-    axis.set_xticks(range(len(rows)), names, rotation=90, fontsize=7)
-    axis.set_xlabel(title, fontsize=8, wrap=True)
-    axis.spines[["top", "right"]].set_visible(False)
-    return write_figure(plt, figure, path)
 
 
 def pyplot() -> Any:

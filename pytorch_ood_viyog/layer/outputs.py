@@ -7,24 +7,14 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Linear, Module
+from torch.nn import Module
 
-from .convolution import CONVOLUTIONS
 from .hooks import PassHooks
 from .manners import as_found, unwrap
 
-__all__ = ["LAYER_KINDS", "LayerOutputs", "evenly_spread"]
+__all__ = ["LayerOutputs", "evenly_spread"]
 
 T = TypeVar("T")
-
-#: the layers that are read where none are named: convolutions, linear layers, batch norms
-LAYER_KINDS: tuple[type[Module], ...] = (
-    *CONVOLUTIONS,
-    Linear,
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-)
 
 
 class LayerOutputs:
@@ -35,23 +25,15 @@ class LayerOutputs:
     cannot reach what was read.
     """
 
-    def __init__(
-        self,
-        model: Module,
-        layers: Sequence[str] | None = None,
-        kinds: tuple[type[Module], ...] = LAYER_KINDS,
-    ):
+    def __init__(self, model: Module, layers: Sequence[str]):
         """
         :param model: model to read, also wrapped in ``DataParallel``, ``DistributedDataParallel``
             or ``torch.compile``
-        :param layers: dotted names of the layers; default is all layers of ``kinds``
-        :param kinds: classes of the layers that are read where none are named
+        :param layers: dotted names of the layers
         :raises ValueError: if a named layer is not part of the model, or there is none at all
         """
         self.model = model
         modules = dict(unwrap(model).named_modules())
-        if layers is None:
-            layers = [name for name, module in modules.items() if isinstance(module, kinds)]
         unknown = [name for name in layers if name not in modules]
         if unknown or not layers:
             raise ValueError(
@@ -91,13 +73,6 @@ class LayerOutputs:
                 hooks.after(model.get_submodule(name), reader(name))
             model(x)
         return {name: _joined(found, rows[name] == len(x)) for name, found in parts.items()}
-
-    def order(self, x: Tensor) -> list[str]:
-        """
-        :param x: batch of model inputs
-        :return: names of the layers that run, in the order of execution
-        """
-        return list(self.run(x, lambda name, output: None))
 
 
 def _joined(found: list[T], whole: bool) -> T:

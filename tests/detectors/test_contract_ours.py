@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.benchmark.baselines.layer_adaptive import LayerAdaptive
 from pytorch_ood_viyog.detectors.intent import ViyogIntent
 from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
 from pytorch_ood_viyog.detectors.residue_local import ViyogResidueLocal
@@ -126,17 +125,6 @@ class TestViyogResidueLocal(TestViyogResidue):
 
     def without_model(self, detector):
         return ViyogResidueLocal(None, layer=detector.model.stem.conv, input_range=1.0)
-
-
-class TestLayerAdaptive(Ours):
-    detector_class = LayerAdaptive
-
-    def representation(self, detector, x):
-        model = detector.model
-        with torch.no_grad():
-            stem = model.stem(x)
-            body = model.body(stem)
-            return [stem, body, model.head(body.mean(dim=(2, 3)))]
 
 
 class TestResidueAlarm(Ours):

@@ -10,7 +10,6 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 from pytorch_ood_viyog.evaluation.plotting import (  # noqa: E402
     plot_auroc,
-    plot_layer_scan,
     plot_scores,
 )
 
@@ -72,22 +71,6 @@ def test_distributions(drawn, tmp_path):
     shown = [axis for axis in drawn[0].axes if axis.get_visible()]
     assert [axis.get_title() for axis in shown] == list(scores)
     assert texts(shown[4]) == ["failed"]
-
-
-def test_layer_scan_marks_what_beats_the_last(drawn, tmp_path):
-    rows = [
-        {"Layer": "a", "Kind": "Conv2d", "AUROC": 0.1, "BeatsLast": True},
-        {"Layer": "b", "Kind": "Linear", "AUROC": 0.7, "BeatsLast": False},
-    ]
-    assert is_png(plot_layer_scan(rows, tmp_path / "layers.png"))
-    (axis,) = drawn[0].axes
-    dark, light = axis.patches
-    assert dark.get_facecolor() != light.get_facecolor()
-    # bars start at 0.5 and keep their direction
-    assert (dark.get_y(), dark.get_height()) == (0.5, pytest.approx(-0.4))
-    assert (light.get_y(), light.get_height()) == (0.5, pytest.approx(0.2))
-    dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
-    assert dotted[0].get_ydata()[0] == 0.7
 
 
 def test_without_matplotlib(monkeypatch, tmp_path):

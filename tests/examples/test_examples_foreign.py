@@ -87,6 +87,22 @@ def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
         again(model, x, y)
 
 
+def test_squeezed_images_are_answered_otherwise(foreign):
+    pytest.importorskip("skimage")
+    squeezing = import_module("feature_squeezing").FeatureSqueezing
+    one_grain, flat = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+    one_grain[..., 3, 3] = 1  # which the median removes, and then the other class is answered
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([torch.ones(64), -torch.ones(64)]))
+        model[1].bias.zero_()
+    p = torch.tensor([1.0, -1.0]).double().softmax(0)
+    expected = float((p - 0.5).abs().sum())
+    torch.testing.assert_close(
+        squeezing(model)(torch.cat([one_grain, flat])), torch.tensor([expected, 0.0]).double()
+    )
+
+
 def test_kinds_are_by_what_is_measured(foreign):
     report = import_module("foreign_report")
 

@@ -1,14 +1,11 @@
 """The contract on the detectors that ask the model again."""
 
-from typing import ClassVar
-
 import pytest
 import torch
 from contract_models import class_batches, classifier
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, NoiseStability
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.testing import DetectorContract
 
@@ -45,17 +42,3 @@ class TestSecondLookAtImages(TestSecondLook):
     @pytest.fixture
     def detector(self):
         return SecondLook(classifier(), purifier="nlm", strength=4 / 255)
-
-
-class TestFeatureSqueezing(Looks):
-    @pytest.fixture
-    def detector(self):
-        return FeatureSqueezing(classifier())
-
-
-class TestNoiseStability(Looks):
-    search_space: ClassVar = {"strength": [4 / 255, 8 / 255]}
-
-    @pytest.fixture
-    def detector(self):
-        return NoiseStability(classifier())

@@ -13,11 +13,9 @@ from stems import TwoBranches
 from torch import nn
 
 from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.benchmark.baselines import FeatureSqueezing, NoiseStability
 from pytorch_ood_viyog.layer import FirstLayer
 from pytorch_ood_viyog.looks import PURIFIERS, PurifierError
 from pytorch_ood_viyog.looks import choice as choice_module
-from pytorch_ood_viyog.pipeline.saving import detector_state, load_detector_state
 from pytorch_ood_viyog.testing.data import pairwise_auroc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
@@ -310,23 +308,12 @@ def test_a_pipeline_gives_model_first_answer_and_noise_floor():
     detectors = {
         "residue": ViyogResidue(None),
         "look": SecondLook(None, purifier="maps", strength=8 / 255),
-        "squeezing": FeatureSqueezing(None),
-        "stability": NoiseStability(None),
     }
     pipeline = SharedForward(MODEL, detectors).fit(id_batches())
     found = pipeline.predict(ADV)
     alone = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
     assert torch.allclose(found["look"], alone(ADV), atol=1e-6)
-    assert torch.equal(found["squeezing"], FeatureSqueezing(MODEL)(ADV))
-    assert torch.equal(found["stability"], NoiseStability(MODEL)(ADV))
     assert detectors["look"].residue is detectors["residue"]
-
-
-def test_what_a_pipeline_stores_of_a_detector_without_a_fit():
-    state = detector_state("stability", NoiseStability(MODEL, strength=3 / 255))
-    other = NoiseStability(MODEL)
-    load_detector_state(other, state)
-    assert torch.equal(other(ADV), NoiseStability(MODEL, strength=3 / 255)(ADV))
 
 
 def test_in_a_pipeline_the_first_answer_costs_nothing_more():

@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pytorch_ood_viyog import Viyog, ViyogResidue
-from pytorch_ood_viyog.benchmark.baselines.layer_adaptive import LayerAdaptive
 
 GOOD = (torch.rand(8, 3, 10, 10, generator=torch.Generator().manual_seed(5)), torch.zeros(8))
 
@@ -86,17 +85,6 @@ def test_broken_loader(fitted, model, unchanged, fault):
     with untouched(model), pytest.raises(kind, match=message):
         fitted.fit(loader())
     unchanged()
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_broken_loader_for_layer_adaptive(model, loader, images, fault):
-    """The one detector that is no first-layer detector; it has wordings of its own."""
-    detector = LayerAdaptive(model, max_samples=32).fit(loader)
-    before = detector(images)
-    broken, kind, _ = FAULTS[fault]
-    with untouched(model), pytest.raises((kind, ValueError), match=r"\w"):
-        detector.fit(broken())
-    assert torch.equal(detector(images), before)
 
 
 def test_loader_of_changing_sizes(make, model, images):

@@ -44,5 +44,5 @@ def test_pytest_is_imported_only_when_used(process):
 def test_help_of_the_module(process):
     assert process.returncode == 0
     assert process.stderr == ""
-    for name in ("--model", "ViyogResidue", "LayerAdaptive", "pgdN"):
+    for name in ("--model", "ViyogResidue", "NNGuide", "pgdN"):
         assert name in process.stdout

@@ -18,7 +18,6 @@ from typing_extensions import Self
 from ...layer.manners import unwrap
 from ...layer.outputs import LayerOutputs, evenly_spread
 from .classifier_parts import ClassifierParts, FeatureMaps, PooledHead
-from .layer_adaptive import LayerAdaptive
 
 __all__ = ["BASELINES", "Baseline", "Gram", "MultiMahalanobis", "baseline_detectors"]
 
@@ -149,7 +148,6 @@ BASELINES: dict[str, Baseline] = {
     "GradNorm": Baseline("head", _grad_norm),
     "Gram": Baseline("convolutions", lambda p: Gram(p.model, _layers(p), p.classes)),
     "NNGuide": Baseline("head", lambda p: ood.NNGuide(p.encoder, p.head)),
-    "LayerAdaptive": Baseline("convolutions", lambda p: LayerAdaptive(p.model)),
 }
 
 
@@ -157,8 +155,8 @@ def baseline_detectors(
     model: Module, x: Tensor, names: Sequence[str] | None = None
 ) -> dict[str, Detector]:
     """
-    Build pytorch-ood's detectors, and :class:`LayerAdaptive`, for a classifier of any
-    architecture. They share one model; none is fitted yet.
+    Build pytorch-ood's detectors for a classifier of any architecture. They share one model; none
+    is fitted yet.
 
     The last linear layer that runs is the head, provided that its output is the logits; its
     input are the penultimate features. ASH and ReAct read the last maps whose spatial mean equals
