@@ -74,8 +74,7 @@ _SMALL = ("cifar10-3x3", "gtsrb-3x3", "photo15-3x3")
 _SYSTEMS = "--systems ViyogResidue SecondLook --n 24 --steps 20 --batch 8"
 _LARGE = "--attacks pgd quiet smooth alternating transfer --checks 4"
 PAGES = (
-    Page(("separation.md",), "separation.py --data {data} --part main"),
-    Page(("separation_controls.md",), "separation.py --data {data} --part controls"),
+    Page(("separation.md",), "separation.py --data {data}"),
     Page(("pretrained.md",), "pretrained.py --images {photos} --ood {ood}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),

@@ -6,9 +6,8 @@
 
 Runs from raw images: classifiers are trained and attacks are crafted where the cache folder does
 not hold them. Every step is stored when it is done; an interrupted run goes on where it stopped.
-Two parts, each with a CSV and a Markdown file: ``main`` (detectors × attacks × OOD sets, and a
-figure) and ``controls`` (benign changes of ID and OOD images). What a detector costs an attacker
-who knows it is measured by ``evasion.py``.
+What a detector costs an attacker who knows it is measured by ``evasion.py``, what becomes of
+benign changes by ``verdicts.py``.
 """
 
 import argparse
@@ -18,7 +17,6 @@ from pathlib import Path
 import pandas
 from options import benchmark_parser
 from prepare import ATTACKS, BENCHMARK, CONFIGS, QUICK
-from separation_controls import controls_report, load_control_rows
 from separation_figure import draw
 from separation_report import main_report
 from separation_scores import Scores, Setting, describe, load_scores, load_setting
@@ -26,7 +24,6 @@ from tables import save_page
 
 from pytorch_ood_viyog.evaluation.metrics import viyog_metrics
 
-PARTS = ("main", "controls")
 _METRICS = ("AUROC", "FPR95", "AUPR_ADV", "AUPR_OOD", "DetectionError")
 
 
@@ -60,8 +57,8 @@ def write(rows: list[dict[str, object]], path: Path) -> pandas.DataFrame:
     return table
 
 
-def run_main(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
-    """:return: the Markdown report of the part ``main``; writes its CSV files and figure"""
+def run(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
+    """:return: the Markdown report; writes its CSV files and figure"""
     rows, sizes = [], []
     for setting in settings:
         rows += metric_rows(setting, load_scores(setting, arguments.cache, arguments.fresh))
@@ -72,19 +69,10 @@ def run_main(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
     return main_report(results, attacks)
 
 
-def run_controls(settings: Iterator[Setting], arguments: argparse.Namespace) -> str:
-    """:return: the Markdown report of the part ``controls``; writes its CSV file"""
-    rows = []
-    for setting in settings:
-        rows += load_control_rows(setting, arguments.cache, arguments.fresh)
-    return controls_report(write(rows, arguments.out / "separation_controls.csv"))
-
-
 def main() -> None:
     """Runs the command line."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=BENCHMARK)
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--fresh", action="store_true", help="use no stored scores")
     parser.add_argument("--quick", action="store_true", help="one model, two attacks, 100 images")
     arguments = parser.parse_args()
@@ -92,16 +80,13 @@ def main() -> None:
     if arguments.quick:
         arguments.configs, attacks, n = [QUICK], ["fgsm8", "pgd8"], 100
     arguments.out.mkdir(parents=True, exist_ok=True)
-    parts = {"main": run_main, "controls": run_controls}
-    for part in arguments.part:
-        settings = (
-            load_setting(name, arguments.data, arguments.cache, attacks, n)
-            for name in arguments.configs
-        )
-        report = parts[part](settings, arguments)
-        path = arguments.out / ("separation.md" if part == "main" else f"separation_{part}.md")
-        save_page(path, report, __file__)
-        print(f"{report}\nwritten to {path}", flush=True)
+    settings = (
+        load_setting(name, arguments.data, arguments.cache, attacks, n)
+        for name in arguments.configs
+    )
+    report = run(settings, arguments)
+    path = save_page(arguments.out / "separation.md", report, __file__)
+    print(f"{report}\nwritten to {path}", flush=True)
 
 
 if __name__ == "__main__":

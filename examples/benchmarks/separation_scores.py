@@ -157,10 +157,7 @@ def describe(setting: Setting) -> list[dict[str, object]]:
     ]
 
 
-def key(setting: Setting, script: str = __file__) -> str:
-    """
-    :param script: file that computes the result
-    :return: a hash of its sources, the classifier and the images
-    """
+def key(setting: Setting) -> str:
+    """:return: a hash of the sources, the classifier and the images"""
     images = setting.groups() | {"fit": setting.fit.pixels}
-    return source_key(script, setting.model, images)
+    return source_key(__file__, setting.model, images)
