@@ -27,6 +27,7 @@ from images import CLASSES, fit_images, test_images, train_images
 from models import convolution, load_or_train
 from options import benchmark_parser
 from prepare import load_model, load_ood
+from tables import save_page
 from torch import Tensor, nn
 
 from pytorch_ood_viyog import Triage, ViyogResidue, ViyogTV
@@ -168,8 +169,7 @@ def main() -> None:
         bench.evaluate(detectors(bench), fit=True)
         found = verdicts(bench, options) if options.verdicts else []
     path = Path(options.out) / "foreign.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(bench, problems, found, options), encoding="utf-8")
+    save_page(path, page(bench, problems, found, options), __file__)
     bench.save(options.cache / "foreign" / "rows")
     print(path)
 

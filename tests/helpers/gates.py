@@ -66,3 +66,20 @@ class WatchWithNoise(LeftWatch):
 
     def _deviation(self, x: Tensor) -> Tensor:
         return super()._deviation(x) + 1e-4 * torch.rand(len(x), 1, 1, 1)
+
+
+class Misleading(torch.autograd.Function):
+    @staticmethod
+    def forward(_, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return -gradient
+
+
+class WatchMasked(LeftWatch):
+    """The same with a gradient that points the wrong way, for everybody who asks."""
+
+    def _deviation(self, x: Tensor) -> Tensor:
+        return Misleading.apply((x[..., :2] - GREY).abs())
