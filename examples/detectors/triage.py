@@ -93,10 +93,10 @@ for kind, images in kinds.items():
     id_odds, ood_odds, adv_odds, _ = triage.log_odds(images).unbind(dim=1)
     axes.scatter(ood_odds - id_odds, adv_odds - id_odds, s=6, alpha=0.5, label=kind)
 # an alarm is raised where both together outweigh ID
-limit = triage.fitted.thresholds.alarm
-ood_odds = torch.linspace(-30, float(limit) - 1e-3, 500)
-adv_odds = (limit.exp() - ood_odds.exp()).log()
-axes.plot(ood_odds, adv_odds, color="tab:gray", linestyle="--", scalex=False, scaley=False)
+places = [torch.linspace(*limits, 200) for limits in (axes.get_xlim(), axes.get_ylim())]
+x, y = torch.meshgrid(*places, indexing="xy")
+limit = float(triage.fitted.thresholds.alarm)
+axes.contour(x, y, torch.logaddexp(x, y), levels=[limit], colors="tab:gray", linestyles="--")
 axes.set(xlabel="log-odds of OOD against ID", ylabel="log-odds of ADV against ID")
 axes.legend(frameon=False)
 figure.savefig(options.out / "scores.png", dpi=150)
