@@ -46,6 +46,21 @@ class LookReadings(SecondPass):
         super().__init__(model, layer=layer, logits=logits)
         self._fitted: FittedLook | None = None
 
+    def attach(
+        self,
+        model: Module,
+        layer: str | Module | None,
+        logits: PickLogits | None,
+        residue: ViyogResidue | None,
+    ) -> Self:
+        """
+        See :meth:`~pytorch_ood_viyog.looks.second_pass.SecondPass.attach`; one reader of noise
+        floors is enough for a pipeline.
+        """
+        if self.residue is None and self._fitted is None:
+            self.residue = residue
+        return super().attach(model, layer, logits, residue)
+
     @property
     def fitted(self) -> FittedLook:
         """

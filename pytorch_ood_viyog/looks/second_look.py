@@ -155,21 +155,6 @@ class SecondLook(LookReadings):
     def follow(self, value: float) -> None:
         self._follow = check_number("follow", value, 0.0, 100.0)
 
-    def attach(
-        self,
-        model: Module,
-        layer: str | Module | None,
-        logits: PickLogits | None,
-        residue: ViyogResidue | None,
-    ) -> Self:
-        """
-        See :meth:`~pytorch_ood_viyog.looks.second_pass.SecondPass.attach`; one reader of noise
-        floors is enough for a pipeline.
-        """
-        if self.residue is None and self._fitted is None:
-            self.residue = residue
-        return super().attach(model, layer, logits, residue)
-
     # -- fit --------------------------------------------------------------------------------
 
     def fit(
