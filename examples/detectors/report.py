@@ -45,8 +45,10 @@ def main() -> None:
     # detectors see one half of each photograph, and are tested on the other
     pairs = [halves(read(*file)) for file in PHOTOGRAPHS.values()]
     fit_images = torch.cat([crops(seen, 3, 3) for seen, _ in pairs])
-    calibration_images = torch.cat([crops(seen, 4, 4) for seen, _ in pairs]).flip(3)
-    id_images = torch.cat([crops(unseen, 3, 1) for _, unseen in pairs])
+    # calibrated on crops of the half that is judged: those of the other one are no such images
+    drawn = [crops(unseen, 5, 4)[torch.randperm(20)] for _, unseen in pairs]
+    id_images = torch.cat([each[:3] for each in drawn])
+    calibration_images = torch.cat([each[3:] for each in drawn])
     other_images = torch.cat([crops(read(*file), 3, 1) for file in OTHERS.values()])
     with torch.no_grad():
         answers = model(id_images).argmax(dim=1)
