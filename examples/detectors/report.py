@@ -43,6 +43,7 @@ def main() -> None:
     model = named_model("efficientnet-lite0")
 
     # detectors see one half of each photograph, and are tested on the other
+    # crops overlap, so that alarms look rarer than on new images
     pairs = [halves(read(*file)) for file in PHOTOGRAPHS.values()]
     fit_images = torch.cat([crops(seen, 3, 3) for seen, _ in pairs])
     # calibrated on crops of the half that is judged: those of the other one are no such images

@@ -92,7 +92,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, images in kinds.items():
     id_odds, ood_odds, adv_odds, _ = triage.log_odds(images).unbind(dim=1)
     axes.scatter(ood_odds - id_odds, adv_odds - id_odds, s=6, alpha=0.5, label=kind)
-# an alarm is raised where both together outweigh ID
+# An alarm: about where both outweigh ID (NOISY, which counts a tenth, is left out).
 places = [torch.linspace(*limits, 200) for limits in (axes.get_xlim(), axes.get_ylim())]
 x, y = torch.meshgrid(*places, indexing="xy")
 limit = float(triage.fitted.thresholds.alarm)
