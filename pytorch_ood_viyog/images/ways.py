@@ -143,7 +143,7 @@ def apply_ways(through: Through, images: Tensor, *, seed: int = 0) -> Tensor:
     :raises ImportError: if a library is not installed
     """
     ways = _each(checked_through(through))
-    if images.numel() and not bool((images.amin() >= -1) & (images.amax() <= 2)):
+    if images.numel() and not bool((images.amin() >= -0.5) & (images.amax() <= 1.5)):
         check_images(images)
     images = to_8_bit(images)
     generator = torch.Generator().manual_seed(seed)

@@ -205,7 +205,7 @@ def test_a_codec_that_is_not_there_is_named(monkeypatch):
 
 def test_images_of_another_range_are_not_clipped_in_silence():
     x = torch.rand(2, 3, 16, 16)
-    for other in (x * 255, x * 5 - 2.5):
+    for other in (x * 255, x * 5 - 2.5, x * 2 - 1):
         with pytest.raises(ValueError, match=r"must be in \[0, 1\], got .* before they are norm"):
             apply_ways("rounding", other)
     assert torch.equal(

@@ -89,7 +89,7 @@ def simulated(
     changes: dict[str, tuple[Verdict, Change, int]] = {
         "ID": (Verdict.ID, _unchanged, 1),
         "benign": (Verdict.NOISY, benign, 2),
-        "foreign": (Verdict.OOD, foreign, max(1, enough)),
+        "foreign": (Verdict.OOD, foreign, enough),
         "foreign, benign": (Verdict.OOD, _foreign_benign, 1),
         "foreign, remade": (Verdict.OOD, remade, max(2, enough)),
     }
