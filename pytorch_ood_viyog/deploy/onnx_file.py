@@ -173,7 +173,7 @@ def _check_any_batch(size: Any, model: str) -> None:
             f"{model} can be exported for batches of {size} only: how it computes depends on the "
             f"number of samples, as in a model that works through its batch in parts "
             f"(x.split(8)) or that asks for len(x), which the export takes for a constant "
-            f"(x.shape[0] is none). No file was written. Export the part of the model that takes "
+            f"(x.shape[0] is not). No file was written. Export the part of the model that takes "
             f"whole batches, and fit the detector to that."
         )
 

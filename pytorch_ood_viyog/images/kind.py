@@ -24,6 +24,8 @@ _OFF, _BEYOND = 0.02, 0.25
 _LEVELS = 256
 # how far a step may be from a multiple of another
 _NO_MULTIPLE = 0.05
+# instead of a step: images do not tell; each of them has another
+_UNKNOWN, _VARYING = -1.0, -2.0
 # images of a batch that are looked at
 _IMAGES = 4
 # ranges that images usually have: black and the step between levels
@@ -45,7 +47,7 @@ def level_steps(x: Tensor) -> Tensor:
     of thousands.
 
     :param x: images, :math:`B \\times C \\times *S`
-    :return: float64 of shape :math:`B \\times C`: the step; 0 where there are no such levels;
+    :return: of shape :math:`B \\times C`: the step; 0 where there are no such levels;
         infinity where the image does not tell, as it has few values
     """
     values = _some(x).sort(dim=2).values
@@ -89,7 +91,7 @@ def is_rounded(x: Tensor) -> bool:
         return False
     if bool(torch.isfinite(steps).any()):
         return True
-    scaled = x.double() * (255 if bool((x <= 1).all()) else 1)
+    scaled = _wide(x) * (255 if bool((x <= 1).all()) else 1)
     return bool(((scaled - scaled.round()).abs() <= _OFF).all())
 
 
@@ -101,8 +103,7 @@ class ImageKind:
     low: Tensor
     #: largest value
     high: Tensor
-    #: step between 8-bit levels; 0: none, as for floats; negative: not known; NaN: of each image
-    #: another one
+    #: step between 8-bit levels; 0: none, as for floats; -1: not known; -2: of each image another
     step: Tensor
     #: spatial shape; empty: not known
     size: tuple[int, ...]
@@ -118,8 +119,8 @@ class ImageKind:
             return cls.of_tensors({"seen": torch.zeros(3, 0), "seen_size": torch.zeros(0)})
         low, high = torch.aminmax(x.transpose(0, 1).flatten(1), dim=1)
         step = level_steps(x[:1])[0]
-        step = torch.where(torch.isfinite(step), step, -1.0)
-        return cls(low.double(), high.double(), step, tuple(x.shape[2:]))
+        step = torch.where(torch.isfinite(step), step, _UNKNOWN)
+        return cls(_wide(low), _wide(high), step, tuple(x.shape[2:]))
 
     @classmethod
     def of_tensors(cls, known: Mapping[str, Tensor]) -> "ImageKind":
@@ -151,10 +152,12 @@ class ImageKind:
         low, high, step = (each.to(self.low) for each in (other.low, other.high, other.step))
         steps = torch.stack([self.step, step])
         common = common_step(torch.where(steps < 0, torch.inf, steps))
+        common = torch.where(torch.isinf(common), _UNKNOWN, common)
+        varying = torch.isnan(common) | (steps == _VARYING).any(dim=0)
         return ImageKind(
             torch.minimum(self.low, low),
             torch.maximum(self.high, high),
-            torch.where(torch.isinf(common), -1.0, common),
+            torch.where(varying, _VARYING, common),
             self.size if self.size == other.size else (),
         )
 
@@ -238,7 +241,12 @@ class ImageKind:
 
 
 def _some(x: Tensor) -> Tensor:
-    """Values of each image and channel, spread over the image; float64."""
+    """Values of each image and channel, spread over the image."""
     apart = math.ceil((x.shape[2:].numel() / _LOOKED_AT) ** (1 / max(1, x.dim() - 2)))
     index: tuple[EllipsisType | slice, ...] = (..., *[slice(None, None, apart)] * (x.dim() - 2))
-    return x[index].flatten(2).double()
+    return _wide(x[index].flatten(2))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """As float64, or as float32 where the device has none (Apple's MPS)."""
+    return x.float() if x.device.type == "mps" else x.double()

@@ -19,6 +19,7 @@ __all__ = ["Through", "Way", "apply_ways", "checked_through", "require_ways"]
 Through = str | Callable[[Tensor], Tensor] | Sequence[str | Callable[[Tensor], Tensor]]
 
 _AND_THEN = " > "
+_BEYOND = 0.75  # a residue of 128/255 reaches .5 beyond [0, 1], images in [-1, 1] reach 1
 _STRIDE = 1009  # between the seeds of one step and the next
 
 
@@ -143,7 +144,7 @@ def apply_ways(through: Through, images: Tensor, *, seed: int = 0) -> Tensor:
     :raises ImportError: if a library is not installed
     """
     ways = _each(checked_through(through))
-    if images.numel() and not bool((images.amin() >= -0.5) & (images.amax() <= 1.5)):
+    if images.numel() and not bool((images.amin() >= -_BEYOND) & (images.amax() <= 1 + _BEYOND)):
         check_images(images)
     images = to_8_bit(images)
     generator = torch.Generator().manual_seed(seed)

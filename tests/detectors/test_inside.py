@@ -14,6 +14,7 @@ from inside import (
     Flipped,
     Frames,
     FramesInTurn,
+    MiddleTurned,
     Moved,
     Pairs,
     Pooled,
@@ -149,6 +150,7 @@ def test_many_small_rows_of_a_sample():
         (Every2nd, r"'stem'.*ran on 2 of 4 samples, once"),
         (Backwards, r"'stem'.*in order"),
         (Sorted, r"'stem'.*in order, but it ran on 4 of 4 samples, once"),
+        (MiddleTurned, r"'stem'.*in order, but it ran on 4 of 4 samples, once"),
     ],
 )
 def test_rows_of_nobody_are_an_error(make, told):

@@ -98,6 +98,15 @@ class Sorted(Small):
         return super().forward(x[order])[order.argsort()]
 
 
+class MiddleTurned(Small):
+    """First and last image in their places, those between from behind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = torch.arange(len(x))
+        order[1:-1] = order[1:-1].flip(0)
+        return super().forward(x[order])[order]
+
+
 class Every2nd(Small):
     """Only every second sample is looked at."""
 

@@ -83,3 +83,12 @@ def test_what_a_glance_tells():
     assert not fitted.plainly_differs(rounded(seed=5))  # levels are not looked at
     assert fitted.plainly_differs(rounded(seed=5) * 255)
     assert fitted.plainly_differs((rounded(size=48) - 0.45) / 0.2)
+
+
+def test_what_each_image_has_of_its_own_is_no_step_whatever_follows():
+    apart = [each / each.std() for each in rounded(count=3).split(1)]
+    one = ImageKind.of(apart[0])
+    for other in (*apart[1:], rounded(count=1), floats(count=1)):
+        one = one.together(ImageKind.of(other))
+        assert all(bool(torch.isfinite(each).all()) for each in one.tensors().values())
+    assert one.differences(floats(seed=5)) == one.differences(rounded(seed=5)) == []

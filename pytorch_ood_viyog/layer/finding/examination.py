@@ -106,7 +106,8 @@ def inputs_of(model: Module, layers: Mapping[str, Module], x: Tensor) -> dict[st
 
 def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     """
-    Change the last sample, then the first, and see which rows change.
+    Change samples by the binary digits of their numbers, one digit a run, and read from each row
+    whose it is.
 
     :param model: the unwrapped model
     :param x: two samples or more
@@ -117,22 +118,27 @@ def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     """
     hooked = runs_first(name)
     layers = {hooked: model.get_submodule(hooked)}
-    batches = x, _with_another(x, -1), _with_another(x, 0)
-    before, last, first = (
-        [t for i, t in enumerate(taken) if runs.calls is None or i in runs.calls]
-        for taken in (inputs_of(model, layers, each)[hooked] for each in batches)
-    )
-    found = runs.checked(_rows_that_differ(before, last), len(x))
-    if found is None or _rows_that_differ(before, first) != found.rows(len(x)).of_first():
-        rows = sum(len(part) for part in before)
+
+    def taken(inputs: Tensor) -> list[Tensor]:
+        found = inputs_of(model, layers, inputs)[hooked]
+        return [t for i, t in enumerate(found) if runs.calls is None or i in runs.calls]
+
+    before = taken(x)
+    rows = sum(len(part) for part in before)
+    numbers = torch.arange(1, len(x) + 1, device=x.device)  # 0 is a row of nobody
+    owners = torch.zeros(rows, dtype=torch.long)
+    for digit in range(len(x).bit_length()):
+        after = taken(_with_others(x, (numbers >> digit) % 2 == 1))
+        owners[_rows_that_differ(before, after)] += 1 << digit
+    found = runs.owned(owners - 1, len(x))
+    if found is None:
         raise RuntimeError(runs_unclear(name, rows, len(x), len(before)))
     return found
 
 
-def _with_another(x: Tensor, which: int) -> Tensor:
-    other = x.clone()
-    other[which] = x[which].flip(-1) + 1 if x.is_floating_point() else 255 - x[which]
-    return other
+def _with_others(x: Tensor, which: Tensor) -> Tensor:
+    other = x.flip(-1) + 1 if x.is_floating_point() else 255 - x
+    return torch.where(which.view(-1, *(1,) * (x.dim() - 1)), other, x)
 
 
 def _rows_that_differ(before: list[Tensor], after: list[Tensor]) -> list[int]:

@@ -34,17 +34,16 @@ class Runs:
         """
         return Rows(samples, self.per_sample, bool(self.adjacent))
 
-    def checked(self, changed: list[int], samples: int) -> "Runs | None":
+    def owned(self, owners: Tensor, samples: int) -> "Runs | None":
         """
-        :param changed: rows that change with the last sample of a batch
-        :param samples: number of samples in it
+        :param owners: number of the sample that each row was seen to change with
+        :param samples: number of samples
         :return: the runs with the order of rows that this shows, ``None`` if it shows none
         """
-        m, rows = self.per_sample, self.per_sample * samples
-        if changed == list(range(rows - m, rows)):
-            return replace(self, adjacent=True, in_order=True)
-        if changed == list(range(samples - 1, rows, samples)):
-            return replace(self, adjacent=False, in_order=True)
+        for adjacent in (True, False):
+            found = replace(self, adjacent=adjacent, in_order=True)
+            if torch.equal(found.rows(samples).spread(torch.arange(samples)), owners):
+                return found
         return None
 
 
@@ -67,10 +66,6 @@ class Rows:
             return values.reshape(self.samples, self.per_sample, *values.shape[1:])
         grouped = values.reshape(self.per_sample, self.samples, *values.shape[1:])
         return grouped.transpose(0, 1)
-
-    def of_first(self) -> list[int]:
-        """:return: numbers of the rows of the first sample"""
-        return self.spread(torch.arange(self.samples)).eq(0).nonzero().flatten().tolist()
 
     def spread(self, values: Tensor) -> Tensor:
         """
