@@ -13,7 +13,7 @@ from pytorch_ood_viyog.images import apply_ways
 from pytorch_ood_viyog.residue.evidence import score
 from pytorch_ood_viyog.triage import Verdict
 
-BATCH = 16
+BATCH = 4
 FIVE = ("rounding", "JPEG 95 4:2:0", "JPEG 75", "WebP 80", "resize 0.5 lanczos")
 #: name of what lies between attacker and model -> ``through=``
 CODECS = {
@@ -45,7 +45,8 @@ class Cache:
         """:return: what is stored under the name, or is made now"""
         path = self.folder / f"{name.replace(' ', '_').replace('/', '_').replace(':', '')}.pt"
         if not path.exists():
-            torch.save(make(), path)
+            torch.save(make(), path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)  # nothing half written is read again
         found: Tensor = torch.load(path, weights_only=True)
         return found
 

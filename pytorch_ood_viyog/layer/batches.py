@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .checks import check_input
 from .manners import same_random_state
 
-__all__ = ["batches", "first_inputs", "id_mask", "in_batches", "split_batch"]
+__all__ = ["at_once", "batches", "first_inputs", "id_mask", "in_batches", "split_batch"]
 
 
 def split_batch(batch: Any) -> tuple[Tensor, Any]:
@@ -85,12 +85,24 @@ def batches(
         yield check_input(x), y
 
 
-_BATCH = 256
+# images at once, and positions of these: maps of more do not stay in a processor's cache, where an
+# image of 224 pixels takes an EfficientNet-Lite0 0.04 s among five and 0.13 s among 64
+_BATCH, _POSITIONS = 64, 2**18
+
+
+def at_once(inputs: Tensor) -> int:
+    """
+    :param inputs: model inputs, :math:`B \\times C \\times *S`
+    :return: how many of them a model is asked about at once, where that is ours to choose
+    """
+    if inputs.device.type != "cpu":
+        return _BATCH
+    return max(1, min(_BATCH, _POSITIONS // max(1, inputs.shape[2:].numel())))
 
 
 def in_batches(inputs: Tensor | Iterable[Any]) -> Iterable[Any]:
     """:return: ``inputs`` themselves if they are a loader, the batches of a tensor"""
-    return torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs
+    return torch.split(inputs, at_once(inputs)) if isinstance(inputs, Tensor) else inputs
 
 
 def first_inputs(loader: Iterable[Any], model: Module) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..images.purifiers import IMAGE_PURIFIERS
+from ..layer.batches import at_once
 from .answers import softmax_distance
 from .purification import Purification, Purifier
 
@@ -24,8 +25,6 @@ STRENGTHS = tuple(levels / 255 for levels in (6, 4, 3, 2))
 _AUTO = ("nlm", "jpeg", "maps")
 # softmax distance beyond which an answer has clearly changed: half of the probability has moved
 _CLEARLY = 1.0
-# samples at once
-_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def chosen(
     :param max_flips: share of answers that may change clearly
     :return: the choice; warns if more answers change, whatever is tried
     """
-    samples = [(x, *purification.first(x)) for x in (clean, noisy)]
+    samples = [(x, *_first(purification, x)) for x in (clean, noisy)]
     tried: list[Choice] = []
     for name in _named(purifier, clean):
         fixed = not isinstance(name, str) or name == "median"
@@ -95,6 +94,12 @@ def _strengths(given: float | None) -> tuple[float, ...]:
     return STRENGTHS if given is None else (given,)
 
 
+def _first(purification: Purification, x: Tensor) -> tuple[Tensor, Tensor]:
+    found = [purification.first(part) for part in torch.split(x, at_once(x))]
+    logits, floors = zip(*found, strict=True)
+    return torch.cat(logits), torch.cat(floors)
+
+
 def _flips(
     purification: Purification,
     samples: list[tuple[Tensor, Tensor, Tensor]],
@@ -105,7 +110,8 @@ def _flips(
     """Share of the answers that change clearly; no more than it takes to exceed ``enough``."""
     count, total = 0, sum(len(x) for x, _, _ in samples)
     parts = [
-        zip(*(torch.split(each, _CHUNK) for each in sample), strict=True) for sample in samples
+        zip(*(torch.split(each, at_once(sample[0])) for each in sample), strict=True)
+        for sample in samples
     ]
     for x, first, floors in itertools.chain(*parts):
         second, _ = purification.second(x, floors, purifier, strength)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..detectors.residue import ViyogResidue
 from ..images.pixel_range import PixelRange
 from ..images.ways import Through, apply_ways
+from ..layer.batches import at_once
 from .choice import Choice, chosen
 from .comparison import Comparison, KnownAnswers, Reference
 from .logits import Answers
@@ -19,8 +20,6 @@ from .purification import Purification, Purifier, PurifierError
 
 __all__ = ["FittedLook"]
 
-# samples at once
-_CHUNK = 64
 # ID samples that purifiers are tried on
 _JUDGED = 128
 # simulated noise that answers must survive, as a fraction of the inputs' range
@@ -74,7 +73,7 @@ class FittedLook:
         choice = chosen(purification, purifier, strength, clean, noisy, max_flips)
         # what the choice was made for says too little of new samples
         rest = x[_JUDGED:] if len(x) >= 2 * _JUDGED else x
-        pairs = [_asked(purification, choice, part) for part in torch.split(rest, _CHUNK)]
+        pairs = [_asked(purification, choice, part) for part in torch.split(rest, at_once(rest))]
         first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
         reference = Reference.of(first, second)
         known = KnownAnswers.of(reference, first, second, max_flips)

@@ -17,7 +17,7 @@ from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import PixelRange
 from ..images.pixels import to_8_bit
 from ..images.ways import Through, apply_ways
-from ..layer.batches import batches, first_inputs, in_batches, split_batch
+from ..layer.batches import at_once, batches, first_inputs, in_batches, split_batch
 from ..layer.manners import same_random_state
 from ..looks.logits import Answers, usual_logits
 from ..pipeline.shared_forward import SharedForward
@@ -33,8 +33,6 @@ from .rule.thresholds import Thresholds, fewest_calibration_images
 
 __all__ = ["Trained", "Training"]
 
-# images at once
-_BATCH = 64
 # calibration images that are kept, and fewest to learn from
 _MOST, _FEWEST = 1200, 30
 # images of attacks that cannot follow gradients
@@ -202,7 +200,7 @@ class Training:
     def _log_odds(self, rule: Learnt, images: Tensor, look: str) -> Tensor:
         triage = self.triage
         with torch.no_grad():
-            inputs = (self.pixels.inputs(part) for part in torch.split(images, _BATCH))
+            inputs = (self.pixels.inputs(part) for part in torch.split(images, at_once(images)))
             parts = [read(triage, rule, look, self.pixels, x).z.cpu() for x in inputs]
         return torch.cat(parts)
 

@@ -4,10 +4,9 @@ ADV: attacks that move every pixel by up to a budget, in one step or several.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...images.pixels import to_8_bit
-from .classifier import Classifier
+from .classifier import Classifier, cross_entropy
 
 __all__ = ["bounded", "drawn_budgets"]
 
@@ -49,10 +48,8 @@ def bounded(
         change = start.to(images) * eps
     width = 1.0 if steps == 1 else 2.5 / steps
 
-    def loss(logits: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, answers, reduction="none")
-
     for _ in range(steps):
-        gradient, _ = classifier.gradient((images + change).clamp(0, 1), loss)
+        place = (images + change).clamp(0, 1)
+        gradient, _ = classifier.gradient(place, answers, cross_entropy)
         change = (change + width * eps * gradient.sign()).clamp(-eps, eps)
     return to_8_bit(images + change)

@@ -10,16 +10,26 @@ from torch.nn import Module
 
 from ...images.pixel_range import PixelRange
 from ...images.pixels import to_8_bit
+from ...layer.batches import at_once
 from ...layer.manners import as_found_with_gradients, unwrap
 
-__all__ = ["Classifier", "NoGradientsError", "margin"]
+__all__ = ["Classifier", "NoGradientsError", "cross_entropy", "margin"]
 
-# images at once
-_CHUNK = 64
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class NoGradientsError(RuntimeError):
     """The model's logits cannot be differentiated."""
+
+
+def cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
+    """
+    :param logits: :math:`B \\times C`
+    :param answers: a class of each image, shape :math:`B`
+    :return: cross-entropy of each, shape :math:`B`
+    """
+    return torch.nn.functional.cross_entropy(logits, answers, reduction="none")
 
 
 def margin(logits: Tensor, answers: Tensor) -> Tensor:
@@ -69,23 +79,33 @@ class Classifier:
         :return: the class that the model answers, shape :math:`B`
         """
         with as_found_with_gradients(self.model), torch.no_grad():
-            parts = [self.logits(part).argmax(dim=1) for part in torch.split(images, _CHUNK)]
+            parts = [
+                self.logits(part).argmax(dim=1) for part in torch.split(images, at_once(images))
+            ]
         return torch.cat(parts)
 
-    def gradient(self, images: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def gradient(self, images: Tensor, answers: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """
         :param images: as for :meth:`logits`
-        :param loss: from logits to one number a sample
+        :param answers: a class of each image, shape :math:`B`
+        :param loss: from logits and answers to one number a sample
         :return: gradient of the sum of the losses at the images, and the losses
         :raises NoGradientsError: if the model cannot be differentiated
         """
+        count = at_once(images)
+        parts = zip(torch.split(images, count), torch.split(answers, count), strict=True)
         with torch.inference_mode(False), as_found_with_gradients(self.model):
-            leaf = images.detach().clone().requires_grad_()
             try:
-                losses = loss(self.logits(leaf))
-                (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+                found = [self._gradient(*part, loss) for part in parts]
             except RuntimeError as error:
                 raise NoGradientsError(str(error)) from error
+        gradients, losses = zip(*found, strict=True)
+        return torch.cat(gradients), torch.cat(losses)
+
+    def _gradient(self, images: Tensor, answers: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        leaf = images.detach().clone().requires_grad_()
+        losses = loss(self.logits(leaf), answers)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         return gradient.detach(), losses.detach()
 
     def fooled(self, images: Tensor, answers: Tensor) -> Tensor:
@@ -102,7 +122,8 @@ class Classifier:
         :return: whether attacks can follow the model's gradients
         """
         try:
-            gradient, _ = self.gradient(images, lambda logits: logits.amax(dim=1))
+            answers = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+            gradient, _ = self.gradient(images, answers, lambda logits, _: logits.amax(dim=1))
         except NoGradientsError:
             return False
         return bool(gradient.isfinite().all()) and bool(gradient.any())
@@ -122,7 +143,7 @@ class Unaimed(Classifier):
         super().__init__(classifier.model, classifier.pixels, classifier.pick)
         self.direction = direction
 
-    def gradient(self, images: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def gradient(self, images: Tensor, answers: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See :meth:`Classifier.gradient`; the losses are zero."""
         return self.direction(images, images), images.new_zeros(len(images))
 

@@ -2,8 +2,6 @@
 ADV: attacks of the least L2 norm, which go no further than it takes.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -46,7 +44,7 @@ def minimal(classifier: Classifier, images: Tensor, answers: Tensor, seed: int) 
     for _ in range(_STEPS):
         asked = answers[todo]
         place = (images[todo] + change[todo]).clamp(0, 1)
-        gradient, margins = classifier.gradient(place, partial(margin, answers=asked))
+        gradient, margins = classifier.gradient(place, asked, margin)
         change[todo] -= _newton(gradient, margins, overshoot)
         fooled = classifier.fooled(images[todo] + change[todo], asked)
         todo = todo[~fooled]

@@ -4,12 +4,11 @@ ADV: attacks whose perturbation is blurred, so that it leaves the finest detail 
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...images.filters import gaussian_blur
 from ...images.pixels import to_8_bit
 from .bounded import drawn_budgets
-from .classifier import Classifier
+from .classifier import Classifier, cross_entropy
 
 __all__ = ["smooth"]
 
@@ -35,11 +34,9 @@ def smooth(classifier: Classifier, images: Tensor, answers: Tensor, seed: int) -
     eps = drawn_budgets(images, generator, _LEAST)
     change = torch.zeros_like(images)
 
-    def loss(logits: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, answers, reduction="none")
-
     for _ in range(_STEPS):
-        gradient, _ = classifier.gradient((images + change).clamp(0, 1), loss)
+        place = (images + change).clamp(0, 1)
+        gradient, _ = classifier.gradient(place, answers, cross_entropy)
         change = _to_budget(change + 2 / _STEPS * _to_budget(_blurred(gradient), eps), eps)
     return to_8_bit(images + change)
 

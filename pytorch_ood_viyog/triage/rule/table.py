@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...images.pixel_range import PixelRange
+from ...layer.batches import at_once
 from ..populations.simulated import Population
 from ..populations.verdict import ORDER, Verdict
 from .evidence import read_first, second_look
@@ -17,8 +18,8 @@ from .reader import Reader
 
 __all__ = ["Table", "table_of"]
 
-# images at once, and fewest successful attacks of a family
-_BATCH, _SUCCESSES = 64, 30
+# fewest successful attacks of a family
+_SUCCESSES = 30
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def table_of(
             continue
         parts += [
             _read(batch, each, len(counts), reader, pixels, look)
-            for batch in torch.split(torch.arange(count), _BATCH)
+            for batch in torch.split(torch.arange(count), at_once(each.images))
         ]
         counts[each.name] = count
     missing = [v.name for i, v in enumerate(ORDER) if not any(i in p.verdict for p in parts)]
