@@ -56,6 +56,17 @@ def test_inputs_are_found_from_maps(name):
     torch.testing.assert_close(again, maps[order], rtol=1e-2, atol=2e-2)
 
 
+def test_steps_along_rounding_are_not_taken():
+    x = normal(3, 2, 10)
+    for seed in range(300):  # of some filters in a hundred
+        torch.manual_seed(seed)
+        layer = nn.Conv1d(2, 20, 5, dilation=2).double()
+        maps = layer(x).detach()
+        found = layer_inputs(EffectiveConvolution.of(layer), measure_inputs(maps, None, 3, 0))
+        apart = (layer(found).detach()[:, None] - maps).flatten(2).norm(dim=2)
+        assert float(apart.amin(dim=1).max()) < 0.01, seed
+
+
 def test_samples_are_chosen_by_content_and_merge():
     x = normal(20, 3, 6, 6).float()
     whole = measure_inputs(x, x, 8, 0)

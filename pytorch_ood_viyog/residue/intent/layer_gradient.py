@@ -2,10 +2,14 @@
 The model's own gradients at the layer that a detector reads.
 """
 
+import itertools
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import Module, functional
 
+from ...layer.batches import at_once
 from ...layer.finding import Stem
 from ...layer.hooks import PassHooks
 from ...layer.manners import as_found_with_gradients, unwrap
@@ -29,7 +33,7 @@ class LayerGradient:
         # the clean inputs asked about last, the answers to them, and the gradient there: every
         # strength of residue starts from these
         self._clean: Tensor | None = None
-        self._answers: Tensor | None = None
+        self._answers: list[Tensor] | None = None
         self._first: Tensor | None = None
 
     def __call__(self, inputs: Tensor, clean: Tensor) -> Tensor:
@@ -49,20 +53,31 @@ class LayerGradient:
 
     def _gradient(self, inputs: Tensor, clean: Tensor) -> Tensor:
         with torch.inference_mode(False), as_found_with_gradients(self.model):
-            leaf = inputs.clone().requires_grad_()
-            logits = self._logits(leaf)
-            if inputs is clean:
-                self._answers = logits.argmax(dim=1).detach()
-            elif self._answers is None:
-                self._answers = self._logits(clean.clone()).argmax(dim=1).detach()
-            loss = functional.cross_entropy(logits, self._answers, reduction="sum")
-            if not loss.requires_grad:
-                raise RuntimeError(self._refused("its output does not depend on the layer"))
-            try:
-                (gradient,) = torch.autograd.grad(loss, leaf)
-            except RuntimeError as error:
-                raise RuntimeError(self._refused(str(error))) from error
-        return gradient.detach()
+            if self._answers is None and inputs is not clean:
+                self._answers = [self._answers_to(part) for part in _parts(clean)]
+            parts = _parts(inputs)
+            answers: Iterable[Tensor | None] = self._answers or itertools.repeat(None, len(parts))
+            found = [self._gradient_at(*each) for each in zip(parts, answers, strict=True)]
+        self._answers = [own for _, own in found]
+        return torch.cat([gradient for gradient, _ in found])
+
+    def _answers_to(self, clean: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._logits(clean.clone()).argmax(dim=1)
+
+    def _gradient_at(self, inputs: Tensor, answers: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Away from these answers, or from those to the inputs themselves; both."""
+        leaf = inputs.clone().requires_grad_()
+        logits = self._logits(leaf)
+        answers = logits.argmax(dim=1).detach() if answers is None else answers
+        loss = functional.cross_entropy(logits, answers, reduction="sum")
+        if not loss.requires_grad:
+            raise RuntimeError(self._refused("its output does not depend on the layer"))
+        try:
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        except RuntimeError as error:
+            raise RuntimeError(self._refused(str(error))) from error
+        return gradient.detach(), answers
 
     def _logits(self, inputs: Tensor) -> Tensor:
         """Of the model as if its layer had seen these inputs, whatever comes before it."""
@@ -84,3 +99,7 @@ class LayerGradient:
             f"residues='gradients' needs a classifier that can be differentiated, and "
             f"{type(self.model).__name__} cannot: {reason}. Use residues='filters'."
         )
+
+
+def _parts(inputs: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(inputs, at_once(inputs))

@@ -17,8 +17,9 @@ __all__ = ["layer_inputs", "least_values", "measure_inputs", "merge_inputs"]
 # memory that the sample may take, and fewest samples
 _SAMPLE_BYTES = 2**27
 _FEWEST = 32
-# steps of conjugate gradients
-_STEPS = 50
+# steps of conjugate gradients, and the share of the first rest, squared, below which all is
+# rounding: steps along that grow without bounds
+_STEPS, _ROUNDING = 50, 1e-24
 
 
 def measure_inputs(maps: Tensor, inputs: Tensor | None, size: int, seed: int) -> Statistics:
@@ -96,9 +97,11 @@ def _before(conv: EffectiveConvolution, maps: Tensor) -> Tensor:
     found = maps.new_zeros(len(maps), *shape)
     rest = adjoint(conv, maps, shape)
     step, size = rest, _dot(rest, rest)
+    least = _ROUNDING * size
     for _ in range(_STEPS):
         image = forward(conv, step)
         length = size / _dot(image, image).clamp_min(1e-300)
+        length = torch.where(size > least, length, 0.0)
         found = found + length * step
         rest = rest - length * adjoint(conv, image, shape)
         new = _dot(rest, rest)
