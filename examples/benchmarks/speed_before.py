@@ -27,7 +27,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pytorch_ood_viyog import SecondLook, ViyogIntent, ViyogResidue
+import pytorch_ood_viyog
+from pytorch_ood_viyog import SecondLook, Triage, ViyogIntent, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer.first_layer import FirstLayer
 
 HERE = Path(__file__).resolve().parent
@@ -67,8 +68,8 @@ STEMS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
 
 
 SIZES: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
-    "32 px": (small_resnet, 32, 96),
-    "224 px": (torchvision.models.mobilenet_v2, 224, 32),
+    "32 px": (small_resnet, 32, 300),
+    "224 px": (torchvision.models.mobilenet_v2, 224, 130),
 }
 PARTS = ("stems", *SIZES)
 
@@ -83,7 +84,7 @@ def inputs(count: int, size: int) -> Tensor:
 
 
 def in_batches(x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(part, torch.zeros(len(part))) for part in torch.split(x, 32)]
+    return [(part, torch.zeros(len(part))) for part in torch.split(x, 10)]
 
 
 def reading_jobs(quick: bool) -> dict[str, Callable[[], object]]:
@@ -105,16 +106,38 @@ def fitted(kind: Callable[..., Any], model: nn.Module, data: list[tuple[Tensor, 
     return kind(model).fit(data, progress=False)
 
 
+@torch.enable_grad()
+def all_of_a_triage(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> None:
+    """What a Triage is fitted to by default; what that was when its parts were fitted apart."""
+    if "AdversarialOdds" in pytorch_ood_viyog.__all__:
+        half = len(data) // 2
+        Triage(model).fit(data[:half], data[half:])
+        return
+    for kind in (ViyogTV, ViyogResidue, ViyogIntent, SecondLook):
+        fitted(kind, model, data)
+
+
+def with_varied_answers(model: nn.Module, x: Tensor) -> nn.Module:
+    """Random weights answer all images alike: the same without what the answers share."""
+    head = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    mean = torch.cat([model(part) for part in x.split(8)]).mean(dim=0)
+    head.bias.data -= mean
+    return model
+
+
 def image_jobs(label: str, quick: bool) -> dict[str, Callable[[], object]]:
     """Fits, and second looks; models and fits are made here."""
     made: dict[str, Callable[[], object]] = {}
     build, size, count = SIZES[label]
-    model, data = build().eval(), in_batches(inputs(8 if quick else count, size))
-    x = data[0][0][:8]
+    images = inputs(8 if quick else count, size)
+    data, x = in_batches(images), images[:8]
+    model = with_varied_answers(build().eval(), images)
     made[f"forward pass, {label}"] = partial(model, x)
     detectors = {"ViyogResidue": ViyogResidue, "ViyogIntent": ViyogIntent}
     for name in list(detectors)[: 1 if quick else 2]:
         made[f"fit {name}, {label}"] = partial(fitted, detectors[name], model, data)
+    if not quick:
+        made[f"fit all of a Triage, {label}"] = partial(all_of_a_triage, model, data)
     for purifier in PURIFIERS[-1:] if quick else PURIFIERS:
         # random weights: whatever answers do, the first purifier is taken
         look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
