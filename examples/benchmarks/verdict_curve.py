@@ -32,8 +32,8 @@ SHOWN = {
 ABOUT = """# How many images a rule is learnt from
 
 `Triage(model, simulate_on=...)` for two models, all else as in [verdicts](verdicts.md): shares
-called what they are, and CPU time of the fit. No share stays the same with fewer images, so that
-the default is 300, and what they cost is the model's own passes over what is simulated from them."""
+called what they are, and CPU time of the fit, nearly all of it the model's own passes over what is
+simulated. Fewer images find fewer attacks: the default stays 300."""
 
 
 def main() -> None:

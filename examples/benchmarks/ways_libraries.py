@@ -12,7 +12,7 @@ from ways_rows import BATCH, Cache, Rows, read, share, shares
 from pytorch_ood_viyog import SameWay, ViyogResidue
 
 #: images of a check, and how many random ones; longest stream, and how many
-CHECKED, CHECKS, STREAM, STREAMS = 50, 50, 10_000, 10
+CHECKED, CHECKS, STREAM, STREAMS = 50, 100, 10_000, 10
 #: images after which a stream of another way is given up
 PATIENCE = 1000
 #: calibration images of a stream

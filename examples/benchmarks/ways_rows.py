@@ -27,7 +27,7 @@ CODECS = {
 #: codecs behind which a detector without ``through=`` is fitted as well
 FITTED_BEHIND = ("none", "JPEG 95 4:2:0", "JPEG 95 4:4:4")
 #: calibration images that rules of triage are learnt from
-LEARNT = 45
+LEARNT = 100
 # share of the photographs at 224 pixels that a triage's detectors are fitted on
 _TRAINED = 0.8
 
