@@ -3,12 +3,9 @@ The check that the tables of models share: a known residue on smooth 8-bit image
 detector, from a shared pass, and by the model that returns scores.
 """
 
-import platform
-import subprocess
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue, with_score
 
-__all__ = ["OK", "Checked", "checked", "made_by", "smooth_images"]
+__all__ = ["OK", "Checked", "checked", "smooth_images"]
 
 OK = "right"
 #: images that the detector is fitted on, and that are judged
@@ -104,13 +101,6 @@ def _reason(run: Callable[[], Any]) -> str:
     except Exception as error:
         return first_sentence(error)
     return OK
-
-
-def made_by() -> str:
-    """:return: commit and kind of machine, for a page"""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return f"made at {commit or 'an unknown commit'}, {platform.machine()}, on the CPU"
 
 
 def first_sentence(error: Exception) -> str:

@@ -273,8 +273,9 @@ def main() -> None:
     parts = ["stems", "32 px"] if options.quick else options.parts
     rounds = 2 if options.quick else options.rounds
     text = compared(options.before, parts, rounds, options.quick)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "speed_before.md").write_text(text, encoding="utf-8")
+    from tables import save_page  # not in a worker: the older build lacks what it imports
+
+    save_page(options.out / "speed_before.md", text, __file__)
     print(text)
 
 

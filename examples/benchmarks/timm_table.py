@@ -12,7 +12,8 @@ from pathlib import Path
 
 import timm
 import torch
-from checked import FITTED, JUDGED, OK, Checked, checked, made_by
+from checked import FITTED, JUDGED, OK, Checked, checked
+from tables import save_page
 from torch.nn import Module
 
 CLASSES = 10
@@ -134,14 +135,14 @@ def main() -> None:
     rows = {family: Checked(**known[family]) for family in wanted}
     if options.out is not None:
         heading = HEADING.format(asked=len(rows), all=len(families))
-        options.out.write_text(f"{heading}\n\n{table(rows)}\n", encoding="utf-8")
+        save_page(options.out, f"{heading}\n\n{table(rows)}", __file__)
 
 
 HEADING = f"""# timm models, with no argument but the model
 
 `python examples/benchmarks/timm_table.py --out examples/benchmarks/results/timm.md`, timm
 {timm.__version__}, torch {torch.__version__.partition("+")[0]}, {{asked}} of the {{all}} families
-that the command knows, {made_by()}. Random weights, images of 64 px or of what a model needs,
+that the command knows. Random weights, images of 64 px or of what a model needs,
 {FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
 Right: a residue of 8/255 is read within 40 %, clean images show less than 3.2/255, and scores with
 it are above those without (`detector.verify`); SharedForward and with_score give the same scores.

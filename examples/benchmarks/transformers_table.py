@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 import transformers
-from checked import FITTED, JUDGED, OK, Checked, checked, first_sentence, made_by
+from checked import FITTED, JUDGED, OK, Checked, checked, first_sentence
+from tables import save_page
 from torch.nn import Module
 from transformers.models.auto import modeling_auto
 
@@ -119,7 +120,7 @@ def main() -> None:
     rows = {kind: Checked(**known[kind]) for kind in wanted}
     if options.out is not None:
         heading = HEADING.format(asked=len(rows), all=len(kinds()))
-        options.out.write_text(f"{heading}\n\n{table(rows)}\n", encoding="utf-8")
+        save_page(options.out, f"{heading}\n\n{table(rows)}", __file__)
 
 
 HEADING = f"""# Image classifiers of transformers, with no argument but the model
@@ -127,7 +128,7 @@ HEADING = f"""# Image classifiers of transformers, with no argument but the mode
 `python examples/benchmarks/transformers_table.py --out \
 examples/benchmarks/results/transformers.md`, transformers {transformers.__version__}, torch
 {torch.__version__.partition("+")[0]}, {{asked}} of its {{all}} classes, from their own
-configurations with two layers where they have such a number, {made_by()}. Random weights, images
+configurations with two layers where they have such a number. Random weights, images
 of 64 px or of what a model needs, {FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
 Right: a residue of 8/255 is read within 40 %, clean images show less than 3.2/255, and scores with
 it are above those without (`detector.verify`);
