@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from .populations.verdict import ORDER, Verdict
+from .rule.evidence import FLAT
 from .rule.learning import Learnt
 from .rule.reading import Reading
 from .rule.thresholds import Thresholds
 
 __all__ = ["Explanation", "explanation"]
 
-# pieces of evidence that are named for a sample
-_NAMED = 3
+# pieces of evidence that are named for a sample, and share of constant windows that is
+_NAMED, _FLAT = 3, 0.1
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,14 @@ class Explanation:
             return ""
         return f"asked again: class {int(self.second[i])}, at first {int(self.first[i])}"
 
+    def flat_share(self, i: int) -> str:
+        """
+        :param i: index of a sample in the batch
+        :return: how much of the image is constant and was not read, empty where that is little
+        """
+        share = float(self.scores[FLAT][i]) if FLAT in self.scores else 0.0
+        return f"{share:.0%} of the windows are constant, not read" if share >= _FLAT else ""
+
     def __str__(self) -> str:
         return "\n".join(self._line(i) for i in range(len(self.verdicts)))
 
@@ -107,8 +116,8 @@ class Explanation:
         odds = ", ".join(f"{each.name} {share:.2f}" for each, share in shares)
         ranks = ", ".join(f"{name} {float(p[i]):.3f}" for name, p in self.p_values.items())
         said = ", ".join(f"{name} {value:+.1f}" for name, value in self.strongest(i)[:_NAMED])
-        asked = self.second_answer(i)
-        parts = [odds, f"p-values {ranks}", said, *([asked] if asked else [])]
+        parts = [odds, f"p-values {ranks}", said, self.flat_share(i), self.second_answer(i)]
+        parts = [part for part in parts if part]
         return f"{i:4d}  {verdict.name:<5} {'; '.join(parts)}"
 
 

@@ -80,6 +80,15 @@ def test_an_explanation_adds_up(name, request):
     assert str(one).split()[1:] == lines[50].split()[1:]
 
 
+def test_what_is_constant_is_no_attack_and_said_to_be_unread(triage):
+    plain = torch.zeros_like(X[:2])
+    explained = triage.explain(plain)
+    assert (explained.verdicts != int(Verdict.ADV)).all()
+    for line in str(explained).splitlines():
+        assert "100% of the windows are constant, not read" in line
+    assert "constant" not in str(triage.explain(X[:2]))
+
+
 def test_only_open_verdicts_are_asked_again(triage, always):
     asked = triage.explain(X).asked.float()
     assert asked[: len(CLEAN)].mean() < 0.2 < 0.5 < asked[len(CLEAN) :].mean()
