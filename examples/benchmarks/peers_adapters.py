@@ -66,7 +66,6 @@ _SCIO: dict[str, tuple[str, dict[str, Any]]] = {
     "RelativeMahalanobis": ("last", {}),
     "Gram": ("several", {}),
     "ReAct": ("last", {}),
-    "GradNorm": ("last", {}),
     "ODIN": ("none", {"temperature": 1000.0, "epsilon": 0.0014}),
 }
 
@@ -205,6 +204,7 @@ def run(library: str, folder: Path) -> None:
     for name, fit in missing(library, out):
         print(f"{library}: {name}", flush=True)
         model = torch.load(folder / "model.pt", weights_only=False).eval()
+        (out / f"{name}.txt").unlink(missing_ok=True)
         try:
             np.savez(out / f"{name}.npz", **scores(fit, model, x, y, groups))
         except Exception as error:  # of foreign code: its row says so

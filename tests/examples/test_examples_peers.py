@@ -48,15 +48,18 @@ def classifier():
 
 def crossed(x, y):
     """Moved down the slope until another class is answered, and no further."""
-    moved = x.clone().requires_grad_()
-    for _ in range(200):
-        own = classifier()(moved).gather(1, y[:, None]).sub(classifier()(moved).mean(1)[:, None])
-        still = (classifier()(moved).argmax(1) == y).view(-1, 1, 1, 1)
+    moved = x.clone()
+    for _ in range(100):
+        moved = moved.detach().requires_grad_()
+        logits = classifier()(moved)
+        own = logits.gather(1, y[:, None])[:, 0] - logits.mean(1)
+        still = (logits.argmax(1) == y).view(-1, 1, 1, 1)
         slope = torch.autograd.grad(own.sum(), moved)[0]
-        moved = (moved - 0.01 * slope.sign() * still).clamp(0, 1).detach().requires_grad_()
+        moved = (moved - 0.01 * slope.sign() * still).clamp(0, 1)
     return moved.detach()
 
 
+@functools.cache
 def obvious():
     """Digits, each blended with one of another class, and each moved over a border."""
     _, (x, y) = digits.images()
