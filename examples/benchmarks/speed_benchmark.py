@@ -152,7 +152,8 @@ def main() -> None:
         f"# What the benchmark costs\n\n`python examples/benchmarks/speed_benchmark.py`: a small "
         f"network of 3×3 stem on images of {_SIZE} pixels; {options.timed} ID images of which a "
         f"fifth are attacked, as many OOD images of a `.npy` file, two detectors, a cache. Memory "
-        f"is the peak of the process beyond that of a run with 200 images, with a linear model.\n\n{markdown(lines)}"
+        f"is the peak of the process beyond that of a run with 200 images, with a linear model."
+        f"\n\n{markdown(lines)}"
     )
     print(save_page(options.out / "speed_benchmark.md", text, __file__))
 
