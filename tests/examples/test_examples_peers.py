@@ -173,4 +173,4 @@ class TestPage:
         np.savez(tmp_path / "images.npz", labels=y.numpy(), fit=(x * 255).byte().numpy())
         found = peers.run_peers(tmp_path, {})
         if find_spec("scio") is None:
-            assert found["scio"] == "ModuleNotFoundError: No module named 'scio'"
+            assert found["scio"].endswith("No package metadata was found for scio")
