@@ -8,7 +8,8 @@
 scio needs Python 3.12 and oodeel NumPy below 2, so each library runs in an environment of its
 own, whose interpreter is named; ``peers_adapters.py`` says how detectors are used. Scores are
 kept in the cache folder as they come, and a run that is stopped goes on where it was. A library
-that is not installed, and a detector that fails, has a line that says why.
+that is not installed, and a detector that fails, has a line that says why. What oodeel 0.4.0
+asks for does not suffice: it needs faiss-cpu and, with its NumPy, pyarrow below 21 as well.
 """
 
 import subprocess

@@ -25,6 +25,8 @@ Score = Callable[[Tensor], Tensor]
 Fit = Callable[[nn.Module, Tensor, Tensor], Score]
 
 _BATCH = 25  # Odds answers many images for each at once
+# neighbours: papers take 50 and 75 of 50,000 images, more than a class has in small sets like ours
+_NEAREST = 10
 _ESTIMATORS = 16  # of torch-uncertainty's examples
 
 
@@ -60,8 +62,8 @@ _SCIO: dict[str, tuple[str, dict[str, Any]]] = {
     "LID": ("several", {"k": 20}),
     "FeatureSqueezing": ("none", {"squeezers": ("bits:5", "median:2")}),
     "Trust": ("last", {"alpha": 0.0}),
-    "DkNN": ("several", {"k": 75}),
-    "KNN": ("last", {"k": 50}),
+    "DkNN": ("several", {"k": _NEAREST}),
+    "KNN": ("last", {"k": _NEAREST}),
     "DeepMahalanobis": ("last", {}),
     "RelativeMahalanobis": ("last", {}),
     "Gram": ("several", {}),
@@ -82,7 +84,8 @@ def _scio_detectors() -> dict[str, Fit]:
 
 
 def _oodeel(model: nn.Module, x: Tensor, y: Tensor, *, kind: str) -> Score:
-    detector = getattr(import_module("oodeel.methods"), kind)()
+    options = {"nearest": _NEAREST} if kind == "DKNN" else {}
+    detector = getattr(import_module("oodeel.methods"), kind)(**options)
     head = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     names = {"Gram": layers(model)}.get(kind, ["penultimate"])
     if not detector.requires_internal_features:
