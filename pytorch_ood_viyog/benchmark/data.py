@@ -56,10 +56,11 @@ class EightBit(Dataset[Sample]):
                 f"Data set {self.name!r} must yield images as float tensors in [0, 1], got {got}. "
                 f"Convert them, for example by torchvision.transforms.ToTensor()."
             )
-        if not bool(((image >= 0) & (image <= 1)).all()):
+        low, high = (float(end) for end in image.aminmax())
+        if not (low >= 0 and high <= 1):  # NaN neither
             raise ValueError(
                 f"Data set {self.name!r} must yield images in [0, 1], got values from "
-                f"{float(image.min()):g} to {float(image.max()):g}. Put the normalisation into "
+                f"{low:g} to {high:g}. Put the normalisation into "
                 f"the model, as attacks and rounding work on pixels."
             )
         whose = f"Image {index} of data set {self.name!r}"

@@ -17,8 +17,9 @@ __all__ = ["METRICS", "metrics_with_intervals", "resample", "weighted_metrics"]
 #: names of the metrics, as pytorch-ood writes them
 METRICS = ("AUROC", "AUPR-IN", "AUPR-OUT", "FPR95TPR", "AUTC")
 
-# resamples × samples that are worked on at once, which bounds the memory: 16 MB per array
-_CHUNK = 2_000_000
+# resamples × samples that are worked on at once: arrays of 0.8 MB, which stay in the cache of a
+# processor, where larger ones take twice the time
+_CHUNK = 100_000
 
 
 def resample(samples: int, resamples: int, seed: int) -> Tensor:
@@ -114,10 +115,11 @@ def _threshold_area(scores: Tensor, positive: Tensor, counts: Tensor) -> Tensor:
     drawn = counts > 0  # scores are descending: the first drawn is the largest
     high = scores[drawn.int().argmax(dim=1)]
     low = scores[drawn.shape[1] - 1 - drawn.flip(1).int().argmax(dim=1)]
-    mean = {}
-    for name, chosen in (("positive", positive), ("negative", ~positive)):
-        mean[name] = (counts[:, chosen] @ scores[chosen]) / counts[:, chosen].sum(dim=1)
-    area = 0.5 + (mean["negative"] - mean["positive"]) / (high - low) / 2
+    classes = torch.stack([positive, ~positive], dim=1).double()
+    mean_positive, mean_negative = (
+        (counts @ (scores[:, None] * classes)) / (counts @ classes)
+    ).unbind(dim=1)
+    area = 0.5 + (mean_negative - mean_positive) / (high - low) / 2
     return torch.where(torch.isfinite(area), area, torch.nan)
 
 
