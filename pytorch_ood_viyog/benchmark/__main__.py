@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .command import add_evasion, add_run
+from .command import add_evasion, add_run, add_ways
 
 __all__ = ["main"]
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Detectors on a classifier of your own. Each command has its own --help.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add_command in (add_run, add_evasion):
+    for add_command in (add_run, add_evasion, add_ways):
         add_command(commands)
     options = parser.parse_args(given)
     try:

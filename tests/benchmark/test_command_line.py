@@ -1,5 +1,6 @@
 """The command line, its images, models and attacks by name."""
 
+import csv
 import sys
 
 import digits
@@ -43,6 +44,32 @@ def files(tmp_path):
     model[3].weight.data, model[3].bias.data = solution.T.clone(), torch.zeros(10)
     torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pt")
     return tmp_path
+
+
+def test_ways(files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    arguments = "ways --model test_command_line:colour_model --checkpoint model.pt"
+    arguments += " --images id.npz --limit 120 --out out/mine --ways"
+    main([*arguments.split(), "rounding", "palette 4"])
+    printed = capsys.readouterr().out
+    rows = list(csv.DictReader((files / "out" / "mine.csv").open()))
+    assert [row["way"] for row in rows] == ["as they are", "rounding", "palette 4"]
+    same, rounded, few = (
+        {name: float(row[name]) for name in ("false alarms", "p-value")} for row in rows
+    )
+    assert same == rounded  # 8-bit images stay as they are
+    assert same["false alarms"] < 0.2
+    assert few["p-value"] < 0.01 < same["p-value"]
+    assert f"palette 4{' ' * 15} false alarms {few['false alarms']:.3f}, p " in printed
+    assert rows[2]["said"] in printed
+    for wrong, message in (
+        (["--ways", "JPEG 200"], "JPEG"),
+        (["--alarms", "2"], "--alarms must be between 0 and 1, got 2"),
+        (["--limit", "40"], "--images must hold 60 images or more, got 40"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main([*arguments.split(), "rounding", *wrong])
+        assert message in capsys.readouterr().err
 
 
 def test_a_whole_run(files, capsys, monkeypatch):

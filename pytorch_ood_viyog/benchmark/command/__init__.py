@@ -5,5 +5,6 @@ any room that the benchmark does.
 
 from .evasion import add_evasion
 from .run import add_run
+from .ways import add_ways
 
-__all__ = ["add_evasion", "add_run"]
+__all__ = ["add_evasion", "add_run", "add_ways"]

@@ -1,0 +1,101 @@
+"""
+The command ``ways``: what may happen to images on their way, and whether a detector minds.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...detectors.residue import ViyogResidue
+from ...detectors.same_way import SameWay
+from ...images.ways import Way, apply_ways
+from ...layer.batches import in_batches
+from ..data import EightBit, as_dataset, first_images
+from ..model_names import asked_model
+from .shared import Commands, command_parser, id_images
+
+__all__ = ["add_ways"]
+
+_DESCRIPTION = """\
+Which ways of an image raise false alarms, and are noticed?
+
+Sends ID images through codecs and resizers, and says for each how many raise a false alarm of
+ViyogResidue, and whether SameWay notices. Thresholds are set on one half of the images as they
+are, all numbers are of the other. A table is written to --out.
+
+  python -m pytorch_ood_viyog.benchmark ways --model resnet18 --images imagenet/val \\
+      --id-train imagenet/train --ways "JPEG 95 4:2:0" "resize 0.5 lanczos" "letterbox 0.75 0"
+"""
+_WAYS = ("JPEG 95 4:2:0", "JPEG 75", "WebP 80", "resize 0.5 lanczos", "palette 256")
+#: images of each half: SameWay is fitted on one, and thresholds are set there
+_FEWEST = 30
+Row = dict[str, str | float]
+
+
+def add_ways(commands: Commands) -> None:
+    """:param commands: gets the command"""
+    parser = command_parser(commands, "ways", _DESCRIPTION, limit=200, batch_size=50)
+    parser.set_defaults(work=_run, attacks=())
+    add = parser.add_argument
+    add("--images", required=True, type=Path, metavar="PATH", help="ID images, folder or .npz")
+    shown = ", ".join(_WAYS)
+    add("--ways", nargs="+", default=[*_WAYS], metavar="WAY", help=f"default: {shown}")
+    add("--alarms", type=float, default=0.05, help="share of ID alarms, default: 0.05")
+
+
+def _run(options: argparse.Namespace) -> None:
+    if not 0 < options.alarms < 1:
+        raise ValueError(f"--alarms must be between 0 and 1, got {options.alarms:g}.")
+    ways = [Way(name) for name in options.ways]
+    measured, train = id_images(options, options.images)
+    model = asked_model(options)
+    x, known = (
+        first_images(EightBit(name, as_dataset(name, images)), None)[0].to(options.device)
+        for name, images in (("--images", measured), ("--id-train", train))
+    )
+    if len(x) < 2 * _FEWEST:
+        raise ValueError(f"--images must hold {2 * _FEWEST} images or more, got {len(x)}.")
+    detector = ViyogResidue(model).fit([*in_batches(known)])
+    rows = _rows(detector, ways, x[0::2], x[1::2], options)
+    for row in rows:
+        alarms, p = row["false alarms"], row["p-value"]
+        print(f"{row['way']:<24} false alarms {alarms:.3f}, p {p:.4f}: {row['said']}")
+    print(_saved(rows, options.out))
+
+
+def _rows(
+    detector: ViyogResidue,
+    ways: list[Way],
+    known: Tensor,
+    judged: Tensor,
+    options: argparse.Namespace,
+) -> list[Row]:
+    limit = _scores(detector, known).quantile(1 - options.alarms)
+    same = SameWay(detector, seed=options.seed).fit(known)
+    rows: list[Row] = []
+    for way in (None, *ways):
+        sent = judged if way is None else apply_ways(way, judged, seed=options.seed)
+        check = same.check(sent)
+        alarms = float((_scores(detector, sent) > limit).double().mean())
+        name = "as they are" if way is None else str(way)
+        rows.append(
+            {"way": name, "false alarms": alarms, "p-value": check.p_value, "said": str(check)}
+        )
+    return rows
+
+
+def _scores(detector: ViyogResidue, x: Tensor) -> Tensor:
+    return torch.cat([detector.predict(part).double() for part in in_batches(x)])
+
+
+def _saved(rows: list[Row], out: Path) -> Path:
+    path = out.with_name(f"{out.name}.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
