@@ -79,11 +79,13 @@ PAGES = (
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("verdict_curve.md",), "verdict_curve.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),
+    Page(("peers.md",), "peers.py --data {data}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos} --attacked 48"),
     Page(("deployment.md",), "deployment.py --images 64"),
     Page(("speed_cpu.md",), "speed.py"),
     Page(("speed_before.md",), "speed_before.py"),
     Page(("speed_scale.md",), "speed_scale.py"),
+    Page(("speed_benchmark.md",), "speed_benchmark.py"),
     Page(("timm.md",), "timm_table.py --out {results}/timm.md"),
     Page(("transformers.md",), "transformers_table.py --out {results}/transformers.md"),
     *(
