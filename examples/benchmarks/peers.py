@@ -191,8 +191,8 @@ def page(rows: list[Row], versions: Mapping[str, str], accuracy: str) -> str:
         f"fitted to, and not on the sets of the table: against blends of two of different "
         f"classes, against the same images moved just over a border by DeepFool (crossed), and "
         f"far over it by PGD 8/255 (pushed); the column has the best AUROC of the three. "
-        f"Below 0.5 on all: {', '.join(doubtful) or 'none'}. Parameters are the libraries' own but "
-        f"for neighbours, 10 of them, as there are 19 images a class; pytorch-ood's kNN keeps 50.",
+        f"Below 0.5 on all: {', '.join(doubtful) or 'none'}. Parameters are the libraries' own, "
+        f"but for neighbours: 10, as there are 19 images a class; pytorch-ood's kNN keeps 50.",
         markdown(table),
         *(["Did not run:", "\n".join(failed)] if failed else []),
         "; ".join(f"{library}: {told}" for library, told in versions.items()) + ".",
