@@ -5,7 +5,7 @@ fit costs, by ``simulate_on``.
 
     python examples/benchmarks/verdict_curve.py --data DATA_FOLDER
 
-Thresholds are set on the same number of images throughout. Results are kept in the cache: an
+Thresholds are set on all other calibration images. Results are kept in the cache: an
 interrupted run goes on where it stopped.
 """
 
