@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pages import check_self_contained
+from PIL import Image
 from torch import nn
 
 from pytorch_ood_viyog.benchmark.__main__ import main
@@ -62,6 +63,13 @@ def test_ways(files, capsys, monkeypatch):
     assert few["p-value"] < 0.01 < same["p-value"]
     assert f"palette 4{' ' * 15} false alarms {few['false alarms']:.3f}, p " in printed
     assert rows[2]["said"] in printed
+    # labels are not needed
+    flat = files / "flat"
+    flat.mkdir()
+    for i, pixels in enumerate(np.load(files / "id.npz")["images"][:70]):
+        Image.fromarray(pixels).save(flat / f"{i:03d}.png")
+    main([*arguments.replace("id.npz", "flat --id-train flat").split(), "rounding"])
+    assert "rounding" in capsys.readouterr().out
     for wrong, message in (
         (["--ways", "JPEG 200"], "JPEG"),
         (["--alarms", "2"], "--alarms must be between 0 and 1, got 2"),

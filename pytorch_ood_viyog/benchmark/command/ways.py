@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...detectors.residue import ViyogResidue
 from ...detectors.same_way import SameWay
-from ...images.ways import Way, apply_ways
+from ...images.ways import Way, apply_ways, require_ways
 from ...layer.batches import in_batches
-from ..data import EightBit, as_dataset, first_images
+from ..data import EightBit, first_images
 from ..model_names import asked_model
 from .shared import Commands, command_parser, id_images
 
@@ -50,10 +50,11 @@ def _run(options: argparse.Namespace) -> None:
     if not 0 < options.alarms < 1:
         raise ValueError(f"--alarms must be between 0 and 1, got {options.alarms:g}.")
     ways = [Way(name) for name in options.ways]
+    require_ways(options.ways)  # a missing library is told before the weights are fetched
     measured, train = id_images(options, options.images)
     model = asked_model(options)
     x, known = (
-        first_images(EightBit(name, as_dataset(name, images)), None)[0].to(options.device)
+        first_images(EightBit(name, images, labelled=False), None)[0].to(options.device)
         for name, images in (("--images", measured), ("--id-train", train))
     )
     if len(x) < 2 * _FEWEST:
