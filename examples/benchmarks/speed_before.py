@@ -7,10 +7,12 @@ CPU time of this build beside an older one, in one run.
 The older commit is checked out into a temporary worktree. Both builds do the same jobs in turn,
 on one thread each, so that a noisy machine slows both alike; short jobs five times in a row, of
 which the median counts, as the first finds cold caches. Times are medians over the rounds, ratios
-medians of the ratios within a round. Weights are random, which changes no time.
+medians of the ratios within a round. Weights are random, which changes no time. Each pair of
+times is kept as soon as it is there: an interrupted run goes on where it stopped.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -37,6 +39,10 @@ PURIFIERS = ("auto", "jpeg", "maps")
 # short jobs run so often in a row, as long as that takes no more seconds
 ROW, SHORT = 5, 0.5
 TARGET = 1.02
+
+Job = Callable[[], object]
+#: what a job needs is made when it is asked for, and is not timed
+Prepared = Callable[[], Job]
 
 
 class Signals(nn.Module):
@@ -87,18 +93,28 @@ def in_batches(x: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(part, torch.zeros(len(part))) for part in torch.split(x, 10)]
 
 
-def reading_jobs(quick: bool) -> dict[str, Callable[[], object]]:
-    """What is read of inputs and of maps; models and fits are made here."""
-    made: dict[str, Callable[[], object]] = {}
+def reading_jobs(quick: bool) -> dict[str, Prepared]:
+    """What is read of inputs and of maps."""
+    made: dict[str, Prepared] = {}
     for name, (build, size, batch) in STEMS.items():
         if quick and size != 32:
             continue
-        model, x = build().eval(), inputs(2 if quick else batch, size)
-        detector = ViyogResidue(model).fit(in_batches(inputs(32, size)), progress=False)
-        maps = FirstLayer(model).run(x, lambda call: call.maps())
-        made[f"predict, {name}"] = partial(detector.predict, x)
-        made[f"predict_features, {name}"] = partial(detector.predict_features, maps)
+        stem = cache(partial(fitted_stem, build, size, 2 if quick else batch))
+        made[f"predict, {name}"] = lambda stem=stem: partial(stem()[0].predict, stem()[1])
+        made[f"predict_features, {name}"] = lambda stem=stem: partial(
+            stem()[0].predict_features, stem()[2]
+        )
     return made
+
+
+def fitted_stem(
+    build: Callable[[], nn.Module], size: int, batch: int
+) -> tuple[ViyogResidue, Tensor, Tensor]:
+    """A detector, images and their maps."""
+    torch.manual_seed(0)
+    model, x = build().eval(), inputs(batch, size)
+    detector = ViyogResidue(model).fit(in_batches(inputs(32, size)), progress=False)
+    return detector, x, FirstLayer(model).run(x, lambda call: call.maps())
 
 
 def fitted(kind: Callable[..., Any], model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> Any:
@@ -125,26 +141,47 @@ def with_varied_answers(model: nn.Module, x: Tensor) -> nn.Module:
     return model
 
 
-def image_jobs(label: str, quick: bool) -> dict[str, Callable[[], object]]:
-    """Fits, and second looks; models and fits are made here."""
-    made: dict[str, Callable[[], object]] = {}
-    build, size, count = SIZES[label]
-    images = inputs(8 if quick else count, size)
-    data, x = in_batches(images), images[:8]
-    model = with_varied_answers(build().eval(), images)
-    made[f"forward pass, {label}"] = partial(model, x)
-    detectors = {"ViyogResidue": ViyogResidue, "ViyogIntent": ViyogIntent}
-    for name in list(detectors)[: 1 if quick else 2]:
-        made[f"fit {name}, {label}"] = partial(fitted, detectors[name], model, data)
+@cache
+def model_and_images(label: str, count: int) -> tuple[nn.Module, Tensor]:
+    """A model, and images of its size."""
+    torch.manual_seed(0)
+    build, size, _ = SIZES[label]
+    images = inputs(count, size)
+    return with_varied_answers(build().eval(), images), images
+
+
+def look_at(label: str, count: int, purifier: str) -> Job:
+    """Predict of a second look; whatever answers do, the first purifier is taken."""
+    model, images = model_and_images(label, count)
+    look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
+    look.fit(in_batches(images), progress=False)
+    return partial(look.predict, images[:8])
+
+
+def image_jobs(label: str, quick: bool) -> dict[str, Prepared]:
+    """Fits, and second looks."""
+    count = 8 if quick else SIZES[label][2]
+
+    def fit(kind: Callable[..., Any]) -> Prepared:
+        return lambda: partial(
+            fitted, kind, model_and_images(label, count)[0], in_batches(images())
+        )
+
+    def images() -> Tensor:
+        return model_and_images(label, count)[1]
+
+    made: dict[str, Prepared] = {
+        f"forward pass, {label}": lambda: partial(model_and_images(label, count)[0], images()[:8]),
+        f"fit ViyogResidue, {label}": fit(ViyogResidue),
+    }
     if not quick:
-        made[f"fit all of a Triage, {label}"] = partial(all_of_a_triage, model, data)
+        made[f"fit ViyogIntent, {label}"] = fit(ViyogIntent)
+        made[f"fit all of a Triage, {label}"] = lambda: partial(
+            all_of_a_triage, model_and_images(label, count)[0], in_batches(images())
+        )
     for purifier in PURIFIERS[-1:] if quick else PURIFIERS:
-        # random weights: whatever answers do, the first purifier is taken
-        look = SecondLook(model, purifier=purifier, strength=4 / 255, max_flips=1.0)
-        look.fit(data, progress=False)
-        made[f"predict SecondLook {purifier}, {label}"] = partial(look.predict, x)
-        name, kind = f"fit SecondLook {purifier}, {label}", partial(SecondLook, purifier=purifier)
-        made[name] = partial(fitted, kind, model, data)
+        made[f"fit SecondLook {purifier}, {label}"] = fit(partial(SecondLook, purifier=purifier))
+        made[f"predict SecondLook {purifier}, {label}"] = partial(look_at, label, count, purifier)
     return made
 
 
@@ -152,17 +189,20 @@ def worker(parts: list[str], quick: bool) -> None:
     """Does the jobs whose names it reads, and prints how long each took."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     with torch.no_grad():
-        known: dict[str, Callable[[], object]] = {}
+        known: dict[str, Prepared] = {}
         for part in parts:
             known |= reading_jobs(quick) if part == "stems" else image_jobs(part, quick)
+        prepared: dict[str, Job] = {}
         print("|".join(known), flush=True)
         for line in sys.stdin:
+            name = line.strip()
+            if name not in prepared:
+                prepared[name] = known[name]()
             times: list[float] = []
             while not times or (len(times) < ROW and sum(times) < SHORT):
                 start = time.process_time()
-                known[line.strip()]()
+                prepared[name]()
                 times.append(time.process_time() - start)
             print(median(times), flush=True)
 
@@ -232,9 +272,12 @@ def table(times: dict[str, list[tuple[float, float]]], before: str, parts: list[
     return "\n".join([*lines, "", missed(times), ""])
 
 
-def compared(before: str, parts: list[str], rounds: int, quick: bool) -> str:
-    """Runs both builds in turn."""
+def compared(before: str, parts: list[str], rounds: int, quick: bool, kept: Path) -> str:
+    """Runs both builds in turn; times that were kept are not taken again."""
     git = ["git", "-C", str(HERE)]
+    times: dict[str, list[tuple[float, float]]] = (
+        json.loads(kept.read_text()) if kept.exists() else {}
+    )
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "before"
         subprocess.run([*git, "worktree", "add", "-q", "--detach", str(tree), before], check=True)
@@ -242,19 +285,20 @@ def compared(before: str, parts: list[str], rounds: int, quick: bool) -> str:
         try:
             workers = [started(package, parts, quick) for package in (tree, HERE.parents[1])]
             names, _ = (pipes(each)[1].readline().strip().split("|") for each in workers)
-            times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
             for number in range(rounds):
                 for name in names:
                     # fits take long and vary little
-                    if number == 0 or not name.startswith("fit"):
+                    wanted = 1 if name.startswith("fit") else number + 1
+                    if len(times.setdefault(name, [])) < wanted:
                         old, new = (asked(each, name) for each in workers)
                         times[name].append((old, new))
+                        kept.write_text(json.dumps(times))
         finally:
             for each in workers:
                 each.kill()
                 each.wait()
             subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=True)
-    return table(times, before, parts)
+    return table({name: times[name] for name in names}, before, parts)
 
 
 def main() -> None:
@@ -265,6 +309,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--before", default=BEFORE, help=f"commit, default: {BEFORE}")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the page")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: .cache")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -272,8 +317,14 @@ def main() -> None:
         return
     parts = ["stems", "32 px"] if options.quick else options.parts
     rounds = 2 if options.quick else options.rounds
-    text = compared(options.before, parts, rounds, options.quick)
-    from tables import save_page  # not in a worker: the older build lacks what it imports
+    from sources import fingerprint  # not in a worker: the older build lacks what it imports
+    from tables import save_page
+
+    kept = options.cache / "speed_before" / f"{options.before}-{fingerprint(__file__)}.json"
+    if options.quick:
+        kept = kept.with_stem(f"{kept.stem}-quick")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    text = compared(options.before, parts, rounds, options.quick, kept)
 
     save_page(options.out / "speed_before.md", text, __file__)
     print(text)

@@ -1,7 +1,7 @@
 """What the pages of results share: tables, rows that stay, and where a page comes from."""
 
+import os
 import subprocess
-import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -57,10 +57,11 @@ def save_page(path: Path, text: str, script: str | Path) -> Path:
 def origin(script: str | Path, seconds: float | None = None) -> str:
     """
     :param script: file of this folder that made a page
-    :param seconds: CPU time; default is what this process took so far, without what it had stored
+    :param seconds: CPU time; default is what this process and those that it started took so far,
+        without what was stored
     :return: a line: date, commit, sources, CPU time, machine kind, versions
     """
-    taken = time.process_time() if seconds is None else seconds
+    taken = sum(os.times()[:4]) if seconds is None else seconds
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     return (

@@ -94,7 +94,7 @@ def test_speed_before_measures_two_builds(tmp_path):
     head = ["git", "-C", str(script.parent), "rev-parse", "--verify", "-q", "HEAD"]
     if shutil.which("git") is None or subprocess.run(head, capture_output=True).returncode:
         pytest.skip("no git repository")
-    run_script(script, "--quick", "--before", "HEAD", "--out", tmp_path)
+    run_script(script, "--quick", "--before", "HEAD", "--out", tmp_path, "--cache", tmp_path)
     page = (tmp_path / "speed_before.md").read_text()
     assert "| predict_features, ResNet-18 (3x3 stem) |" in page
     assert "× forward pass |" in page
