@@ -84,12 +84,7 @@ def _joined(found: list[T], whole: bool) -> T:
 
 
 def evenly_spread(names: Sequence[str], at_most: int) -> list[str]:
-    """
-    :param names: names in order
-    :param at_most: how many to keep
-    :return: at most that many of the names, in order, evenly spread, the first and the last
-        among them
-    """
+    """:return: at most so many of the names, in order, evenly spread, first and last among them"""
     if len(names) <= at_most:
         return list(names)
     if at_most == 1:

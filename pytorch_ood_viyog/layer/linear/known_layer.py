@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from ..convolution import CONVOLUTIONS
-from ..finding.branches import Branches
+from ..finding.composed import Branches
 from ..manners import as_found
 from .effective_convolution import EffectiveConvolution, is_plain
 from .impulse_response import impulse_response
