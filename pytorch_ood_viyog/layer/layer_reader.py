@@ -38,12 +38,8 @@ class LayerReader:
         replace: bool = False,
     ):
         """
-        :param layer: the layer, which may be several branches or a whole stem
-        :param name: its name, for messages
         :param x: the batch of model inputs that is about to pass
         :param read: called once, at the layer
-        :param runs: how its rows belong to the samples
-        :param path: what lies between the model's input and the layer's
         :param stop: whether the forward pass ends at the layer, before the layer itself runs
         :param replace: whether what is read takes the place of the layer's output; it is then
             called for each run

@@ -20,9 +20,7 @@ T = TypeVar("T")
 class LayerOutputs:
     """
     Runs a model once and hands the output of each chosen layer to a reader inside the forward
-    pass. The reader keeps what it needs, a few numbers per sample usually, so memory does not
-    grow with the size or the number of the layers, and in-place operations that follow a layer
-    cannot reach what was read.
+    pass, which keeps what it needs before operations in place reach it.
     """
 
     def __init__(self, model: Module, layers: Sequence[str]):

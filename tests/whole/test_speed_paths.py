@@ -4,7 +4,6 @@ import functools
 
 import pytest
 import torch
-from networks import SmallNet, build
 from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,7 +12,6 @@ from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer.checks import check_finite
 from pytorch_ood_viyog.layer.layer_call import LayerCall
 from pytorch_ood_viyog.layer.linear.plain_convolution import maps_shape, plain_convolution
-from pytorch_ood_viyog.layer.manners import modules_of
 
 DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}
 
@@ -159,15 +157,6 @@ def test_the_layout_is_known_without_the_device(kind, model, images):
     detector = kind(model).fit([images])
     assert [type(number) for number in detector._layout] == [int, int]
     assert detector._layout == (12, 4)
-
-
-def test_modules_of_a_model():
-    model = build(SmallNet)
-    model.twice = model.stem
-    model.register_module("none", None)
-    found = modules_of(model)
-    assert set(found) == set(model.modules())
-    assert len(found) == len(set(found))
 
 
 # -- precision -------------------------------------------------------------------------------

@@ -65,11 +65,9 @@ class Path:
 
 def affine_gains(taken: Tensor, x: Tensor) -> tuple[float, ...] | None:
     """
-    :param taken: what a layer takes
-    :param x: the model's inputs
-    :return: for each channel the median over samples of what one unit of ``x`` amounts to, if
-        each channel of ``taken`` is an affine function of the same channel of ``x`` in every
-        sample; else ``None``
+    :return: for each channel the median over samples of what one unit of the inputs ``x`` amounts
+        to, if each channel of what a layer takes is an affine function of the same channel of
+        ``x`` in every sample; else ``None``
     """
     if taken.shape != x.shape or x.dim() < 3 or len(x) == 0:
         return None
@@ -96,10 +94,8 @@ def affine_gains(taken: Tensor, x: Tensor) -> tuple[float, ...] | None:
 
 def check_path(detector: str, path: Path) -> None:
     """
-    :param detector: name of a detector that reads residues, for the message
-    :param path: what lies between the model's input and its layer
-    :raises RuntimeError: if residues do not reach the layer as they are; a warning where the user
-        named that layer
+    :raises RuntimeError: if residues do not reach the layer of a detector as they are; a warning
+        where the user named that layer
     """
     if path.kind == "resized":
         warnings.warn(

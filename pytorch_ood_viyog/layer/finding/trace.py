@@ -56,7 +56,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[StorageWeakRef, Origin]] = {}
-        #: groups of watched layers whose outputs were found in one sum
+        #: groups of watched layers whose outputs came together in one sum
         self.joined: set[frozenset[str]] = set()
 
     def mark(self, tensor: Tensor, origin: Origin) -> None:
