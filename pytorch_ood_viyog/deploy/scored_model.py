@@ -15,9 +15,7 @@ from torch.nn import Module
 from ..detectors.base import FirstLayerDetector
 from ..fitting.fitted import MapsState
 from ..layer.convolution import CONVOLUTIONS
-from ..layer.finding import Runs, find_layer, layer_named
-from ..layer.finding.branches import runs_first
-from ..layer.finding.examination import runs_unclear
+from ..layer.finding import Runs, find_layer, layer_named, runs_first, runs_unclear
 from ..layer.manners import unwrap, without_compiled
 from .scorers import checked_detector
 from .stand_ins import ScoredLayer, put_in_place

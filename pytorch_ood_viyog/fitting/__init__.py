@@ -3,8 +3,7 @@ How a first-layer detector learns and what it then holds: one pass over ID data,
 constant size, merging of several fits and processes, saved states. Imports ``layer``.
 """
 
-from .fitted import MapsState, Statistics
 from .saving import STATE_VERSION
 from .streaming import FittedOnMaps
 
-__all__ = ["STATE_VERSION", "FittedOnMaps", "MapsState", "Statistics"]
+__all__ = ["STATE_VERSION", "FittedOnMaps"]

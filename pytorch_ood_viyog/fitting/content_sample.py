@@ -44,12 +44,7 @@ def draw(priority: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def merge(
     one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], size: int
 ) -> tuple[Tensor, Tensor]:
-    """
-    :param one: priorities and values that were drawn from one stream
-    :param other: those drawn from another
-    :param size: number of samples to keep
-    :return: what :func:`draw` would give on both streams
-    """
+    """:return: of what was drawn from two streams, what :func:`draw` would give on both"""
     if len(one[0]) >= size and bool((other[0] > one[0].max()).all()):
         return one
     values = torch.cat([one[1], other[1].to(one[1].device)])

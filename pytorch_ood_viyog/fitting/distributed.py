@@ -3,7 +3,6 @@ Statistics of all processes of a ``torch.distributed`` group, brought together.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -11,7 +10,6 @@ from torch import Tensor, distributed
 __all__ = ["merged_over_ranks"]
 
 Found = tuple[str | None, dict[str, Tensor]]
-T = TypeVar("T")
 
 
 def merged_over_ranks(
@@ -30,8 +28,12 @@ def merged_over_ranks(
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return measure()
-    own, error = _attempt(measure)
-    device = None if own is None else own[1]["count"].device
+    own: Found | None = None
+    error: Exception | None = None
+    try:
+        own = measure()
+    except Exception as caught:
+        error = caught
     total: Found | None = None
     failures = []
     for rank in range(distributed.get_world_size()):
@@ -46,17 +48,10 @@ def merged_over_ranks(
         raise error
     if failures:
         raise RuntimeError(f"Fitting failed on other processes. {'; '.join(failures)}")
-    return _to(total, device)
+    return total if own is None else _to(total, own[1]["count"].device)
 
 
-def _attempt(measure: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    try:
-        return measure(), None
-    except Exception as error:
-        return None, error
-
-
-def _to(found: Found | None, device: torch.device | str | None) -> Found | None:
-    if found is None or device is None:
-        return found
+def _to(found: Found | None, device: torch.device | str) -> Found | None:
+    if found is None:
+        return None
     return found[0], {name: tensor.to(device) for name, tensor in found[1].items()}

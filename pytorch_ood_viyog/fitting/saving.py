@@ -26,21 +26,14 @@ _MOST_ELEMENTS = 2**24
 
 
 def settings_of(detector: MapsState) -> dict[str, Any]:
-    """
-    :param detector: detector
-    :return: the arguments of its constructor but model and layer, by name
-    """
+    """:return: the arguments of a detector's constructor but model and layer, by name"""
     arguments = inspect.signature(type(detector).__init__).parameters.values()
     names = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "layer"]
     return {name: getattr(detector, name) for name in names}
 
 
 def differing_settings(one: MapsState, other: MapsState) -> dict[str, tuple[Any, Any]]:
-    """
-    :param one: detector
-    :param other: detector of the same class
-    :return: the settings in which they differ, with both values
-    """
+    """:return: the settings in which two detectors of a class differ, with both values"""
     own, others = settings_of(one), settings_of(other)
     return {name: (own[name], others[name]) for name in own if own[name] != others[name]}
 
@@ -56,16 +49,25 @@ def saved_state(detector: MapsState) -> dict[str, Any]:
     """
     shapes, state = _shapes(detector), detector._require_state()
     known = detector._statistics if detector._saves_statistics else state
-    _check_plain(detector)
+    settings = settings_of(detector)
+    for name, value in settings.items():
+        if any(callable(one) for one in (value if isinstance(value, tuple) else (value,))):
+            raise TypeError(
+                f"A {type(detector).__name__} whose {name} is a function has no state of plain "
+                f"tensors. Store it with pickle, or give {name} by name."
+            )
     if known is None or detector._layout is None:
         raise RuntimeError(f"This {type(detector).__name__} has no statistics. Fit it again.")
     return {
         "class": type(detector).__name__,
         "version": STATE_VERSION,
-        "settings": settings_of(detector),
+        "settings": settings,
         "layer": detector.layer_name,
         "layout": list(detector._layout),
-        "tensors": {name: _plain(known[name]) for name in shapes},
+        "tensors": {  # contiguous as safetensors wants them
+            name: known[name].detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name in shapes
+        },
     }
 
 
@@ -98,20 +100,6 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
     if loaded._first_layer is not None and loaded._first_layer.name is None:
         loaded._first_layer.name = state["layer"]
     detector.__dict__.update(loaded.__dict__)
-
-
-def _check_plain(detector: MapsState) -> None:
-    for name, value in settings_of(detector).items():
-        if any(callable(one) for one in (value if isinstance(value, tuple) else (value,))):
-            raise TypeError(
-                f"A {type(detector).__name__} whose {name} is a function has no state of plain "
-                f"tensors. Store it with pickle, or give {name} by name."
-            )
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, contiguous as safetensors wants it."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _shapes(detector: MapsState) -> dict[str, str]:
@@ -166,7 +154,10 @@ def _check_layer(detector: MapsState, name: Any, layout: tuple[int, int]) -> Non
             f"The state was fitted at layer {name!r}, the detector reads {own!r}. If they are the "
             f"same layer by another name, set state['layer'] = None."
         )
-    layer = _layer(detector, name)
+    layer = detector.layer
+    if not isinstance(layer, Module) and detector._first_layer is not None and name is not None:
+        model = unwrap(detector._first_layer.model)
+        layer = layer_named(model, find_layer(model, name))
     if isinstance(layer, CONVOLUTIONS):
         found = (layer.out_channels, layer.weight.dim())
         if found != layout:
@@ -175,15 +166,6 @@ def _check_layer(detector: MapsState, name: Any, layout: tuple[int, int]) -> Non
                 f"layer gives {found[0]} channels and {found[1]} dimensions. It was fitted on "
                 f"another model."
             )
-
-
-def _layer(detector: MapsState, name: str | None) -> Module | None:
-    if isinstance(detector.layer, Module):
-        return detector.layer
-    if detector._first_layer is None or name is None:
-        return None
-    model = unwrap(detector._first_layer.model)
-    return layer_named(model, find_layer(model, name))
 
 
 def _checked_tensors(

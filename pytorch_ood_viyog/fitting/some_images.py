@@ -23,6 +23,11 @@ __all__ = ["some_images"]
 
 # samples at once of a dataset that comes without a loader
 _BATCH = 64
+# what a loader of the chosen takes from the user's
+_KEPT = (
+    *("batch_size", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
+    "multiprocessing_context",
+)
 
 
 def some_images(
@@ -60,19 +65,8 @@ def some_images(
     if loader is not None and len(places) <= most:
         return loader
     chosen = places[rank[places].argsort()[:most]].sort().values
-    subset = Subset(dataset, chosen.tolist())
-    if loader is None:
-        return DataLoader(subset, batch_size=_BATCH)
-    return DataLoader(
-        subset,
-        batch_size=loader.batch_size,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-    )
+    kept = {} if loader is None else {name: getattr(loader, name) for name in _KEPT}
+    return DataLoader(Subset(dataset, chosen.tolist()), **{"batch_size": _BATCH} | kept)
 
 
 def _places(loader: DataLoader[Any]) -> Tensor:

@@ -19,7 +19,7 @@ from .distributed import merged_over_ranks
 from .fitted import MapsState, Statistics, contiguous
 from .some_images import some_images
 
-__all__ = ["FittedOnMaps", "Statistics"]
+__all__ = ["FittedOnMaps"]
 
 # samples of pre-extracted maps that are taken at once, which bounds the memory of temporaries
 _CHUNK = 256

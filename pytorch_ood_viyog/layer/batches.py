@@ -20,7 +20,6 @@ def split_batch(batch: Any) -> tuple[Tensor, Any]:
     """
     :param batch: what a loader yields: a tensor, ``(x,)``, ``(x, y)`` or ``(x, y, ...)``
     :return: inputs and labels, labels ``None`` where the batch has none
-    :raises TypeError: for anything else
     """
     if isinstance(batch, Tensor):
         return batch, None
@@ -40,8 +39,6 @@ def id_mask(y: Any, maps: Tensor, name: str = "y") -> Tensor | None:
     :param name: name of the labels in error messages
     :return: boolean mask of the ID samples (label :math:`\\geq 0`) on the device of ``maps``;
         ``None`` if all samples are ID
-    :raises TypeError: if the labels are not numbers
-    :raises ValueError: if there is not exactly one label per sample, or one is NaN
     """
     if y is None:
         return None
@@ -75,7 +72,6 @@ def batches(
     :param description: label of the progress bar
     :param progress: show a progress bar where the pass takes more than a second
     :return: iterator over inputs and labels, labels ``None`` where there are none
-    :raises TypeError: if the loader is a tensor or yields something else
     """
     if isinstance(loader, Tensor):
         raise TypeError("data_loader must yield batches, got a tensor. Use a DataLoader.")
@@ -91,10 +87,7 @@ _BATCH, _POSITIONS = 64, 2**18
 
 
 def at_once(inputs: Tensor) -> int:
-    """
-    :param inputs: model inputs, :math:`B \\times C \\times *S`
-    :return: how many of them a model is asked about at once, where that is ours to choose
-    """
+    """:return: how many inputs a model is asked about at once, where that is ours to choose"""
     if inputs.device.type != "cpu":
         return _BATCH
     return max(1, min(_BATCH, _POSITIONS // max(1, inputs.shape[2:].numel())))
@@ -106,12 +99,7 @@ def in_batches(inputs: Tensor | Iterable[Any]) -> Iterable[Any]:
 
 
 def first_inputs(loader: Iterable[Any], model: Module) -> Tensor:
-    """
-    :param loader: yields batches, more than once
-    :param model: model whose device's random state counts
-    :return: the inputs of the first batch
-    :raises ValueError: if the loader can be read once only, or is empty
-    """
+    """:return: the inputs of the first batch of a loader that can be read more than once"""
     with same_random_state(model):
         if iter(loader) is loader:
             raise ValueError(

@@ -24,15 +24,7 @@ __all__ = [
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """
-    :param name: name of the argument, for the message
-    :param value: what was given for it
-    :param low: smallest value allowed
-    :param high: largest value allowed
-    :return: ``value`` as a float
-    :raises TypeError: if it is not a number
-    :raises ValueError: if it is not finite, or out of range
-    """
+    """:return: a number in [low, high] as a float, with the name of the argument in errors"""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
     try:
@@ -45,12 +37,7 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
 
 
 def check_input(x: Any) -> Tensor:
-    """
-    :param x: batch of model inputs
-    :return: ``x``
-    :raises TypeError: if it is not a tensor
-    :raises ValueError: if it has no batch dimension
-    """
+    """:return: a batch of model inputs; a tensor with a batch dimension"""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"x must be a tensor of model inputs, got {type(x).__name__}. Convert it by "
@@ -70,8 +57,6 @@ def check_maps(maps: Any, layout: tuple[int, int] | None = None) -> Tensor:
         spatial dimensions
     :param layout: numbers of channels and of dimensions that the detector was fitted on, if it was
     :return: ``maps``
-    :raises TypeError: if ``maps`` is not a tensor of floats
-    :raises ValueError: if the rank or the number of channels is wrong, or there are no positions
     """
     if not isinstance(maps, Tensor):
         raise TypeError(f"Feature maps must be a tensor, got {type(maps).__name__}.")
@@ -93,11 +78,7 @@ def check_maps(maps: Any, layout: tuple[int, int] | None = None) -> Tensor:
 
 
 def check_layout(shape: tuple[int, ...], layout: tuple[int, int] | None) -> None:
-    """
-    :param shape: shape of feature maps, :math:`B \\times C \\times *S`
-    :param layout: numbers of channels and of dimensions that the detector was fitted on, if it was
-    :raises ValueError: if the shape has others
-    """
+    """Refuse a shape of maps with other numbers of channels and dimensions."""
     if layout is not None and (shape[1], len(shape)) != layout:
         channels, axes = layout[0], layout[1] - 2
         raise ValueError(
@@ -107,14 +88,7 @@ def check_layout(shape: tuple[int, ...], layout: tuple[int, int] | None) -> None
 
 
 def check_count(name: str, value: Any, low: int) -> int:
-    """
-    :param name: name of the argument, for the message
-    :param value: what was given for it
-    :param low: smallest value allowed
-    :return: ``value``
-    :raises TypeError: if it is not an integer
-    :raises ValueError: if it is too small
-    """
+    """:return: an integer of at least ``low``"""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(
             f"{name} must be an integer, got {value!r} of type {type(value).__name__}."
@@ -135,8 +109,8 @@ def check_finite(name: str, values: Tensor, *derived: Tensor) -> None:
     """
     if values.shape[0] == 0 or _finite_sum(values, *derived):
         return
-    extremes = [_extremes(tensor) for tensor in (values, *derived)]  # the sum may have overflown
-    good = torch.stack([torch.isfinite(x) for pair in extremes for x in pair]).all(dim=0)
+    rows = [tensor.reshape(len(tensor), -1) for tensor in (values, *derived)]
+    good = torch.stack([row.isfinite().all(dim=1) for row in rows]).all(dim=0)  # sums overflow
     if bool(good.all()):
         return
     bad = (~good).nonzero().flatten().tolist()
@@ -157,19 +131,8 @@ def _sum_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if wide else tensor.dtype
 
 
-def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = torch.aminmax(values.reshape(values.shape[0], -1), dim=1)
-    return low, high
-
-
 def check_strengths(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    """
-    :param name: name of the argument, for the message
-    :param values: strengths of residues, as fractions of a dynamic range
-    :return: ``values``
-    :raises TypeError: if one is not a number
-    :raises ValueError: if there are none, they do not ascend, or one is out of range
-    """
+    """:return: strengths of residues, as ascending fractions of a dynamic range"""
     strengths = tuple(check_number(name, value, low=1e-9, high=1.0) for value in values)
     if not strengths or list(strengths) != sorted(set(strengths)):
         raise ValueError(f"{name} must be ascending fractions of the dynamic range, got {values}.")
@@ -179,13 +142,7 @@ def check_strengths(name: str, values: Sequence[float]) -> tuple[float, ...]:
 def check_range(
     name: str, value: float | Sequence[float] | None
 ) -> float | tuple[float, ...] | None:
-    """
-    :param name: name of the argument, for the message
-    :param value: one positive number, one per channel, or ``None``
-    :return: ``value``
-    :raises TypeError: if it holds something else
-    :raises ValueError: if a number is not positive and finite
-    """
+    """:return: one positive number, one per channel, or ``None``"""
     if value is None or isinstance(value, (int, float)):
         return None if value is None else check_number(name, value, low=1e-30)
     return tuple(check_number(name, width, low=1e-30) for width in value)

@@ -11,12 +11,11 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-from .finding import Path, Runs, Stem, convolutions, examine, find_layer, known_convolutions
-from .finding.by_name import check_hookable, layer_named, no_convolution
-from .finding.examination import in_order, runs_unclear
+from .finding import Path, Runs, convolutions, examine, find_layer, layer_named, runs_unclear
+from .finding.by_name import check_hookable, known_convolutions, no_convolution
+from .finding.examination import in_order
 from .layer_call import LayerCall
 from .layer_reader import LayerReader
-from .linear.impulse_response import impulse_response
 from .manners import as_found, modules_of, unwrap
 
 __all__ = ["FirstLayer"]
@@ -66,6 +65,15 @@ class FirstLayer:
         elif not convolutions(unwrap(model)):
             raise RuntimeError(no_convolution(unwrap(model)))
 
+    def layer(self) -> Module:
+        """
+        :return: the layer that is read
+        :raises RuntimeError: if no layer was named and no forward pass has found one yet
+        """
+        if self.name is None:
+            raise RuntimeError("The first convolution is not known before a forward pass.")
+        return layer_named(unwrap(self.model), self.name)
+
     def run(self, x: Tensor, read: Callable[[LayerCall], T]) -> T:
         """
         Run the model on ``x`` up to the layer and read it there.
@@ -78,20 +86,39 @@ class FirstLayer:
             lazy parameters that were never initialised
         """
         self.find(x)
-        reader = self._read(x, read)
-        if not reader.complete and self._found_anew(x, reader):
-            reader = self._read(x, read)
+        reader = self._run(x, read)
+        # samples may have other numbers of rows than those that were seen before
+        if not reader.complete and reader.calls > 0 and self._examine(x, whole=True):
+            reader = self._run(x, read)
         result: T = self._outcome(x, reader)
         return result
 
-    def layer(self) -> Module:
+    @contextmanager
+    def reading(self, x: Tensor, read: Callable[[LayerCall], Any]) -> Iterator[None]:
         """
-        :return: the layer that is read
-        :raises RuntimeError: if no layer was named and no forward pass has found one yet
+        Read the layer in a forward pass that the caller runs inside the block and that goes on
+        to its end, so that others can read further layers in it.
+
+        :param x: batch of model inputs that the caller runs the model on
+        :param read: called once, with the layer, its input and its output, right after the layer
+            ran; if it raises, the forward pass ends there and the block raises that error
+        :raises RuntimeError: as :meth:`run`
         """
-        if self.name is None:
-            raise RuntimeError("The first convolution is not known before a forward pass.")
-        return layer_named(unwrap(self.model), self.name)
+        yield from self._around(x, read)
+
+    @contextmanager
+    def replacing(self, x: Tensor, change: Callable[[LayerCall], Tensor]) -> Iterator[None]:
+        """
+        Give the model another output of the layer in a forward pass that the caller runs inside
+        the block; the model goes on from there.
+
+        :param x: batch of model inputs that the caller runs the model on
+        :param change: called right after the layer ran, once for each run that reads the image;
+            gives the output that takes its place. If it raises, the forward pass ends there and
+            the block raises that error.
+        :raises RuntimeError: as :meth:`run`
+        """
+        yield from self._around(x, change, replace=True)
 
     def find(self, x: Tensor) -> None:
         """
@@ -107,72 +134,36 @@ class FirstLayer:
         if self.runs is not None and self.runs.adjacent is None and len(x) > 1:
             self._find_order(x[:_FEW])
 
-    @contextmanager
-    def reading(self, x: Tensor, read: Callable[[LayerCall], Any]) -> Iterator[None]:
-        """
-        Read the layer in a forward pass that the caller runs inside the block and that goes on
-        to its end, so that others can read further layers in it.
-
-        :param x: batch of model inputs that the caller runs the model on
-        :param read: called once, with the layer, its input and its output, right after the layer
-            ran; if it raises, the forward pass ends there and the block raises that error
-        :raises RuntimeError: as :meth:`run`
-        """
-        yield from self._around(x, read, instead=False)
-
-    @contextmanager
-    def replacing(self, x: Tensor, change: Callable[[LayerCall], Tensor]) -> Iterator[None]:
-        """
-        Give the model another output of the layer in a forward pass that the caller runs inside
-        the block; the model goes on from there.
-
-        :param x: batch of model inputs that the caller runs the model on
-        :param change: called right after the layer ran, once for each run that reads the image;
-            gives the output that takes its place. If it raises, the forward pass ends there and
-            the block raises that error.
-        :raises RuntimeError: as :meth:`run`
-        """
-        yield from self._around(x, change, instead=True)
-
     # -- one pass ---------------------------------------------------------------------------
 
-    def _read(self, x: Tensor, read: Callable[[LayerCall], Any]) -> LayerReader:
+    def _run(self, x: Tensor, read: Callable[[LayerCall], Any]) -> LayerReader:
         model = unwrap(self.model)
         if self.name is None:
             with as_found(model):
                 model(x)  # may say itself what is wrong
-            raise RuntimeError(self._never_ran(model))
-        reader = self._reader(model, x, read, stop=True)
-        with as_found(model), reader:
+            raise RuntimeError(self._never_ran())
+        with as_found(model), self._reader(x, read, stop=True) as reader:
             model(x)
         return reader
 
-    def _around(
-        self, x: Tensor, read: Callable[[LayerCall], Any], *, instead: bool
-    ) -> Iterator[None]:
+    def _around(self, x: Tensor, read: Callable[[LayerCall], Any], **how: bool) -> Iterator[None]:
         self.find(x)
-        model = unwrap(self.model)
         if self.name is None:
             yield
-            raise RuntimeError(self._never_ran(model))
-        reader = self._reader(model, x, read, stop=False, replace=instead)
-        with reader:
+            raise RuntimeError(self._never_ran())
+        with self._reader(x, read, **how) as reader:
             yield
         self._outcome(x, reader)
 
-    def _reader(
-        self, model: Module, x: Tensor, read: Callable[[LayerCall], Any], **how: bool
-    ) -> LayerReader:
+    def _reader(self, x: Tensor, read: Callable[[LayerCall], Any], **how: bool) -> LayerReader:
         if self.runs is None:
-            self._check_lazy(model)
-        assert self.name is not None
+            self._check_lazy()
         runs = self.runs or Runs()
-        layer = self.layer()
-        return LayerReader(layer, self.name, x, read, runs=runs, path=self.path, **how)
+        return LayerReader(self.layer(), str(self.name), x, read, runs, self.path, **how)
 
     def _outcome(self, x: Tensor, reader: LayerReader) -> Any:
         if not reader.calls:
-            raise RuntimeError(self._never_ran(unwrap(self.model)))
+            raise RuntimeError(self._never_ran())
         if not reader.complete:
             raise RuntimeError(runs_unclear(reader.name, reader.rows, len(x), reader.calls))
         value, error = reader.outcome[-1]
@@ -187,9 +178,8 @@ class FirstLayer:
 
     def _examine(self, x: Tensor, *, whole: bool = False) -> bool:
         """Whether something else was found than was known."""
-        model = unwrap(self.model)
-        self._check_lazy(model)
-        found = examine(model, x, self.name, self._is_linear, whole=whole)
+        self._check_lazy()
+        found = examine(unwrap(self.model), x, self.name, whole=whole)
         if found is None or len(x) == 0:
             self.name = self.name if found is None else found.name
             return False
@@ -198,32 +188,22 @@ class FirstLayer:
         self.path = replace(found.path, name=found.name, named=self.named)
         return before is None or before.per_sample != found.runs.per_sample
 
-    def _found_anew(self, x: Tensor, reader: LayerReader) -> bool:
-        """Samples may have other numbers of rows than those that were seen before."""
-        return reader.calls > 0 and self._examine(x, whole=True)
-
     def _find_order(self, x: Tensor) -> None:
         assert self.runs is not None
         assert self.name is not None
         self.runs = in_order(unwrap(self.model), x, self.name, self.runs)
 
-    def _is_linear(self, name: str, x: Tensor) -> bool:
-        if not x.is_floating_point():
-            return False
-        try:
-            impulse_response(Stem(unwrap(self.model), name), x[:2])
-        except Exception:
-            return False
-        return True
-
-    def _check_lazy(self, model: Module) -> None:
-        if any(_is_lazy(module) for module in modules_of(model)):
+    def _check_lazy(self) -> None:
+        model = unwrap(self.model)
+        own = (parameter for module in modules_of(model) for parameter in _parameters(module))
+        if any(map(is_lazy, own)):
             raise RuntimeError(
                 f"{type(model).__name__} has lazy parameters that are not initialised yet. Run "
                 f"the model once on a batch first."
             )
 
-    def _never_ran(self, model: Module) -> str:
+    def _never_ran(self) -> str:
+        model = unwrap(self.model)
         looked_for = f"Layer {self.name!r}" if self.name else "A convolution"
         return (
             f"{looked_for} never runs in the forward pass of {type(model).__name__}. "
@@ -231,5 +211,5 @@ class FirstLayer:
         )
 
 
-def _is_lazy(module: Module) -> bool:
-    return any(p is not None and is_lazy(p) for p in module._parameters.values())
+def _parameters(module: Module) -> list[Any]:
+    return [parameter for parameter in module._parameters.values() if parameter is not None]

@@ -10,11 +10,15 @@ from torch.nn import Module
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
-__all__ = ["PassHooks"]
+__all__ = ["LayerReached", "PassHooks"]
 
 # torch numbers its hook handles without a lock: two threads that register at the same moment
 # may get the same number, and one hook would be lost
 _REGISTER_LOCK = threading.Lock()
+
+
+class LayerReached(BaseException):
+    """Ends a forward pass; no ``Exception``, so that the model's own handlers let it through."""
 
 
 class PassHooks:
@@ -42,26 +46,21 @@ class PassHooks:
 
     def before(self, module: Module, hook: Callable[..., Any]) -> None:
         """
-        :param module: module to hook
-        :param hook: called as ``hook(module, args, kwargs)`` before ``module`` runs; may return
-            other arguments, ``(args, kwargs)``
+        Call ``hook(module, args, kwargs)`` before ``module`` runs; it may return other arguments.
         """
         with _REGISTER_LOCK:
-            self._handles.append(
-                module.register_forward_pre_hook(self._own(hook), with_kwargs=True)
-            )
+            handle = module.register_forward_pre_hook(self._own(hook), with_kwargs=True)
+        self._handles.append(handle)
 
     def after(self, module: Module, hook: Callable[..., Any]) -> None:
         """
-        :param module: module to hook
-        :param hook: called as ``hook(module, args, kwargs, output)`` after ``module`` ran and
-            before the user's forward hooks, which may change the output. What it returns takes
-            the place of the output, unless that is ``None``.
+        Call ``hook(module, args, kwargs, output)`` after ``module`` ran and before the user's
+        forward hooks, which may change the output. What it returns takes the place of the output,
+        unless that is ``None``.
         """
         with _REGISTER_LOCK:
-            self._handles.append(
-                module.register_forward_hook(self._own(hook), with_kwargs=True, prepend=True)
-            )
+            handle = module.register_forward_hook(self._own(hook), with_kwargs=True, prepend=True)
+        self._handles.append(handle)
 
     def _own(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         # any number of arguments: while torch registers or removes a hook in several steps,

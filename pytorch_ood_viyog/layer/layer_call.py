@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-from .finding.relation import Path
-from .finding.runs import Rows
+from .finding import Path, Rows
 
 __all__ = ["LayerCall"]
 
@@ -51,9 +50,8 @@ class LayerCall:
 
     def largest(self, values: Tensor) -> Tensor:
         """
-        :param values: one number a row
-        :return: the largest of each sample, shape :math:`B`: evidence in one frame or view is
-            evidence
+        :return: of one number a row, the largest of each sample, shape :math:`B`: evidence in one
+            frame or view is evidence
         """
         return values if self.rows is None else self.rows.grouped(values).amax(dim=1)
 
@@ -61,7 +59,7 @@ class LayerCall:
         """
         :param values: several numbers a row, :math:`R \\times K`
         :param evidence: gives one number a row, where samples have several
-        :return: of each sample, those of the row with the largest evidence, :math:`B \\times K`
+        :return: those of the row with the largest evidence of each sample, :math:`B \\times K`
         """
         if self.rows is None:
             return values
@@ -71,9 +69,9 @@ class LayerCall:
 
     def grouped(self, values: Tensor) -> Tensor:
         """
-        :param values: one entry a row
-        :return: one entry a sample; where samples have several rows, with an axis for these
-            after the first
+        :return: of one entry a row, one a sample; where samples have several rows, with an axis
+            for these after the first
         """
-        several = self.rows is not None and self.rows.per_sample > 1
-        return self.rows.grouped(values) if self.rows is not None and several else values
+        if self.rows is None or self.rows.per_sample == 1:
+            return values
+        return self.rows.grouped(values)

@@ -9,14 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
+from typing_extensions import Self
 
 from .convolution import CONVOLUTIONS
-from .finding.branches import Branches
-from .finding.reached import LayerReached
-from .finding.relation import Path
-from .finding.runs import Runs
-from .finding.stem import Stem
-from .hooks import PassHooks
+from .finding import Branches, Path, Runs, Stem
+from .hooks import LayerReached, PassHooks
 from .layer_call import LayerCall
 
 __all__ = ["LayerReader"]
@@ -34,19 +31,15 @@ class LayerReader:
         name: str,
         x: Tensor,
         read: Callable[[LayerCall], Any],
-        *,
         runs: Runs,
         path: Path | None,
-        stop: bool,
+        *,
+        stop: bool = False,
         replace: bool = False,
     ):
         """
-        :param layer: the layer, which may be several branches or a whole stem
-        :param name: its name, for messages
         :param x: the batch of model inputs that is about to pass
         :param read: called once, at the layer
-        :param runs: how its rows belong to the samples
-        :param path: what lies between the model's input and the layer's
         :param stop: whether the forward pass ends at the layer, before the layer itself runs
         :param replace: whether what is read takes the place of the layer's output; it is then
             called for each run
@@ -68,9 +61,14 @@ class LayerReader:
         self._parts: list[LayerCall] = []
         self._busy = False
 
-    def __enter__(self) -> None:
-        register = self.hooks.before if self.stop else self.hooks.after
-        register(_hooked(self.layer), self._hook)
+    def __enter__(self) -> Self:
+        hooked = self.layer
+        if isinstance(hooked, Branches):
+            hooked = hooked.convolutions[0]
+        elif isinstance(hooked, Stem):
+            hooked = hooked.last
+        (self.hooks.before if self.stop else self.hooks.after)(hooked, self._hook)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         self.hooks.__exit__()
@@ -99,11 +97,10 @@ class LayerReader:
             self.rows += len(call.input)
             if self.rows > self._wanted:
                 return None
-            whole = len(call.input) == self._wanted
             if self.replace:
                 return self._replaced(call)
-            if not whole:
-                self._parts.append(self._kept(call))
+            if len(call.input) != self._wanted:
+                self._parts.append(_kept(call))
                 if self.rows < self._wanted:
                     return None
                 call = self._joined()
@@ -150,11 +147,6 @@ class LayerReader:
         raw = None if isinstance(self.layer, Branches) else output
         return LayerCall(self.layer, taken, raw, None, self.path)
 
-    def _kept(self, call: LayerCall) -> LayerCall:
-        """Copies: what comes after the layer may work in place."""
-        output = None if call.output is None else call.output.clone()
-        return replace(call, input=call.input.clone(), output=output)
-
     def _joined(self) -> LayerCall:
         shapes = {tuple(part.input.shape[1:]) for part in self._parts}
         if len(shapes) > 1:
@@ -163,18 +155,17 @@ class LayerReader:
                 f"{sorted(shapes)}: which of them is to be read is not clear. Give the part of "
                 f"the model that takes one of them."
             )
+        inputs = torch.cat([part.input for part in self._parts])
         outputs = [part.output for part in self._parts if part.output is not None]
         return replace(
-            self._parts[0],
-            input=torch.cat([part.input for part in self._parts]),
-            output=torch.cat(outputs) if outputs else None,
+            self._parts[0], input=inputs, output=torch.cat(outputs) if outputs else None
         )
 
 
-def _hooked(layer: Module) -> Module:
-    if isinstance(layer, Branches):
-        return layer.convolutions[0]
-    return layer.last if isinstance(layer, Stem) else layer
+def _kept(call: LayerCall) -> LayerCall:
+    """Copies: what comes after the layer may work in place."""
+    output = None if call.output is None else call.output.clone()
+    return replace(call, input=call.input.clone(), output=output)
 
 
 def _taken(name: str, layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

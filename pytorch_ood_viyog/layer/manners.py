@@ -57,9 +57,6 @@ def unwrap(model: Module) -> Module:
     """
     Take the user's module out of ``DataParallel``, ``DistributedDataParallel`` and
     ``torch.compile``, in any nesting.
-
-    :param model: model, wrapped or not
-    :return: the innermost wrapped module, or ``model`` itself
     """
     while True:
         if isinstance(model, (DataParallel, DistributedDataParallel)):
@@ -72,8 +69,7 @@ def unwrap(model: Module) -> Module:
 
 def device_of(model: Module) -> torch.device:
     """
-    :param model: model
-    :return: device of its parameters; the CPU for a model without any, or whose parameters are
+    :return: device of a model's parameters; the CPU for one without any, or whose parameters are
         elsewhere as long as they do not work
     """
     parameter = next(model.parameters(), None)
@@ -84,9 +80,7 @@ def device_of(model: Module) -> torch.device:
 def without_compiled(model: Module) -> None:
     """
     Put the modules that ``torch.compile`` wrapped in place of their wrappers, which call what
-    they were made from, whatever is put in its place.
-
-    :param model: unwrapped model of one's own, which is changed
+    they were made from, whatever is put in its place. Changes the model.
     """
     for module in [*model.modules()]:
         for name, child in module._modules.items():
@@ -97,7 +91,6 @@ def without_compiled(model: Module) -> None:
 
 def modules_of(model: Module) -> list[Module]:
     """
-    :param model: the unwrapped model
     :return: what ``model.modules()`` yields, in another order and in a fifth of the time, which
         counts for single samples
     """
@@ -113,14 +106,12 @@ def modules_of(model: Module) -> list[Module]:
 @contextmanager
 def as_found(model: Module) -> Iterator[None]:
     """
-    Run ``model`` in evaluation mode, eagerly and without gradients inside the block, and leave
-    the mode of every submodule and the random number generators as they were.
+    Run the unwrapped model in evaluation mode, eagerly and without gradients inside the block, and
+    leave the mode of every submodule and the random number generators as they were.
 
     A model that is in evaluation mode already is not touched, so any number of threads can run
     it at once. One that is in training mode is switched for the time of the block; threads that
     come here meanwhile wait, threads that call the model elsewhere see the evaluation mode.
-
-    :param model: the unwrapped model
     """
     with ExitStack() as stack:
         modules = modules_of(model)
@@ -135,11 +126,7 @@ def as_found(model: Module) -> Iterator[None]:
 
 @contextmanager
 def same_random_state(model: Module | None = None) -> Iterator[None]:
-    """
-    Give torch's random number generators (CPU, and the CUDA device of ``model``) back as found.
-
-    :param model: model whose device counts besides the CPU
-    """
+    """Give torch's random states (CPU, and the CUDA device of ``model``) back as found."""
     parameter = None if model is None else next(model.parameters(), None)
     on_cuda = parameter is not None and parameter.is_cuda
     devices = [parameter.device] if parameter is not None and on_cuda else []
@@ -152,8 +139,6 @@ def as_found_with_gradients(model: Module) -> Iterator[None]:
     """
     As :func:`as_found`, but with gradients inside the block; those that the parameters hold are
     given back as found.
-
-    :param model: the unwrapped model, which may be differentiated inside the block
     """
     found = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in found:

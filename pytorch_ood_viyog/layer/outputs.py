@@ -20,9 +20,7 @@ T = TypeVar("T")
 class LayerOutputs:
     """
     Runs a model once and hands the output of each chosen layer to a reader inside the forward
-    pass. The reader keeps what it needs, a few numbers per sample usually, so memory does not
-    grow with the size or the number of the layers, and in-place operations that follow a layer
-    cannot reach what was read.
+    pass, which keeps what it needs before operations in place reach it.
     """
 
     def __init__(self, model: Module, layers: Sequence[str]):
@@ -84,12 +82,7 @@ def _joined(found: list[T], whole: bool) -> T:
 
 
 def evenly_spread(names: Sequence[str], at_most: int) -> list[str]:
-    """
-    :param names: names in order
-    :param at_most: how many to keep
-    :return: at most that many of the names, in order, evenly spread, the first and the last
-        among them
-    """
+    """:return: at most so many of the names, in order, evenly spread, first and last among them"""
     if len(names) <= at_most:
         return list(names)
     if at_most == 1:

@@ -18,37 +18,26 @@ __all__ = [
 
 
 def full_precision(maps: Tensor) -> Tensor:
-    """
-    :param maps: tensor of any float type
-    :return: ``maps``, as float32 if it has fewer bits than that
-    """
+    """:return: a tensor of any float type, as float32 if it has fewer bits than that"""
     return maps.float() if torch.finfo(maps.dtype).bits < 32 else maps
 
 
 def accumulator_dtype(device: torch.device) -> torch.dtype:
-    """
-    :param device: device that sums are kept on
-    :return: float64, or float32 where the device has none (Apple's MPS)
-    """
+    """:return: float64 for sums, or float32 where a device has none (MPS)"""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def precise(values: Tensor) -> Tensor:
     """
-    :param values: operand of a convolution, any float type
-    :return: ``values`` in a type that convolutions compute with at 24 bits or more: float64 on
-        CUDA, where cuDNN rounds float32 to 11 bits (TF32) unless told otherwise
+    :return: the operand of a convolution in a type that it is computed with at 24 bits or more:
+        float64 on CUDA, where cuDNN rounds float32 to 11 bits (TF32) unless told otherwise
     """
     return values.double() if values.device.type == "cuda" else full_precision(values)
 
 
 @contextmanager
 def without_autocast(device: torch.device) -> Iterator[None]:
-    """
-    Compute at the precision of the operands inside the block.
-
-    :param device: device of the operands
-    """
+    """Compute at the precision of the operands, on this device, inside the block."""
     if not autocast_enabled(device):
         yield
         return
@@ -57,9 +46,6 @@ def without_autocast(device: torch.device) -> Iterator[None]:
 
 
 def autocast_enabled(device: torch.device) -> bool:
-    """
-    :param device: device of operands
-    :return: whether operations on it run under autocast
-    """
+    """:return: whether operations on this device run under autocast"""
     kind = device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -11,7 +11,7 @@ from ..detectors.residue import ViyogResidue
 from ..images.pixel_range import PixelRange
 from ..images.purifiers import IMAGE_PURIFIERS, purified_images
 from ..layer.checks import check_finite
-from ..layer.finding.branches import Branches
+from ..layer.finding import Branches
 from ..layer.layer_call import LayerCall
 from .logits import Answers
 

@@ -21,11 +21,7 @@ class HeadWatch:
     """What the layers that could be the head take and give, in one forward pass."""
 
     def __init__(self, model: Module, hooks: PassHooks, name: str | None):
-        """
-        :param model: the unwrapped model
-        :param hooks: hooks of the pass
-        :param name: name of the head, if it is known
-        """
+        """``name`` is that of the head, if it is known."""
         self.label = type(model).__name__
         self.name = name
         #: inputs and outputs of each run, by name

@@ -18,9 +18,9 @@ from ..layer.checks import check_finite, check_input
 from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state, unwrap
 from ..looks.logits import PickLogits
-from .panel import Panel, common_layer
-from .shared_fit import SharedFit
-from .shared_pass import ReadFirstLayer, Representations, SharedPass
+from .feeding import Panel
+from .shared_fit import fit_together, give_layer
+from .shared_pass import ReadFirstLayer, Representations, SharedPass, common_layer
 
 __all__ = ["SharedForward"]
 
@@ -128,7 +128,7 @@ class SharedForward:
         """
         chosen = self.detectors if names is None else {name: self[name] for name in names}
         images = some_images(data_loader, max_images, seed=0)
-        SharedFit(self._panel, self._pass).fit(chosen, images, progress)
+        fit_together(self._panel, self._pass, chosen, images, progress)
         return self
 
     # -- predict ----------------------------------------------------------------------------
@@ -159,23 +159,27 @@ class SharedForward:
         :raises RequiresFittingException: if a detector is not fitted
         :raises ValueError: if ``x`` is not finite, or scores do not have the shape :math:`B`
         """
-        x = self._pass.to_device(check_input(x))
+        x = check_input(x).to(self._pass.device)
         panel = self._panel
         scores: dict[str, Tensor] = {}
-        states = panel.states()
+        states = {name: panel.state(name) for name in panel.first_layer}
 
         def read_layer(call: LayerCall) -> None:
-            scores.update(panel.score_first_layer(call, states))
+            for name, detector in panel.first_layer.items():
+                give_layer(detector.fits, call)
+                detector._warn_of_other_kind(call.input, states[name])
+            for name, detector in panel.first_layer.items():
+                scores[name] = call.largest(detector._score_call(call, states[name]))
             if read is not None:
                 read(call)
 
         asked = panel.wanted(panel.fed) | set(wanted)
         seen = self._pass.run(x, asked, read_layer if states or read is not None else None)
         check_finite("Input", x, *scores.values())
-        panel.check_own(panel.fed, self._pass, x, seen)
+        panel.check_own(panel.fed, x, seen)
         for name in self.detectors:
             if name not in scores:
-                scores[name] = panel.score_other(name, x, seen)
+                scores[name] = panel.score(name, x, seen)
             if scores[name].shape != x.shape[:1]:
                 raise ValueError(
                     f"Detector {name!r} must give one score per sample, got shape "
@@ -210,10 +214,19 @@ class SharedForward:
         :param x: batch of model inputs
         :return: names of the detectors that require fitting and do not score ``x``
         """
-        x, panel = self._pass.to_device(check_input(x)), self._panel
+        x, panel = check_input(x).to(self._pass.device), self._panel
         seen = self._pass.run(x, panel.wanted(panel.fed)) if panel.fed else Representations()
-        need = [name for name, detector in self.detectors.items() if detector.requires_fit]
-        return [name for name in need if panel.scores_nothing(name, x, seen)]
+
+        def scores_nothing(name: str) -> bool:
+            try:
+                panel.state(name) if name in panel.first_layer else panel.score(name, x, seen)
+            except Exception:  # some unfitted detectors stumble over their own None
+                return True
+            return False
+
+        return [
+            name for name, d in self.detectors.items() if d.requires_fit and scores_nothing(name)
+        ]
 
     def __getitem__(self, name: str) -> Detector:
         if name not in self.detectors:

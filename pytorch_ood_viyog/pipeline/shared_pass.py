@@ -3,15 +3,15 @@ One forward pass of a model, read in several places: at the first convolution, a
 features, at a layer's feature maps and at the logits.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..detectors.base import FirstLayerDetector
 from ..layer.finding import find_layer
 from ..layer.first_layer import FirstLayer
 from ..layer.hooks import PassHooks
@@ -20,7 +20,7 @@ from ..layer.manners import as_found, device_of, unwrap
 from ..looks.logits import PickLogits, picked_logits
 from .heads import HeadWatch
 
-__all__ = ["Representations", "SharedPass"]
+__all__ = ["Representations", "SharedPass", "common_layer"]
 
 ReadFirstLayer = Callable[[LayerCall], None]
 
@@ -44,7 +44,8 @@ class SharedPass:
 
     First-layer maps are handed to a reader inside the pass, right after the convolution ran and
     before the model goes on, so that an in-place activation does not reach them and they are
-    never stored.
+    never stored. See :class:`~pytorch_ood_viyog.pipeline.shared_forward.SharedForward` for the
+    arguments.
     """
 
     def __init__(
@@ -56,16 +57,6 @@ class SharedPass:
         feature_maps: str | Module | None = None,
         logits: PickLogits | None = None,
     ):
-        """
-        :param model: model to run, also wrapped in ``DataParallel``, ``DistributedDataParallel``
-            or ``torch.compile``
-        :param layer: first layer to read; default is the first convolution that executes
-        :param head: layer whose input are the features; default is the ``Linear``, or 1×1
-            convolution of pooled features, whose output becomes the logits
-        :param feature_maps: layer whose output are the feature maps
-        :param logits: picks the logits out of the model's output; default takes the output itself
-        :raises ValueError: if a layer is not part of the model
-        """
         self.model = model
         self.logits = logits
         bare = unwrap(model)
@@ -76,49 +67,47 @@ class SharedPass:
         self._first_layer: FirstLayer | None = None
 
     def run(
-        self, x: Tensor, wanted: Collection[str], read_first_layer: ReadFirstLayer | None = None
+        self, x: Tensor, wanted: Collection[str], read: ReadFirstLayer | None = None
     ) -> Representations:
         """
         :param x: batch of model inputs on the model's device
         :param wanted: names of fields of :class:`Representations`
-        :param read_first_layer: called once inside the pass with the first layer and its maps
+        :param read: called once inside the pass with the first layer and its maps
         :return: the representations that were asked for, without gradients
         :raises TypeError: if the logits are not a tensor
         :raises ValueError: if logits or features do not have the shape they should have
         :raises RuntimeError: if a layer to read does not run
         """
-        if read_first_layer is not None and not wanted:
-            self._run_to_first_layer(x, read_first_layer)
+        if read is not None and not wanted:  # the model need not run any further
+            self._require_first_layer().run(x, lambda call: read(_with_maps(call)))
             return Representations()
         model = unwrap(self.model)
-        if read_first_layer is not None:
+        if read is not None:
             self._require_first_layer().find(x)
+        maps: list[Tensor] = []
         with ExitStack() as stack:
             stack.enter_context(as_found(model))
-            if read_first_layer is not None:
-                stack.enter_context(self._require_first_layer().reading(x, read_first_layer))
+            if read is not None:
+                stack.enter_context(self._require_first_layer().reading(x, read))
             hooks = stack.enter_context(PassHooks())
             heads = HeadWatch(model, hooks, self.head_name) if "features" in wanted else None
-            maps = self._watch_maps(model, hooks) if "feature_maps" in wanted else []
+            if "feature_maps" in wanted and self.maps_name is not None:
+                keep = lambda m, args, kwargs, out: maps.append(out.detach().clone())  # noqa: E731
+                hooks.after(model.get_submodule(self.maps_name), keep)
             output = model(x)
-        return Representations(
-            logits=self._picked(output, len(x)) if "logits" in wanted else None,
-            features=None if heads is None else self._features(heads, output, len(x)),
-            feature_maps=_last(self.maps_name, maps) if "feature_maps" in wanted else None,
-        )
 
-    def _run_to_first_layer(self, x: Tensor, read: ReadFirstLayer) -> None:
-        def run_layer_once(call: LayerCall) -> None:
-            read(replace(call, output=call.maps()))
+        def logits() -> Tensor:
+            return picked_logits(output, self.logits, len(x), self.model)
 
-        self._require_first_layer().run(x, run_layer_once)
-
-    def to_device(self, x: Tensor) -> Tensor:
-        """
-        :param x: batch of model inputs
-        :return: ``x`` on the device of the model's parameters
-        """
-        return x.to(self.device)
+        if "feature_maps" in wanted and not maps:
+            raise RuntimeError(
+                f"Layer {self.maps_name!r}, whose output are the feature maps, never runs."
+            )
+        features = None
+        if heads is not None:
+            self.head_name, features = heads.found(logits, len(x))
+        picked = logits() if "logits" in wanted else None
+        return Representations(picked, features, maps[-1] if maps else None)
 
     @property
     def device(self) -> torch.device:
@@ -131,25 +120,25 @@ class SharedPass:
             self._first_layer = FirstLayer(self.model, self.layer_name)
         return self._first_layer
 
-    def _features(self, heads: HeadWatch, output: Any, count: int) -> Tensor:
-        self.head_name, features = heads.found(
-            lambda: picked_logits(output, self.logits, count, self.model), count
-        )
-        return features
 
-    def _watch_maps(self, model: Module, hooks: PassHooks) -> list[Tensor]:
-        if self.maps_name is None:
-            raise RuntimeError("No layer is named whose output are the feature maps.")
-        outputs: list[Tensor] = []
-        layer = model.get_submodule(self.maps_name)
-        hooks.after(layer, lambda m, args, kwargs, output: outputs.append(output.detach().clone()))
-        return outputs
-
-    def _picked(self, output: Any, count: int) -> Tensor:
-        return picked_logits(output, self.logits, count, self.model)
+def _with_maps(call: LayerCall) -> LayerCall:
+    """Computed once for all that read them."""
+    return replace(call, output=call.maps())
 
 
-def _last(name: str | None, outputs: list[Tensor]) -> Tensor:
-    if not outputs:
-        raise RuntimeError(f"Layer {name!r}, whose output are the feature maps, never runs.")
-    return outputs[-1]
+def common_layer(
+    model: Module, layer: str | Module | None, detectors: Mapping[str, FirstLayerDetector]
+) -> str | None:
+    """Dotted name of the first layer that the user or a detector names, if any does."""
+    bare = unwrap(model)
+    for name, detector in detectors.items():
+        if detector.model is not None and unwrap(detector.model) is not bare:
+            raise ValueError(
+                f"Detector {name!r} has another model ({type(detector.model).__name__}) than "
+                f"the pipeline ({type(bare).__name__}). Build it with None."
+            )
+    named = (layer, *(detector.layer for detector in detectors.values()))
+    found = {find_layer(bare, one) for one in named if one is not None}
+    if len(found) > 1:
+        raise ValueError(f"All first-layer detectors must read one layer, got {sorted(found)}.")
+    return found.pop() if found else None

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from ..detectors.residue import ViyogResidue
 from ..detectors.same_way import SameWay
-from ..fitting.held_by_content import HeldByContent
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import PixelRange
 from ..images.pixels import to_8_bit
@@ -94,11 +93,12 @@ class Training:
             "exceed id_fpr.",
             stacklevel=3,
         )
-        held = HeldByContent(train_loader, self.triage.held_out, _MOST, self.triage.seed)
+        triage = self.triage
+        held = SampledInputs(train_loader, _MOST, triage.seed, held_out=triage.held_out)
         self._fit_detectors(held)
         for _ in held:  # detectors that were fitted already have not read it
             pass
-        return self._learnt(self._calibration(held.held()), ood, adv)
+        return self._learnt(self._calibration(held.inputs()), ood, adv)
 
     def _fit_detectors(self, loader: Iterable[Any]) -> None:
         """Those that are not fitted yet."""

@@ -7,9 +7,7 @@ from networks import (
     Faulty,
     InPlaceStem,
     LateStem,
-    Lazy,
     Signal,
-    SmallNet,
     Swallowing,
     Unused,
     UsedTwice,
@@ -18,24 +16,11 @@ from networks import (
 )
 from torch import nn
 
-from pytorch_ood_viyog.layer.finding import convolutions
 from pytorch_ood_viyog.layer.first_layer import FirstLayer
 
 
 def read_maps(call):
     return call.maps()
-
-
-def test_convolutions_are_listed_by_dotted_name(model):
-    assert list(convolutions(model)) == ["stem.conv", "body.2"]
-    assert convolutions(model)["stem.conv"] is model.stem.conv
-
-
-def test_subclasses_of_convolutions_count():
-    class Standardised(nn.Conv2d):
-        pass
-
-    assert list(convolutions(nn.Sequential(Standardised(3, 4, 3)))) == ["0"]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +68,6 @@ def test_a_layer_given_as_module(model, images):
     assert first_layer.run(images, read_maps).shape == (64, 4, 8, 8)
 
 
-def test_no_convolution():
-    with pytest.raises(RuntimeError, match=r"Sequential has no Conv1d, Conv2d or Conv3d.*layer="):
-        FirstLayer(nn.Sequential(nn.Linear(2, 2)))
-
-
 @pytest.mark.parametrize(
     ("layer", "wanted"),
     [("stem.conf", "'stem.conf'"), ("", "''"), (nn.Conv2d(3, 4, 3), "the module Conv2d")],
@@ -112,22 +92,6 @@ def test_a_layer_that_never_runs(layer):
         FirstLayer(model, layer).run(x, read_maps)
     assert wanted in str(caught.value)
     assert "Its convolutions are: spare." in str(caught.value)
-
-
-def test_a_lazy_model_before_and_after_its_first_run():
-    model, x = Lazy(), torch.rand(2, 3, 8, 8)
-    first_layer = FirstLayer(model)
-    with pytest.raises(RuntimeError, match=r"lazy parameters.*Run the model once"):
-        first_layer.run(x, read_maps)
-    model(x)
-    with untouched(model):
-        assert first_layer.run(x, read_maps).shape == (2, 12, 6, 6)
-
-
-def test_an_unbatched_input_is_refused():
-    model, x = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(3, 8, 8)
-    with untouched(model), pytest.raises(ValueError, match=r"\(3, 8, 8\).*unsqueeze"):
-        FirstLayer(model).run(x, read_maps)
 
 
 def test_a_layer_that_takes_two_tensors_is_refused():
@@ -169,12 +133,6 @@ def test_hooks_of_the_user_act_on_the_input_and_stay(model, images):
     assert seen == [1]  # once, when the layer was looked for; raw output is read without them
 
 
-def test_weights_that_a_hook_computes_are_up_to_date():
-    conv = torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
-    model, x = nn.Sequential(conv), torch.rand(2, 3, 8, 8)
-    assert torch.equal(FirstLayer(model).run(x, read_maps), conv(x).detach())
-
-
 def test_gradients_that_the_model_switches_on_do_not_reach_the_maps():
     class Saliency(nn.Module):
         def __init__(self):
@@ -197,28 +155,6 @@ def test_an_exception_of_the_reader_comes_through(network):
     model, x = build(network), torch.rand(2, 3, 8, 8)
     with untouched(model), pytest.raises(ZeroDivisionError):
         FirstLayer(model).run(x, read)
-
-
-def test_an_exception_of_the_model_comes_through_and_the_layer_still_works():
-    model, x = build(Faulty).train(), torch.rand(2, 3, 8, 8)
-    first_layer = FirstLayer(model)
-    model.broken = True
-    with untouched(model), pytest.raises(ArithmeticError, match="user's model"):
-        first_layer.run(x, read_maps)
-    model.broken = False
-    assert first_layer.run(x, read_maps).shape == (2, 12, 6, 6)
-
-
-def test_nothing_after_the_layer_runs(model, images):
-    ran = []
-    for name, module in model.named_modules():
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    first_layer = FirstLayer(model)
-    first_layer.find(images)
-    assert ran.count("head") == 1  # once: how often the layer runs shows at the end only
-    ran.clear()
-    first_layer.run(images, read_maps)
-    assert ran == ["stem.norm", "stem.dropout"]  # what feeds the convolution, and no more
 
 
 class Gate(nn.Module):
@@ -273,13 +209,3 @@ def test_a_hook_that_another_thread_meets_half_registered_is_harmless():
     model.leave.set()
     thread.join(10)
     assert answers == [None]
-
-
-def test_names_stay_right_when_the_model_is_wrapped_later(model, images):
-    first_layer = FirstLayer(torch.compile(nn.DataParallel(model), backend="eager"))
-    first_layer.run(images, read_maps)
-    assert first_layer.name == "stem.conv"
-
-
-def test_small_net_is_seeded():
-    assert torch.equal(build(SmallNet).head.weight, build(SmallNet).head.weight)

@@ -8,7 +8,7 @@ from manners import untouched
 from networks import SmallNet, build
 from torch import nn
 
-from pytorch_ood_viyog.layer.manners import as_found, same_random_state, unwrap
+from pytorch_ood_viyog.layer.manners import as_found, modules_of, same_random_state, unwrap
 
 
 class Frozen(nn.Module):
@@ -34,22 +34,11 @@ def draw_and_fail():
 
 
 def test_unwrap_takes_wrappers_off_in_any_nesting(model):
+    model.module = nn.Identity()  # no wrapper for that
     compiled = torch.compile(model, backend="eager")
-    assert unwrap(model) is model
-    assert unwrap(nn.DataParallel(model)) is model
-    assert unwrap(compiled) is model
-    assert unwrap(nn.DataParallel(compiled)) is model
-    assert unwrap(torch.compile(nn.DataParallel(model), backend="eager")) is model
-
-
-def test_unwrap_leaves_a_model_alone_that_has_an_attribute_called_module():
-    class Holder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.module = nn.Conv2d(3, 4, 3)
-
-    holder = Holder()
-    assert unwrap(holder) is holder
+    parallel = torch.compile(nn.DataParallel(model), backend="eager")
+    for wrapped in (model, nn.DataParallel(model), compiled, nn.DataParallel(compiled), parallel):
+        assert unwrap(wrapped) is model
 
 
 def test_evaluation_mode_inside_and_every_mode_back_after(model):
@@ -161,3 +150,11 @@ def test_overlapping_threads_leave_a_compiled_model_compiled():
     assert leave.is_set()
     model(x)
     assert len(runs) == 2, "the model stayed in eager mode"
+
+
+def test_modules_of_a_model(model):
+    model.twice = model.stem
+    model.register_module("none", None)
+    found = modules_of(model)
+    assert set(found) == set(model.modules())
+    assert len(found) == len(set(found))

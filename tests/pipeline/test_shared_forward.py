@@ -314,41 +314,6 @@ def test_linear_layers_on_tokens_are_no_head():
         SharedForward(model, {"maha": Mahalanobis(None)}).unfitted(torch.rand(2, 7, 4))
 
 
-ARCHITECTURES = {
-    "resnet18": ("fc", 32, {}),
-    "densenet121": ("classifier", 32, {}),
-    "convnext_tiny": ("classifier.2", 32, {}),
-    "swin_t": ("head", 32, {}),
-    "vit_b_16": ("heads.head", 32, {"image_size": 32}),
-}
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_torchvision_architectures(name):
-    torchvision = pytest.importorskip("torchvision")
-    head, size, options = ARCHITECTURES[name]
-    model = getattr(torchvision.models, name)(num_classes=3, **options)
-    x, y = torch.rand(4, 3, size, size), torch.tensor([0, 1, 2, 0])
-    detectors = {"energy": EnergyBased(None), "knn": KNN(None, k=2), "tv": ViyogTV(None)}
-    pipeline = SharedForward(model, detectors)
-    with untouched(model):
-        pipeline.fit([(x, y)])
-        scores = pipeline.predict(x[:2])
-    inputs = []
-    model.eval().get_submodule(head).register_forward_pre_hook(lambda m, i: inputs.append(i[0]))
-    with torch.no_grad():
-        energy = -torch.cat([model(x[:2]), model(x[2:])]).logsumexp(dim=1)
-    features = torch.cat(inputs)
-    distances = torch.cdist(
-        features[:2] / features[:2].norm(dim=1, keepdim=True),
-        features / features.norm(dim=1, keepdim=True),
-    )
-    torch.testing.assert_close(scores["energy"], energy[:2], rtol=1e-4, atol=1e-5)
-    second = distances.sort(dim=1).values[:, 1]
-    torch.testing.assert_close(scores["knn"].float(), second, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(scores["tv"], ViyogTV(model).fit([x]).predict(x[:2]))
-
-
 # -- what is fed, what is refused ------------------------------------------------------------
 
 

@@ -148,10 +148,9 @@ def changed(state, path, value):
     return result
 
 
-def refused_or_usable(target, state, images):
-    """Loads the state into a copy of the target; checks what becomes of it."""
-    victim, images = copy.copy(target), images[:4]
-    wanted = target(images)
+def refused_or_usable(target, state, images, wanted):
+    """Loads the state into a copy of the target, which scores ``wanted``; checks what becomes."""
+    victim = copy.copy(target)
     try:
         victim.load_state_dict(state)
     except (ValueError, TypeError) as error:
@@ -161,10 +160,14 @@ def refused_or_usable(target, state, images):
 
 def test_wrong_entries_are_refused(fitted, target, images):
     del target.unchanged  # no copy of it
-    state = fitted.state_dict()
+    state, images = fitted.state_dict(), images[:2]
+    wanted = target(images)
     for path in places(state):
         for junk in JUNK:
-            assert refused_or_usable(target, changed(state, path, junk), images), (path, junk)
+            assert refused_or_usable(target, changed(state, path, junk), images, wanted), (
+                path,
+                junk,
+            )
 
 
 def test_missing_and_additional_entries_are_refused(fitted, target):
@@ -182,13 +185,6 @@ def test_missing_and_additional_entries_are_refused(fitted, target):
     ):
         with pytest.raises(ValueError, match="extra"):
             target.load_state_dict(larger)
-    assert target.unchanged()
-
-
-@pytest.mark.parametrize("junk", [None, 3, "state", [], {}, torch.ones(3)])
-def test_what_is_no_state_is_refused(target, junk):
-    with pytest.raises((TypeError, ValueError), match="state"):
-        target.load_state_dict(junk)
     assert target.unchanged()
 
 
@@ -223,8 +219,9 @@ def test_nan_in_a_state_is_refused(fitted, target):
 def test_values_that_no_fit_gives(fitted, target, images):
     """Counts of zero, negative magnitudes, indices beyond the channels."""
     del target.unchanged
-    state = fitted.state_dict()
+    state, images = fitted.state_dict(), images[:2]
+    wanted = target(images)
     for name, tensor in state["tensors"].items():
         for value in (0, -1, 10**6):
             strange = changed(state, ("tensors", name), torch.full_like(tensor, value))
-            assert refused_or_usable(target, strange, images), (name, value)
+            assert refused_or_usable(target, strange, images, wanted), (name, value)

@@ -4,60 +4,89 @@ import pytest
 import torch
 import torchvision
 from manners import untouched
+from our_detectors import DEFAULT_TOLERANCE, DETECTORS, TOLERANCES
+from pytorch_ood.detector import KNN, EnergyBased
 
-# name of the first convolution, and the size of the images: small where the architecture allows
+from pytorch_ood_viyog import SharedForward
+
+# names of the first convolution and of the head, and the size of the images
 ARCHITECTURES = {
-    "resnet18": ("conv1", 32),
-    "densenet121": ("features.conv0", 32),
-    "mobilenet_v3_small": ("features.0.0", 32),
-    "efficientnet_b0": ("features.0.0", 32),
-    "convnext_tiny": ("features.0.0", 32),
-    "swin_t": ("features.0.0", 32),
-    "vit_b_16": ("conv_proj", 224),
+    "resnet18": ("conv1", "fc", 32, {}),
+    "densenet121": ("features.conv0", "classifier", 32, {}),
+    "mobilenet_v3_small": ("features.0.0", "classifier.3", 32, {}),
+    "efficientnet_b0": ("features.0.0", "classifier.1", 32, {}),
+    "convnext_tiny": ("features.0.0", "classifier.2", 32, {}),
+    "swin_t": ("features.0.0", "head", 32, {}),
+    "vit_b_16": ("conv_proj", "heads.head", 224, {}),
 }
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def architecture(request):
+    *names, size, options = ARCHITECTURES[request.param]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return request.param, torchvision.models.get_model(request.param, weights=None)
+        model = torchvision.models.get_model(request.param, num_classes=3, **options)
+        return model, *names, torch.rand(4, 3, size, size)
 
 
-def test_torchvision(make, close, architecture):
-    name, model = architecture
-    layer, size = ARCHITECTURES[name]
-    x = torch.rand(4, 3, size, size)
-    ran = []
+def test_the_first_convolution_is_read_once_and_nothing_after_it(architecture):
+    model, layer, _, x = architecture
+    with torch.no_grad():
+        maps = model.get_submodule(layer)(x)
+    ran, calls = [], []
     handles = [
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
         for name, module in model.named_modules()
         if not name.startswith(layer)
     ]
-    detector = make(model)
-    with untouched(model):  # in training mode, as torchvision returns it
-        detector.fit([x[:2], x[2:]])
-        ran.clear()  # the whole model ran once, to see what its first layer takes
-        scores = detector(x)
+    for name, make in DETECTORS.items():
+        detector = make(model)
+        with untouched(model):  # in training mode, as torchvision returns it
+            detector.fit([x[:2], x[2:]])
+            ran.clear()  # the whole model ran once, to see what its first layer takes
+            scores = detector(x)
+        assert detector.layer_name == layer
+        assert ran == []  # no module ran to its end
+        rtol, atol = TOLERANCES.get(name, DEFAULT_TOLERANCE)
+        own = detector.predict_features(maps)
+        torch.testing.assert_close(scores, own, rtol=rtol, atol=atol)
+        assert scores.unique().numel() == 4
+        read = model.get_submodule(layer)
+        forward = read.forward
+        read.forward = lambda x, forward=forward: calls.append(1) or forward(x)
+        detector(x)
+        del read.forward
+        assert calls.pop() == 1
+        assert not calls
     for handle in handles:
         handle.remove()
-    assert detector.layer_name == layer
-    assert ran == []  # no module ran to its end: nothing comes before the first convolution
+
+
+def test_the_head_is_found(architecture):
+    model, _, head, x = architecture
+    if x.shape[-1] > 32:
+        model, x = torchvision.models.vit_b_16(image_size=32, num_classes=3), x[..., :32, :32]
+    detectors = {"energy": EnergyBased(None), "knn": KNN(None, k=2)}
+    detectors["tv"] = DETECTORS["ViyogTV"](None)
+    pipeline = SharedForward(model, detectors)
+    with untouched(model):
+        pipeline.fit([(x, torch.tensor([0, 1, 2, 0]))])
+        scores = pipeline.predict(x[:2])
+    inputs = []
+    training = model.training
+    handle = (
+        model.eval()
+        .get_submodule(head)
+        .register_forward_pre_hook(lambda m, i: inputs.append(i[0]))
+    )
     with torch.no_grad():
-        maps = model.get_submodule(layer)(x)
-    close(scores, detector.predict_features(maps))
-    assert scores.unique().numel() == 4
-
-
-def test_the_first_convolution_runs_once(make, architecture):
-    name, model = architecture
-    layer, size = ARCHITECTURES[name]
-    detector = make(model).fit([torch.rand(4, 3, size, size)])
-    calls = []
-    forward = model.get_submodule(layer).forward
-    model.get_submodule(layer).forward = lambda x: calls.append(1) or forward(x)
-    try:
-        detector(torch.rand(2, 3, size, size))
-    finally:
-        del model.get_submodule(layer).forward
-    assert calls == [1]
+        energy = -torch.cat([model(x[:2]), model(x[2:])]).logsumexp(dim=1)
+    handle.remove()
+    model.train(training)
+    features = torch.nn.functional.normalize(torch.cat(inputs), dim=1)
+    second = torch.cdist(features[:2], features).sort(dim=1).values[:, 1]
+    torch.testing.assert_close(scores["energy"], energy[:2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores["knn"].float(), second, rtol=1e-3, atol=1e-4)
+    own = DETECTORS["ViyogTV"](model).fit([x]).predict(x[:2])
+    torch.testing.assert_close(scores["tv"], own)

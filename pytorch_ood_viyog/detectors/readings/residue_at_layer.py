@@ -14,7 +14,7 @@ from ...fitting.fitted import Statistics
 from ...images.kind import ImageKind
 from ...layer.checks import check_layout, check_maps
 from ...layer.convolution import CONVOLUTIONS
-from ...layer.finding.relation import check_path
+from ...layer.finding import check_path
 from ...layer.layer_call import LayerCall
 from ...layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from ...layer.linear.flat_axes import maps_without_flat_axes

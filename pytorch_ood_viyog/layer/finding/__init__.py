@@ -3,23 +3,23 @@ Which layer of a model is meant: found by its name or kind, or as the first that
 alone, with others that take the same tensor, or with all that lies before it; how often it runs.
 """
 
-from .branches import Branches
-from .by_name import convolutions, find_layer, known_convolutions, layer_named
-from .examination import Found, examine
-from .relation import Path
-from .runs import Rows, Runs
-from .stem import Stem
+from .by_name import convolutions, find_layer, layer_named
+from .composed import Branches, Stem, runs_first
+from .examination import examine
+from .relation import Path, check_path
+from .runs import Rows, Runs, runs_unclear
 
 __all__ = [
     "Branches",
-    "Found",
     "Path",
     "Rows",
     "Runs",
     "Stem",
+    "check_path",
     "convolutions",
     "examine",
     "find_layer",
-    "known_convolutions",
     "layer_named",
+    "runs_first",
+    "runs_unclear",
 ]

@@ -7,8 +7,7 @@ from torch.nn import Linear, Module
 
 from ..convolution import CONVOLUTIONS, Convolution
 from ..manners import unwrap
-from .branches import SEPARATOR, Branches, names_in
-from .stem import ARROW, Stem, is_stem, last_of
+from .composed import ARROW, SEPARATOR, Branches, Stem, is_stem, last_of, names_in
 
 __all__ = [
     "check_hookable",
@@ -25,11 +24,7 @@ _WRAPPED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def convolutions(model: Module) -> dict[str, Convolution]:
-    """
-    :param model: the unwrapped model
-    :return: dotted names and modules of all ``Conv1d``, ``Conv2d`` and ``Conv3d`` (and
-        subclasses), in the order of registration
-    """
+    """:return: all ``Conv1d``, ``Conv2d`` and ``Conv3d`` by dotted name, as registered"""
     return {name: m for name, m in model.named_modules() if isinstance(m, CONVOLUTIONS)}
 
 
@@ -72,11 +67,7 @@ def _bare(name: str) -> str:
 
 
 def layer_named(model: Module, name: str) -> Module:
-    """
-    :param model: the unwrapped model
-    :param name: dotted name of a layer, of branches, or of a stem
-    :return: the layer, the :class:`Branches`, or the :class:`Stem`
-    """
+    """:return: the layer, the :class:`Branches`, or the :class:`Stem` of a name"""
     if is_stem(name):
         return Stem(model, name)
     layers = [model.get_submodule(part) for part in names_in(name)]
@@ -107,10 +98,7 @@ def no_convolution(model: Module) -> str:
 
 
 def check_hookable(model: Module) -> None:
-    """
-    :param model: the unwrapped model
-    :raises TypeError: if its modules do not run hooks
-    """
+    """:raises TypeError: if the unwrapped model's modules do not run hooks"""
     exported = isinstance(model, torch.fx.GraphModule) and any(
         isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
     )

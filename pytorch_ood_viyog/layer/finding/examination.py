@@ -4,24 +4,23 @@ Find out, once per fit, which layer is the first, how often it runs, and what it
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..hooks import PassHooks
+from ..hooks import LayerReached, PassHooks
+from ..linear.impulse_response import impulse_response
 from ..manners import as_found
-from .branches import names_in, runs_first
 from .by_name import convolutions
-from .reached import LayerReached
-from .relation import Path, Probes, is_resized, rearranged
-from .runs import Runs
-from .stem import ARROW, is_stem
+from .composed import ARROW, Stem, is_stem, names_in, runs_first
+from .relation import Path, is_resized, probes, rearranged
+from .runs import Runs, runs_unclear
 from .watch import Call, Watch, first_tensor
 
-__all__ = ["Found", "examine", "in_order", "runs_unclear"]
+__all__ = ["Found", "examine", "in_order"]
 
 # samples that are enough to tell
 _SAMPLES = 4
@@ -39,14 +38,7 @@ class Found:
     path: Path
 
 
-def examine(
-    model: Module,
-    x: Tensor,
-    name: str | None,
-    is_linear: Callable[[str, Tensor], bool],
-    *,
-    whole: bool = False,
-) -> Found | None:
+def examine(model: Module, x: Tensor, name: str | None, *, whole: bool = False) -> Found | None:
     """
     Run a model once on a few samples, and a few times more if what its layer takes is not simply
     the image.
@@ -54,7 +46,6 @@ def examine(
     :param model: the unwrapped model
     :param x: batch of model inputs
     :param name: name of the layer, if it is known
-    :param is_linear: tells whether a layer of this name is one linear function of these inputs
     :param whole: whether the whole batch runs
     :return: what was found; ``None`` if no layer runs. What the model raises is left for the pass
         that reads it.
@@ -71,21 +62,93 @@ def examine(
     if not watch.calls:
         return None
     leader = next((call for call in watch.calls if call.gains is not None), None)
-    if leader is not None:
-        own = name or watch.layer_of(leader)
-        runs = _runs(watch, leader, own, len(x))
-        path = Path("image", _shown(leader), leader.gains or ())
-        return Found(own, runs, path)
-    return _compared(model, x, name, watch, is_linear)
+    if leader is None:
+        return _compared(model, x, name, watch)
+    return _found(watch, leader, name, "image", len(x), gains=leader.gains or ())
 
 
-def inputs_of(model: Module, layers: Mapping[str, Module], x: Tensor) -> dict[str, list[Tensor]]:
-    """
-    :param model: the unwrapped model
-    :param layers: layers by name
-    :param x: batch of model inputs
-    :return: what each of them takes, one tensor a run
-    """
+def _found(
+    watch: Watch,
+    call: Call,
+    name: str | None,
+    kind: Literal["image", "pixels", "resized", "other"],
+    samples: int,
+    **what: Any,
+) -> Found:
+    own = name or watch.layer_of(call)
+    return Found(own, _runs(watch, call, own, samples), Path(kind, call.origin.operations, **what))
+
+
+def _runs(watch: Watch, leader: Call, name: str, samples: int) -> Runs:
+    """Of the layer that a run belongs to; runs on its own output do not count."""
+    own = [call for call in watch.calls if call.name == leader.name]
+    if leader.gains is not None and leader.rows == samples and own[0] is leader:
+        return Runs(adjacent=True)
+    eligible = [i for i, call in enumerate(own) if leader.name not in call.origin.after]
+    rows = sum(own[i].rows for i in eligible)
+    if samples == 0 or rows % samples or rows == 0:
+        raise RuntimeError(runs_unclear(name, rows, samples, len(eligible)))
+    calls = None if len(eligible) == len(own) else tuple(eligible)
+    return Runs(rows // samples, calls=calls)
+
+
+def _compared(model: Module, x: Tensor, name: str | None, watch: Watch) -> Found:
+    """Where no layer takes the image as it is: probe what the first ones take."""
+    first = {call.name: call for call in reversed(watch.calls)}
+    early = {call.name for call in watch.calls if call.taken is not None}
+    order = dict.fromkeys(call.name for call in watch.calls if call.name in early)
+    candidates = [*order][:_CANDIDATES] or [watch.calls[0].name]
+    layers = {each: model.get_submodule(each) for each in candidates}
+    base = _inputs_of(model, layers, x)
+    changed = [_inputs_of(model, layers, other) for other in probes(x)]
+    why: dict[str, str] = {}
+    repeating: list[str] = []
+    for each in candidates:
+        direct, once, why[each] = _rearranged(base[each], [c[each] for c in changed], x)
+        if direct and once:
+            return _found(watch, first[each], name, "pixels", len(x))
+        if direct:
+            repeating.append(each)
+    if name is None or is_stem(name):  # else the user, or a saved state, means this layer alone
+        for each in candidates:
+            own = name or watch.layer_of(first[each])
+            stem = own if is_stem(own) else ARROW + names_in(own)[0]
+            once = len(base[each]) == 1 and len(base[each][0]) == len(x)
+            if once and _is_linear(model, stem, x):
+                return Found(stem, Runs(), Path("linear", first[each].origin.operations))
+    for each in repeating:
+        return _found(watch, first[each], name, "pixels", len(x))
+    for each in candidates:
+        if base[each] and len(base[each][0]) == len(x) and is_resized(base[each][0], x):
+            return _found(watch, first[each], name, "resized", len(x))
+    call = watch.calls[0]
+    return _found(watch, call, name, "other", len(x), why=why.get(call.name, ""))
+
+
+def _is_linear(model: Module, name: str, x: Tensor) -> bool:
+    """Whether a stem is one linear function of these inputs."""
+    if not x.is_floating_point():
+        return False
+    try:
+        impulse_response(Stem(model, name), x[:2])
+    except Exception:
+        return False
+    return True
+
+
+def _rearranged(
+    base: list[Tensor], changed: list[list[Tensor]], x: Tensor
+) -> tuple[bool, bool, str]:
+    """Of all runs that have the shape of the first."""
+    if not base or any(len(c) != len(base) for c in changed) or base[0].dim() < 2:
+        return False, False, "it runs in another way when the image changes a little"
+    alike = [i for i, t in enumerate(base) if t.shape[1:] == base[0].shape[1:]]
+    rows = [torch.cat([run[i] for i in alike]) for run in (base, *changed)]
+    return rearranged(rows[0], rows[1:], x[0].numel())
+
+
+def _inputs_of(model: Module, layers: Mapping[str, Module], x: Tensor) -> dict[str, list[Tensor]]:
+    """What each of the layers takes, one tensor a run."""
     taken: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def keep(name: str) -> Callable[..., None]:
@@ -104,6 +167,9 @@ def inputs_of(model: Module, layers: Mapping[str, Module], x: Tensor) -> dict[st
     return taken
 
 
+# -- the order of rows ------------------------------------------------------------------------
+
+
 def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     """
     Change samples by the binary digits of their numbers, one digit a run, and read from each row
@@ -120,7 +186,7 @@ def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     layers = {hooked: model.get_submodule(hooked)}
 
     def taken(inputs: Tensor) -> list[Tensor]:
-        found = inputs_of(model, layers, inputs)[hooked]
+        found = _inputs_of(model, layers, inputs)[hooked]
         return [t for i, t in enumerate(found) if runs.calls is None or i in runs.calls]
 
     before = taken(x)
@@ -130,10 +196,11 @@ def in_order(model: Module, x: Tensor, name: str, runs: Runs) -> Runs:
     for digit in range(len(x).bit_length()):
         after = taken(_with_others(x, (numbers >> digit) % 2 == 1))
         owners[_rows_that_differ(before, after)] += 1 << digit
-    found = runs.owned(owners - 1, len(x))
-    if found is None:
-        raise RuntimeError(runs_unclear(name, rows, len(x), len(before)))
-    return found
+    for adjacent in (True, False):
+        found = replace(runs, adjacent=adjacent, in_order=True)
+        if torch.equal(found.rows(len(x)).spread(numbers.cpu()), owners):
+            return found
+    raise RuntimeError(runs_unclear(name, rows, len(x), len(before)))
 
 
 def _with_others(x: Tensor, which: Tensor) -> Tensor:
@@ -152,94 +219,3 @@ def _rows_that_differ(before: list[Tensor], after: list[Tensor]) -> list[int]:
         return []
     changes = torch.cat(sizes)
     return (changes > 1e-3 * changes.max()).nonzero().flatten().tolist()
-
-
-def _shown(call: Call) -> tuple[str, ...]:
-    return call.origin.operations
-
-
-def _runs(watch: Watch, leader: Call, name: str, samples: int) -> Runs:
-    """Of the layer that a run belongs to; runs on its own output do not count."""
-    hooked = leader.name
-    own = [call for call in watch.calls if call.name == hooked]
-    if leader.gains is not None and leader.rows == samples and own and own[0] is leader:
-        return Runs(adjacent=True)
-    eligible = [i for i, call in enumerate(own) if hooked not in call.origin.after]
-    rows = sum(own[i].rows for i in eligible)
-    if samples == 0 or rows % samples or rows == 0:
-        raise RuntimeError(runs_unclear(name, rows, samples, len(eligible)))
-    calls = None if len(eligible) == len(own) else tuple(eligible)
-    return Runs(rows // samples, calls=calls)
-
-
-def runs_unclear(name: str, rows: int, samples: int, calls: int) -> str:
-    """:return: the message for a layer whose rows belong to no sample"""
-    times = "once" if calls == 1 else f"{calls} times"
-    return (
-        f"Layer {name!r} must run on each sample of a batch, on one row or on as many for each, "
-        f"in order, but it ran on {rows} of {samples} samples, {times}. Name another layer by "
-        f"layer='...', or give the part of the model that takes single images."
-    )
-
-
-def _compared(
-    model: Module,
-    x: Tensor,
-    name: str | None,
-    watch: Watch,
-    is_linear: Callable[[str, Tensor], bool],
-) -> Found:
-    """Where no layer takes the image as it is: probe what the first ones take."""
-    early = {c.name: c for c in reversed(watch.calls) if c.values is not None and not c.gains}
-    order = [c.name for c in watch.calls if c.name in early]
-    first = watch.calls[0]
-    candidates = list(dict.fromkeys(order))[:_CANDIDATES] or [first.name]
-    layers = {n: model.get_submodule(n) for n in candidates}
-    probes = Probes.of(x)
-    base = inputs_of(model, layers, x)
-    changed = [inputs_of(model, layers, each) for each in probes.changed]
-    why: dict[str, str] = {}
-    repeating: list[str] = []
-    for each in candidates:
-        direct, once, why[each] = _rearranged(base[each], [c[each] for c in changed], x)
-        if direct and once:
-            return _found(watch, _first(watch, each), name, "pixels", len(x))
-        if direct:
-            repeating.append(each)
-    for each in candidates:
-        own = name or watch.layer_of(_first(watch, each))
-        whole = own if is_stem(own) else ARROW + names_in(own)[0]
-        if name is not None and not is_stem(name):
-            break  # the user, or a saved state, means this layer alone
-        if len(base[each]) == 1 and len(base[each][0]) == len(x) and is_linear(whole, x):
-            path = Path("linear", _shown(_first(watch, each)))
-            return Found(whole, Runs(), path)
-    for each in repeating:
-        return _found(watch, _first(watch, each), name, "pixels", len(x))
-    for each in candidates:
-        if base[each] and len(base[each][0]) == len(x) and is_resized(base[each][0], x):
-            return _found(watch, _first(watch, each), name, "resized", len(x))
-    return _found(watch, first, name, "other", len(x), why.get(first.name, ""))
-
-
-def _rearranged(
-    base: list[Tensor], changed: list[list[Tensor]], x: Tensor
-) -> tuple[bool, bool, str]:
-    """Of all runs that have the shape of the first."""
-    alike = [i for i, t in enumerate(base) if t.shape[1:] == base[0].shape[1:]]
-    if not base or any(len(c) != len(base) for c in changed) or base[0].dim() < 2:
-        return False, False, "it runs in another way when the image changes a little"
-    rows = [torch.cat([run[i] for i in alike]) for run in (base, *changed)]
-    values = x[0].numel()
-    return rearranged(rows[0], rows[1:], values)
-
-
-def _first(watch: Watch, name: str) -> Call:
-    return next(call for call in watch.calls if call.name == name)
-
-
-def _found(
-    watch: Watch, call: Call, name: str | None, kind: Any, samples: int, why: str = ""
-) -> Found:
-    own = name or watch.layer_of(call)
-    return Found(own, _runs(watch, call, own, samples), Path(kind, _shown(call), why=why))

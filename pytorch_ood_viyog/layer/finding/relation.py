@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .stem import ARROW
+from .composed import ARROW
 
-__all__ = ["Path", "Probes", "affine_gains", "check_path", "is_resized", "rearranged"]
+__all__ = ["Path", "affine_gains", "check_path", "is_resized", "probes", "rearranged"]
 
 # deviation from an affine function of each channel that is none, as share of the largest value
 _EXACT = 1e-4
@@ -65,11 +65,9 @@ class Path:
 
 def affine_gains(taken: Tensor, x: Tensor) -> tuple[float, ...] | None:
     """
-    :param taken: what a layer takes
-    :param x: the model's inputs
-    :return: for each channel the median over samples of what one unit of ``x`` amounts to, if
-        each channel of ``taken`` is an affine function of the same channel of ``x`` in every
-        sample; else ``None``
+    :return: for each channel the median over samples of what one unit of the inputs ``x`` amounts
+        to, if each channel of what a layer takes is an affine function of the same channel of
+        ``x`` in every sample; else ``None``
     """
     if taken.shape != x.shape or x.dim() < 3 or len(x) == 0:
         return None
@@ -96,10 +94,8 @@ def affine_gains(taken: Tensor, x: Tensor) -> tuple[float, ...] | None:
 
 def check_path(detector: str, path: Path) -> None:
     """
-    :param detector: name of a detector that reads residues, for the message
-    :param path: what lies between the model's input and its layer
-    :raises RuntimeError: if residues do not reach the layer as they are; a warning where the user
-        named that layer
+    :raises RuntimeError: if residues do not reach the layer of a detector as they are; a warning
+        where the user named that layer
     """
     if path.kind == "resized":
         warnings.warn(
@@ -123,47 +119,30 @@ def check_path(detector: str, path: Path) -> None:
     warnings.warn(f"{message} Its scores may mean little: detector.verify(x) tells.", stacklevel=2)
 
 
-@dataclass(frozen=True)
-class Probes:
-    """Changes of the model's input that tell what a layer's input depends on."""
-
-    #: the inputs
-    x: Tensor
-    #: the inputs with a residue on a random half of their values, on the other half, on all of
-    #: them, and with half of that
-    changed: tuple[Tensor, Tensor, Tensor, Tensor]
-
-    @staticmethod
-    def of(x: Tensor) -> "Probes":
-        """
-        :param x: model inputs of any type
-        :return: the probes
-        """
-        generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, x.shape, generator=generator).to(x.device) * 2 - 1
-        half = torch.randint(0, 2, x.shape, generator=generator).to(x.device).bool()
-        whole = x.dtype if not x.is_floating_point() else None
-        if whole is not None:  # grey levels, which must stay in their range
-            signs = torch.where(x > 127, -torch.ones_like(signs), torch.ones_like(signs))
-            residue = _LEVELS * signs
-        else:
-            low, high = torch.aminmax(x.detach().double())
-            size = float(high - low) * _LEVELS / 255 or 1.0
-            residue = size * signs
-        nothing = torch.zeros_like(residue)
-        residues = (
-            torch.where(half, residue, nothing),
-            torch.where(half, nothing, residue),
-            residue,
-            residue // 2 if whole is not None else residue / 2,
-        )
-        return Probes(x, tuple((x + r).to(x.dtype) for r in residues))  # type: ignore[arg-type]
+def probes(x: Tensor) -> list[Tensor]:
+    """
+    Model inputs with a residue on a random half of their values, on the other half, on all of
+    them, and with half of that: what tells what a layer's input depends on.
+    """
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, x.shape, generator=generator).to(x.device) * 2 - 1
+    half = torch.randint(0, 2, x.shape, generator=generator).to(x.device).bool()
+    if x.is_floating_point():
+        low, high = torch.aminmax(x.detach().double())
+        residue = (float(high - low) * _LEVELS / 255 or 1.0) * signs
+        halved = residue / 2
+    else:  # grey levels, which must stay in their range
+        signs = torch.where(x > 127, -torch.ones_like(signs), torch.ones_like(signs))
+        residue, halved = _LEVELS * signs, _LEVELS * signs // 2
+    nothing = torch.zeros_like(residue)
+    parts = torch.where(half, residue, nothing), torch.where(half, nothing, residue)
+    return [(x + each).to(x.dtype) for each in (*parts, residue, halved)]
 
 
 def rearranged(base: Tensor, responses: list[Tensor], values: int) -> tuple[bool, bool, str]:
     """
     :param base: what a layer takes for the inputs, all its calls, first dimension rows
-    :param responses: the same for each of :class:`Probes`
+    :param responses: the same for each of :func:`probes`
     :param values: number of values in one sample of the model's input
     :return: whether each value comes from one value of the image; whether no sample repeats
         them; and if not the first, what was found
@@ -187,11 +166,7 @@ def rearranged(base: Tensor, responses: list[Tensor], values: int) -> tuple[bool
 
 
 def is_resized(taken: Tensor, x: Tensor) -> bool:
-    """
-    :param taken: what a layer takes
-    :param x: the model's inputs
-    :return: whether it is the same image in another size
-    """
+    """:return: whether what a layer takes is the image ``x`` in another size"""
     if taken.dim() != 4 or x.dim() != 4 or taken.shape[:2] != x.shape[:2]:
         return False
     if taken.shape == x.shape or not taken.is_floating_point():

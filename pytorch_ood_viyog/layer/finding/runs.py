@@ -2,12 +2,12 @@
 How the rows of a layer's calls belong to the samples of a batch.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Runs"]
+__all__ = ["Rows", "Runs", "runs_unclear"]
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,8 @@ class Runs:
     in_order: bool = False
 
     def rows(self, samples: int) -> "Rows":
-        """
-        :param samples: number :math:`B` of samples
-        :return: the mapping of their rows
-        """
+        """:return: the mapping of the rows of so many samples"""
         return Rows(samples, self.per_sample, bool(self.adjacent))
-
-    def owned(self, owners: Tensor, samples: int) -> "Runs | None":
-        """
-        :param owners: number of the sample that each row was seen to change with
-        :param samples: number of samples
-        :return: the runs with the order of rows that this shows, ``None`` if it shows none
-        """
-        for adjacent in (True, False):
-            found = replace(self, adjacent=adjacent, in_order=True)
-            if torch.equal(found.rows(samples).spread(torch.arange(samples)), owners):
-                return found
-        return None
 
 
 @dataclass(frozen=True)
@@ -75,3 +60,13 @@ class Rows:
         index = torch.arange(self.samples * self.per_sample, device=values.device)
         index = index // self.per_sample if self.adjacent else index % self.samples
         return values[index[self.part]]
+
+
+def runs_unclear(name: str, rows: int, samples: int, calls: int) -> str:
+    """:return: the message for a layer whose rows belong to no sample"""
+    times = "once" if calls == 1 else f"{calls} times"
+    return (
+        f"Layer {name!r} must run on each sample of a batch, on one row or on as many for each, "
+        f"in order, but it ran on {rows} of {samples} samples, {times}. Name another layer by "
+        f"layer='...', or give the part of the model that takes single images."
+    )

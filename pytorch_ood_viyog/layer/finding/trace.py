@@ -56,14 +56,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[StorageWeakRef, Origin]] = {}
-        #: groups of watched layers whose outputs were found in one sum
+        #: groups of watched layers whose outputs came together in one sum
         self.joined: set[frozenset[str]] = set()
 
     def mark(self, tensor: Tensor, origin: Origin) -> None:
-        """
-        :param tensor: tensor to follow from now on
-        :param origin: where it came from
-        """
+        """Follow a tensor from now on."""
         reference = _storage(tensor)
         if reference is not None:
             self._known[reference.cdata] = (reference, origin)
@@ -74,11 +71,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None if reference is None else self._known.get(reference.cdata, (None, None))[1]
 
     def passed(self, name: str, taken: Tensor, output: Any) -> None:
-        """
-        :param name: name of a watched layer that ran
-        :param taken: its input
-        :param output: its output, which is followed under this name from now on
-        """
+        """A watched layer ran: its output is followed under this name from now on."""
         before = self.of(taken) or Origin()
         if isinstance(output, Tensor):
             after = before.after | {name}

@@ -12,11 +12,11 @@ from torch.nn import Module
 
 from ..convolution import Convolution
 from ..hooks import PassHooks
-from .branches import SEPARATOR
+from .composed import SEPARATOR
 from .relation import affine_gains
 from .trace import Origin, Trace, is_followed
 
-__all__ = ["Call", "Watch"]
+__all__ = ["Call", "Watch", "first_tensor"]
 
 
 @dataclass
@@ -29,8 +29,6 @@ class Call:
     taken: Tensor | None
     #: how often that tensor had been changed in place
     version: int | None
-    #: the values that it took, which may be overwritten later
-    values: Tensor | None
     #: number of its rows
     rows: int
     #: where its input came from
@@ -42,14 +40,9 @@ class Call:
 
 
 class Watch:
-    """Hooks for one forward pass, see :attr:`calls`."""
+    """Hooks for one forward pass of the unwrapped model on ``x``, on the named layers."""
 
     def __init__(self, model: Module, layers: Mapping[str, Module], x: Tensor):
-        """
-        :param model: the unwrapped model
-        :param layers: the layers to watch, by name
-        :param x: its inputs
-        """
         self.layers = layers
         self.trace = Trace()
         #: runs of the layers, in their order
@@ -82,12 +75,12 @@ class Watch:
             if taken is None:
                 return
             origin = self.trace.of(taken)
-            early = origin is None or not origin.after
             gains = affine_gains(taken, self._x)
-            kept = taken.detach().clone() if early or gains else None
-            version, rows = _version(taken), len(taken) if taken.dim() else 0
-            same = taken if early or gains else None
-            self.calls.append(Call(name, same, version, kept, rows, origin or Origin(), gains))
+            early = origin is None or not origin.after or gains
+            rows = len(taken) if taken.dim() else 0
+            kept = taken if early else None
+            call = Call(name, kept, _version(taken), rows, origin or Origin(), gains)
+            self.calls.append(call)
 
         return hook
 
@@ -95,10 +88,9 @@ class Watch:
         def hook(layer: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
             taken = first_tensor(args, kwargs)
             own = [call for call in self.calls if call.name == name]
-            if taken is None or not own or not isinstance(output, Tensor):
-                return
-            own[-1].shape = tuple(output.shape[2:])
-            self.trace.passed(name, taken, output)
+            if taken is not None and own and isinstance(output, Tensor):
+                own[-1].shape = tuple(output.shape[2:])
+                self.trace.passed(name, taken, output)
 
         return hook
 
@@ -110,21 +102,18 @@ class Watch:
 
         return hook
 
-    # -- what was seen ----------------------------------------------------------------------
-
     def layer_of(self, leader: Call) -> str:
         """
-        :param leader: the first run of a convolution
-        :return: name of the layer that it belongs to: the module that takes the same tensor and
-            gives the sum of all convolutions of that tensor, or those that come together in one
-            sum, or of several that do not the one that sees most
+        Name of the layer that a convolution belongs to, of which this is the first run: the module
+        that takes the same tensor and gives the sum of all convolutions of that tensor, or those
+        that come together in one sum, or of several that do not the one that sees most.
         """
         alike = {leader.name: leader}
         for call in self.calls:
             if call.taken is not None and _same(call, leader.taken, leader.version):
                 alike.setdefault(call.name, call)
-        groups = self._groups(list(alike))
-        group = max(groups, key=lambda names: max(_sees(self.layers[name]) for name in names))
+        sees = {name: _sees(self.layers[name]) for name in alike}
+        group = max(self._groups([*alike]), key=lambda names: max(sees[name] for name in names))
         if len(group) == 1:
             return group[0]
         inside = [
@@ -136,7 +125,7 @@ class Watch:
         if inside:
             return max(inside, key=len)
         if len({alike[name].shape for name in group}) > 1:
-            return max(group, key=lambda name: _sees(self.layers[name]))
+            return max(group, key=lambda name: sees[name])
         return SEPARATOR.join(group)
 
     def _groups(self, names: list[str]) -> list[list[str]]:

@@ -57,17 +57,14 @@ def constant(field: Tensor, scale: Tensor, sizes: Sequence[int], strides: Sequen
 
 
 def if_any(flat: Tensor) -> Tensor | None:
-    """
-    :param flat: where images are constant
-    :return: the same; ``None`` if they are nowhere, as most are; a trace must hold for all
-    """
+    """Where images are constant; ``None`` if nowhere, as most; a trace must hold for all."""
     return flat if torch.compiler.is_compiling() or bool(flat.any()) else None
 
 
 def everywhere(flat: Tensor) -> Tensor:
     """
-    :param flat: where an image is constant, :math:`B \\times P`
-    :return: whether it is nearly everywhere, too much so to be read, shape :math:`B`
+    :return: whether images are constant nearly everywhere (:math:`B \\times P`), too much so to be
+        read, shape :math:`B`
     """
     least = max(_FEWEST, math.ceil(_LEAST * flat.shape[1]))
     return (~flat).sum(dim=1) < min(least, flat.shape[1])

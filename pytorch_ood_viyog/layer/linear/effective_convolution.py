@@ -22,8 +22,7 @@ _OPERATIONS = (Conv1d._conv_forward, Conv2d._conv_forward, Conv3d._conv_forward)
 
 def is_plain(layer: Module) -> TypeGuard[Convolution]:
     """
-    :param layer: any layer
-    :return: whether it is a ``Conv1d``, ``Conv2d`` or ``Conv3d`` whose weights, bias and
+    :return: whether a layer is a ``Conv1d``, ``Conv2d`` or ``Conv3d`` whose weights, bias and
         arguments tell all that it does; subclasses with a forward pass of their own are not
     """
     if not isinstance(layer, CONVOLUTIONS) or "forward" in vars(layer):
@@ -59,10 +58,7 @@ class Geometry:
 
     @staticmethod
     def of(conv: Convolution) -> "Geometry":
-        """
-        :param conv: a plain convolution
-        :return: its geometry, for inputs of any shape
-        """
+        """:return: the geometry of a plain convolution, for inputs of any shape"""
         reaches = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
         before = after = (0,) * len(reaches)
         if conv.padding == "same":
@@ -75,8 +71,7 @@ class Geometry:
     @staticmethod
     def from_tensor(rows: Tensor) -> "Geometry":
         """
-        :param rows: what :meth:`to_tensor` gave
-        :return: the geometry
+        :return: the geometry that :meth:`to_tensor` gave
         :raises ValueError: if no layer has it
         """
         size, stride, dilation, before, after, shape = (tuple(row) for row in rows.tolist())
@@ -99,18 +94,12 @@ class Geometry:
         return tuple(max(0, math.ceil(max(b, a) / s)) for b, a, s in sides)
 
     def maps_shape(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """
-        :param inputs: spatial shape of the input
-        :return: spatial shape of the maps
-        """
+        """:return: spatial shape of the maps of inputs of a spatial shape"""
         sizes = zip(inputs, self.before, self.after, self.reaches, self.stride, strict=True)
         return tuple((n + b + a - reach) // s + 1 for n, b, a, reach, s in sizes)
 
     def interior(self, inputs: tuple[int, ...]) -> tuple[range, ...]:
-        """
-        :param inputs: spatial shape of the input
-        :return: the positions of the maps that see the input alone, along each axis
-        """
+        """:return: the positions of the maps that see the input alone, along each axis"""
         shape, found = self.maps_shape(inputs), []
         for axis, (size, stride) in enumerate(zip(inputs, self.stride, strict=True)):
             first = max(0, math.ceil(self.before[axis] / stride))
@@ -134,10 +123,7 @@ class EffectiveConvolution:
 
     @staticmethod
     def of(conv: Convolution) -> "EffectiveConvolution":
-        """
-        :param conv: a plain convolution
-        :return: its weights and arguments
-        """
+        """:return: weights and arguments of a plain convolution"""
         weight = conv.weight.detach().double()
         bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
         return EffectiveConvolution(_without_groups(weight, conv.groups), bias, Geometry.of(conv))

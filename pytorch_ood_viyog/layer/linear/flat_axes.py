@@ -2,6 +2,8 @@
 Axes along which a layer's maps have a single position: nothing can be compared along them.
 """
 
+from dataclasses import astuple
+
 from torch import Tensor
 
 from .effective_convolution import EffectiveConvolution, Geometry
@@ -10,11 +12,7 @@ __all__ = ["maps_without_flat_axes", "without_flat_axes"]
 
 
 def maps_without_flat_axes(maps: Tensor, axes: int) -> Tensor:
-    """
-    :param maps: feature maps, :math:`B \\times C \\times *S`
-    :param axes: number of spatial axes that are read
-    :return: maps of that many axes, those of length 1 dropped first to last
-    """
+    """:return: maps of that many spatial axes, those of length 1 dropped first to last"""
     while maps.dim() - 2 > axes and 1 in maps.shape[2:]:
         maps = maps.squeeze(2 + list(maps.shape[2:]).index(1))
     return maps
@@ -27,9 +25,6 @@ def without_flat_axes(
     Along an axis where the maps have one position, what the layer sees of its input goes to the
     channels; one axis stays.
 
-    :param conv: what the layer does
-    :param inputs: its inputs, where they are known
-    :param maps: its maps
     :return: the same layer, inputs and maps, without the axes along which the maps have length 1
     """
     while maps.dim() > 3 and 1 in maps.shape[2:]:
@@ -63,14 +58,5 @@ def _size(geometry: Geometry, axis: int) -> int:
 
 
 def _without(geometry: Geometry, axis: int) -> Geometry:
-    def rest(values: tuple[int, ...]) -> tuple[int, ...]:
-        return values[:axis] + values[axis + 1 :]
-
-    return Geometry(
-        rest(geometry.kernel_size),
-        rest(geometry.stride),
-        rest(geometry.dilation),
-        rest(geometry.before),
-        rest(geometry.after),
-        None if geometry.input_shape is None else rest(geometry.input_shape),
-    )
+    fields = (values and (*values[:axis], *values[axis + 1 :]) for values in astuple(geometry))
+    return Geometry(*fields)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..finding.stem import Stem
+from ..finding.composed import Stem
 from ..manners import as_found
 from ..precision import without_autocast
 from .effective_convolution import EffectiveConvolution, Geometry

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from ..convolution import CONVOLUTIONS
-from ..finding.branches import Branches
+from ..finding.composed import Branches
 from ..manners import as_found
 from .effective_convolution import EffectiveConvolution, is_plain
 from .impulse_response import impulse_response
@@ -28,8 +28,6 @@ class KnownLayer:
             the right size are made up for a convolution
         :param maps: what the layer gave for them
         :return: its effective convolution
-        :raises RuntimeError: if the layer is not affine and shift-equivariant, or not known well
-            enough without inputs
         """
         if is_plain(layer):
             with as_found(layer):  # some compute their weights, and learn from it in training mode

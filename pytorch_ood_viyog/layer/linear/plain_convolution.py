@@ -18,9 +18,8 @@ __all__ = ["describes", "exact_maps", "maps_of_channels", "maps_shape", "plain_c
 
 def plain_convolution(call: LayerCall) -> Convolution | None:
     """
-    :param call: the moment that a layer runs
-    :return: the layer, if weight and bias tell all that it does to this input; ``None`` if it is
-        no convolution, computes in its own way, or would refuse the input
+    :return: the layer that runs, if weight and bias tell all that it does to this input; ``None``
+        if it is no convolution, computes in its own way, or would refuse the input
     """
     layer, inputs = call.layer, call.input
     if not is_plain(layer) or not _takes(inputs, layer.weight.dtype):
@@ -30,11 +29,9 @@ def plain_convolution(call: LayerCall) -> Convolution | None:
 
 def describes(geometry: Geometry, call: LayerCall, channels: int) -> bool:
     """
-    :param geometry: what a layer was found to do
-    :param call: the moment that it runs
-    :param channels: number of channels of its inputs
-    :return: whether its maps follow from this input by the geometry: if not, the layer is another,
-        would refuse the input, or pads inputs of this size in another way
+    :return: whether the maps of a call with so many channels follow from its input by the
+        geometry: if not, the layer is another, would refuse the input, or pads inputs of this size
+        in another way
     """
     if geometry.input_shape is None:
         conv = plain_convolution(call)
@@ -45,22 +42,13 @@ def describes(geometry: Geometry, call: LayerCall, channels: int) -> bool:
 
 
 def maps_shape(conv: Convolution, inputs: Tensor) -> tuple[int, ...]:
-    """
-    :param conv: the convolution
-    :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
-    :return: shape of its maps, :math:`B \\times C \\times *S`, which are not computed
-    """
+    """:return: shape of the maps, :math:`B \\times C \\times *S`, which are not computed"""
     spatial = Geometry.of(conv).maps_shape(tuple(inputs.shape[2:]))
     return (inputs.shape[0], conv.out_channels, *spatial)
 
 
 def maps_of_channels(conv: Convolution, inputs: Tensor, channels: Tensor) -> Tensor:
-    """
-    :param conv: the convolution, without groups
-    :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
-    :param channels: indices of :math:`D` channels
-    :return: raw maps of these channels, :math:`B \\times D \\times *S`; no others are computed
-    """
+    """:return: raw maps of these channels, of no groups; no others are computed"""
     bias = None if conv.bias is None else conv.bias[channels]
     maps: Tensor = conv._conv_forward(inputs, conv.weight[channels], bias)
     return maps

@@ -15,13 +15,7 @@ def convolve(
     stride: tuple[int, ...],
     dilation: tuple[int, ...] | int = 1,
 ) -> Tensor:
-    """
-    :param inputs: :math:`B \\times C \\times *S`
-    :param kernel: :math:`R \\times C \\times *K`, converted to the type of ``inputs``
-    :param stride: stride along each axis
-    :param dilation: dilation along each axis
-    :return: the convolution without padding, :math:`B \\times R \\times *S'`
-    """
+    """:return: the convolution without padding, in the type of ``inputs``"""
     operation = (functional.conv1d, functional.conv2d, functional.conv3d)[len(stride) - 1]
     kernel = kernel.to(inputs.dtype)
     result: Tensor = operation(inputs, kernel, stride=stride, dilation=dilation)

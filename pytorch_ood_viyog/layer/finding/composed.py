@@ -1,19 +1,36 @@
 """
-Everything from the model's input to its first layer, as one layer.
+Layers that are not one module: convolutions of one tensor, and all that lies before a layer.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, ModuleList
 
-from ..hooks import PassHooks
-from .reached import LayerReached
+from ..hooks import LayerReached, PassHooks
 
-__all__ = ["ARROW", "Stem", "is_stem", "last_of"]
+__all__ = [
+    "ARROW",
+    "SEPARATOR",
+    "Branches",
+    "Stem",
+    "is_stem",
+    "last_of",
+    "names_in",
+    "runs_first",
+]
 
+#: between the names of branches
+SEPARATOR = " + "
 #: before the name of the layer that a stem ends with
 ARROW = "input > "
+
+
+def names_in(name: str) -> list[str]:
+    """:return: the names of the branches, or the name itself"""
+    return name.split(SEPARATOR)
 
 
 def is_stem(name: str) -> bool:
@@ -24,6 +41,31 @@ def is_stem(name: str) -> bool:
 def last_of(name: str) -> str:
     """:return: of a stem, the name of the layer that it ends with; else the name itself"""
     return name.removeprefix(ARROW)
+
+
+def runs_first(name: str) -> str:
+    """:return: of branches, the one that runs first; of a stem, its last layer; else the name"""
+    return names_in(last_of(name))[0]
+
+
+class Branches(Module):
+    """
+    Convolutions that take the same tensor and give maps of one size, as one layer: their raw maps
+    stacked along the channels, :math:`B \\times \\sum C \\times *S`.
+    """
+
+    def __init__(self, name: str, convolutions: Sequence[Module]):
+        """
+        :param name: their names, the first to run first, with :data:`SEPARATOR` between them
+        :param convolutions: the convolutions in this order
+        """
+        super().__init__()
+        self.name = name
+        self.convolutions = ModuleList(convolutions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """:return: the maps of all of them"""
+        return torch.cat([conv.forward(x) for conv in self.convolutions], dim=1)
 
 
 class Stem(Module):
@@ -59,10 +101,7 @@ class Stem(Module):
         return output.transpose(1, 2).reshape(len(output), -1, rows, count // rows)
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: model inputs
-        :return: raw maps of the last layer; the model runs no further
-        """
+        """:return: raw maps of the last layer; the model runs no further"""
         seen: list[Tensor] = []
 
         def stop(layer: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
