@@ -240,10 +240,7 @@ class ViyogResidue(IntentReadings):
         return bare
 
     def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
-        scores = self._residue_score(reading, state)
+        scores = score(reading.features, state, self._settings)
         if self.intent is None:
             return scores
         return joined(scores, intent_score(reading, state), state)
-
-    def _residue_score(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
-        return score(reading.features, state, self._settings)

@@ -8,7 +8,7 @@ from smooth_images import images
 from torch import nn
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue, viyog_metrics
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors import ResidueView, ViyogIntent
 from pytorch_ood_viyog.detectors.readings import intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
@@ -103,7 +103,7 @@ def test_gradients_shape_residues_too():
 
 def test_residue_and_intent_read_once_together(model, intent, monkeypatch):
     router = ViyogResidue(model, sample_size=80).fit([images(80, 1)])
-    detectors = {"residue": router, "alarm": ResidueAlarm(router), "intent": intent}
+    detectors = {"residue": router, "alarm": ResidueView(router), "intent": intent}
     pipeline, x = SharedForward(model, detectors), images(5, 3)
     alone = {name: detector.predict(x) for name, detector in detectors.items()}
     calls, features = [], Reader.features

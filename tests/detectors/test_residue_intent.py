@@ -11,7 +11,7 @@ from torch import nn
 
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.deploy import maps_to_scores
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogIntent
+from pytorch_ood_viyog.detectors import ResidueView, ViyogIntent
 from pytorch_ood_viyog.detectors.readings import intent_readings
 from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.residue.intent.evidence import joined
@@ -52,8 +52,8 @@ def test_score_and_likelihoods_join_both_readings(model, plain, reading):
     assert torch.equal(reading.log_likelihoods(x), intent.log_likelihoods(x))
     assert reading.log_likelihoods(x).shape == (40, 4)
     assert plain.log_likelihoods(x).shape == (40, 3)
-    alarm = ResidueAlarm(reading)
-    assert torch.equal(alarm(x), ResidueAlarm(plain)(x))  # an alarm is for anything
+    alarm = ResidueView(reading)
+    assert torch.equal(alarm(x), ResidueView(plain)(x))  # an alarm is for anything
 
 
 def test_benign_images_score_lower(plain, reading):

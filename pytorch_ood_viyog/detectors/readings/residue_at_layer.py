@@ -68,10 +68,6 @@ class ResidueAtLayer(FirstLayerDetector):
             "it: ViyogResidue(None, layer=conv), or name it: ViyogResidue(model, layer='...')."
         )
 
-    def _features(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
-        """Features of checked maps, :math:`B \\times F`."""
-        return self._read_maps(maps, state).features
-
     def _call_features(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         """Features at the layer, :math:`B \\times F`."""
         return self._read_call(call, state).features

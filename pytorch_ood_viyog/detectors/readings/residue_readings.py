@@ -16,9 +16,9 @@ from ...layer.linear.flat_axes import without_flat_axes
 from ...layer.linear.known_layer import KnownLayer
 from ...layer.linear.plain_convolution import exact_maps
 from ...residue.evidence import floor_is_known, noise_floor, reader_of
-from ...residue.local import floor_map
 from ...residue.maps import duals, energy_in, purified_maps
 from ...residue.reader import Reading
+from ...residue.regions import floor_map
 from .residue_parts import ResidueParts
 
 __all__ = ["ResidueReadings"]
@@ -148,7 +148,7 @@ class ResidueReadings(ResidueParts):
         """
         Local noise floor: the strength of a residue in each of 8 × 8 overlapping regions, fewer
         on maps of less than 16 positions along an axis, see
-        :func:`~pytorch_ood_viyog.residue.local.regions.floor_map`. Cell :math:`i` of :math:`H'`
+        :func:`~pytorch_ood_viyog.residue.regions.floor_map`. Cell :math:`i` of :math:`H'`
         stands for the part from :math:`i / H'` to :math:`(i + 1) / H'` of the image and sees
         half a cell more on each side. Texture that is rougher than the median ID position counts
         as a residue.
