@@ -6,12 +6,12 @@ Imports ``residue``, ``fitting``, ``images`` and ``layer``.
 
 from .base import FirstLayerDetector
 from .intent import ViyogIntent
-from .readings.way_check import WayCheck
 from .residue import ViyogResidue
 from .residue_view import ResidueView
 from .same_way import SameWay
 from .tv import ViyogTV
 from .viyog import Viyog
+from .way_check import WayCheck
 
 __all__ = [
     "FirstLayerDetector",

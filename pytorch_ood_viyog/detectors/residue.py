@@ -3,6 +3,7 @@ ViyogResidue: the noise floor in directions that natural images leave empty.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
@@ -11,8 +12,8 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
-from ..images.ways import Through, require_ways
-from ..layer.checks import check_count, check_range, check_strengths
+from ..images.ways import Through, checked_through, require_ways
+from ..layer.checks import check_count, check_number, check_range, check_strengths
 from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.flat_axes import without_flat_axes
@@ -22,17 +23,19 @@ from ..layer.precision import without_autocast
 from ..residue.conclusion import SHAPES, conclude
 from ..residue.evidence import Settings, score
 from ..residue.intent.behind import Behind, check_takes_ways
+from ..residue.intent.conclusion import INTENT_SHAPES, Shaping, checked_shaping, conclude_intent
 from ..residue.intent.evidence import intent_score, joined
+from ..residue.intent.layer_gradient import LayerGradient
 from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading
 from ..residue.statistics import convolution_of, measure, merge
-from .base import PAPER
-from .readings.intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
+from .base import PAPER, Checked
+from .verification import VerifiedReadings
 
 __all__ = ["ViyogResidue"]
 
 
-class ViyogResidue(IntentReadings):
+class ViyogResidue(VerifiedReadings):
     """
     The detector to recommend: the noise floor of an image, read in directions of the first
     convolution's maps that natural images leave nearly empty.
@@ -106,6 +109,15 @@ class ViyogResidue(IntentReadings):
         "kappa": [1.5, 2.0, 3.0],
         "shrinkage": [None, 0.01, 0.1],
     }
+
+    #: number of directions of each kind
+    directions = Checked(partial(check_count, low=1))
+    #: how much wider than ID and ADV anything else is
+    kappa = Checked(partial(check_number, low=1.0))
+    #: share of the covariance that is shrunk to its diagonal; ``None``: by the data's size
+    shrinkage = Checked(lambda name, v: None if v is None else check_number(name, v, 0.0, 1.0))
+    #: the way between attacker and model, ways as their names; ``None``: nothing
+    through = Checked(lambda _, v: None if v is None else checked_through(v))
 
     def __init__(
         self,
@@ -196,26 +208,33 @@ class ViyogResidue(IntentReadings):
         return merge(one, other, self.sample_size) | own
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
+        conv = convolution_of(statistics)
+        behind = (
+            Behind.of(self.through, conv, statistics, self.seed)
+            if self.through is not None
+            else None
+        )
+
+        def read(inputs: Tensor, state: dict[str, Tensor]) -> Reading:
+            return self._read_simulated(conv, inputs, state)
+
         with without_autocast(statistics["sample"].device):
-            behind, conv = self._behind(statistics), convolution_of(statistics)
-            state = conclude(
-                statistics,
-                self._settings,
-                behind,
-                lambda inputs, state: self._read_simulated(conv, inputs, state).features,
-            )
+            state = conclude(statistics, self._settings, behind, read)
             if self.intent is None:
                 return state
-            return state | self._concluded_intent(statistics, state, behind)
+            gradient = None
+            if self._first_layer is not None and self.intent != "filters":
+                gradient = LayerGradient(self._first_layer.model, self._first_layer.layer())
+            return state | conclude_intent(
+                *(statistics, state, self._settings, behind, read),
+                gradient=gradient,
+                optional=self.intent == "auto",
+                progress=self._progress,
+            )
 
     @property
     def _keeps_inputs(self) -> bool:
         return self.intent is not None or self.through is not None
-
-    def _behind(self, statistics: Statistics) -> Behind | None:
-        if self.through is None:
-            return None
-        return Behind.of(self.through, convolution_of(statistics), statistics, self.seed)
 
     @property
     def _settings(self) -> Settings:
@@ -238,6 +257,15 @@ class ViyogResidue(IntentReadings):
         bare = super()._without_model()
         bare._known_layer = KnownLayer()
         return bare
+
+    @property
+    def shaped_by(self) -> str | None:
+        """
+        What shaped the residues of the fit, ``"filters"`` or ``"gradients"``: what ``"auto"``
+        came to; ``None`` before fitting, and where nothing is simulated.
+        """
+        found = None if self.intent is None else self._fitted("by_gradients")
+        return None if found is None else ("gradients" if bool(found) else "filters")
 
     def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
         scores = score(reading.features, state, self._settings)

@@ -15,7 +15,7 @@ from ..layer.checks import check_maps
 from ..layer.layer_call import LayerCall
 from ..residue.evidence import Settings, hypotheses, noise_floor
 from ..residue.features import unreadable
-from .base import PAPER, FirstLayerDetector
+from .base import PAPER, Checked, FirstLayerDetector
 from .residue import ViyogResidue
 
 __all__ = ["ReadingName", "ResidueView"]
@@ -37,6 +37,12 @@ _READINGS: dict[str, Callable[[Tensor, _State, Settings], Tensor]] = {
     "noise floor": lambda features, state, _: noise_floor(features, state),
     "outlier": lambda features, state, settings: -hypotheses(features, state, settings)[:, 0],
 }
+
+
+def _check_reading(name: str, value: str) -> str:
+    if value not in _READINGS:
+        raise ValueError(f"{name} must be one of {list(_READINGS)}, got {value!r}.")
+    return value
 
 
 class ResidueView(FirstLayerDetector):
@@ -80,6 +86,9 @@ class ResidueView(FirstLayerDetector):
     info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {"reading": list(_READINGS)}
 
+    #: what is read of the features
+    reading = Checked(_check_reading)
+
     def __init__(self, residue: ViyogResidue, *, reading: ReadingName = "alarm"):
         """
         :param residue: the detector whose features are read
@@ -92,17 +101,6 @@ class ResidueView(FirstLayerDetector):
         super().__init__(residue.model, layer=residue.layer)
         self.residue = residue
         self.reading = reading
-
-    @property
-    def reading(self) -> ReadingName:
-        """What is read of the features."""
-        return self._reading
-
-    @reading.setter
-    def reading(self, value: ReadingName) -> None:
-        if value not in _READINGS:
-            raise ValueError(f"reading must be one of {list(_READINGS)}, got {value!r}.")
-        self._reading: ReadingName = value
 
     # -- what the other detector does for both ----------------------------------------------
 

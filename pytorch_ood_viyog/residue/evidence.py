@@ -17,7 +17,6 @@ __all__ = [
     "floor_is_known",
     "hypotheses",
     "log_odds",
-    "log_sigmoid",
     "noise_floor",
     "reader_of",
     "score",
@@ -131,12 +130,3 @@ def arsinh(odds: Tensor) -> Tensor:
     """
     size = odds.abs()
     return odds.sign() * (size + (odds.square() + 1).sqrt()).log()
-
-
-def log_sigmoid(odds: Tensor) -> Tensor:
-    """
-    :param odds: log-odds
-    :return: logarithms of the probabilities, by hand: exporters write it as the logarithm of a
-        sigmoid, which far below 0 is log 0
-    """
-    return odds.clamp_max(0) - (-odds.abs()).exp().log1p()

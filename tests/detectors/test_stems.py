@@ -137,7 +137,7 @@ def test_other_stems_are_refused_and_the_old_fit_is_kept(stem, message):
     detector = ViyogResidue(model, layer="stem")
     with untouched(model), pytest.raises(RuntimeError, match=message):
         detector.fit([x], progress=False)
-    assert detector.means is None
+    assert detector.noise_directions is None
 
 
 def test_loaders_may_differ_in_batch_size_only():

@@ -57,11 +57,7 @@ class UnitRange:
 
     def to_unit(self, inputs: Tensor) -> Tensor:
         """:return: inputs as images; what is outside the range is clipped"""
-        return self.unclipped(inputs).clamp(0, 1)
-
-    def unclipped(self, inputs: Tensor) -> Tensor:
-        """:return: inputs as images; what is outside the range is outside [0, 1]"""
-        return (inputs - self._like(self.low, inputs)) / self.of_scale(inputs)
+        return ((inputs - self._like(self.low, inputs)) / self.of_scale(inputs)).clamp(0, 1)
 
     def from_unit(self, images: Tensor) -> Tensor:
         """:return: images in [0, 1] as inputs of the layer"""
