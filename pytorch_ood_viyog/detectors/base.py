@@ -5,7 +5,7 @@ The base of all first-layer detectors: what their scores mean and how they are a
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 import torch
 from pytorch_ood.api import Paper, RequiresFittingException
@@ -52,13 +52,9 @@ class Checked(Generic[_T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    @overload
-    def __get__(self, detector: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, detector: object, owner: type) -> _T: ...
-    def __get__(self, detector: object | None, owner: type) -> Self | _T:
-        if detector is None:
-            return self
+    def __get__(self, detector: object | None, owner: type) -> _T:
+        if detector is None:  # the class is asked, as documentation does
+            return self  # type: ignore[return-value]
         value: _T = detector.__dict__[self.name]
         return value
 
@@ -78,16 +74,13 @@ class FirstLayerDetector(FittedOnMaps):
 
     A detector implements :meth:`_measure` (statistics of a batch of ID maps), :meth:`_conclude`
     (statistics to fitted state) and :meth:`_score`, and :meth:`_merge` where its statistics are
-    not plain sums. Everything else is here: running the model up to the layer, streaming, labels,
-    checks, and both pairs of names (``*_features`` and ``*_feature_maps``).
+    not plain sums. Everything else is here and in its bases.
     """
 
     # the kind of images of a fitted state, and the state whose user was warned
     _kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
     _warned: dict[str, Tensor] | None = None
     _unlooked = 0
-
-    # -- what a detector adds ---------------------------------------------------------------
 
     @abstractmethod
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -109,8 +102,7 @@ class FirstLayerDetector(FittedOnMaps):
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises TypeError: if ``x`` is not a tensor
-        :raises ValueError: if ``x`` or its feature maps are not finite, or have other channels
-            than the detector was fitted on
+        :raises ValueError: if ``x`` or its maps are not finite, or have other channels than at fit
         """
         return self._read_at_layer(x, self._score_call)
 
@@ -152,10 +144,7 @@ class FirstLayerDetector(FittedOnMaps):
         return bare
 
     def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
-        """
-        :param inputs: of the layer
-        :param state: fitted state
-        """
+        """Once a fit, of inputs of the layer; few of many are looked at."""
         # a deployed detector has no state of its own
         if state is not self._state or self._warned is state or not len(inputs):
             return
@@ -194,8 +183,7 @@ class FirstLayerDetector(FittedOnMaps):
         :return: scores of shape :math:`B`, larger for ADV
         :raises RequiresFittingException: if the detector is not fitted
         :raises TypeError: if the maps are not floating point
-        :raises ValueError: if the maps are not finite, or have another rank or other channels
-            than the detector was fitted on
+        :raises ValueError: if they are not finite, or of another rank or channels than at fit
         """
         state = self._require_state()
         scores = self._score(check_maps(feature_maps, self._layout), state)
@@ -238,8 +226,7 @@ class FirstLayerDetector(FittedOnMaps):
         Everything that scoring needs but the model: save it by ``torch.save``, and load it by
         ``torch.load(..., weights_only=True)`` and :meth:`load_state_dict`.
 
-        :return: class, version of the format, settings, name of the layer, layout of its maps, and
-            tensors on the CPU
+        :return: class, version, settings, name of the layer, layout of its maps, tensors
         :raises RequiresFittingException: if the detector is not fitted
         """
         return saved_state(self)
@@ -251,9 +238,7 @@ class FirstLayerDetector(FittedOnMaps):
         :param state: what :meth:`state_dict` gave
         :return: the fitted detector
         :raises TypeError: if the state is no mapping, or an entry has the wrong type
-        :raises ValueError: if it belongs to another class, version, layer or number of channels,
-            lacks entries or has others, or a tensor has another shape or is not finite; the
-            detector is then as it was
+        :raises ValueError: if it does not fit; the detector is then as it was
         """
         load_state(self, state)
         return self

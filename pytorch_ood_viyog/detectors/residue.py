@@ -2,22 +2,19 @@
 ViyogResidue: the noise floor in directions that natural images leave empty.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
-from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
 from ..images.ways import Through, checked_through, require_ways
 from ..layer.checks import check_count, check_number, check_range, check_strengths
 from ..layer.layer_call import LayerCall
-from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.flat_axes import without_flat_axes
-from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
 from ..residue.conclusion import SHAPES, conclude
@@ -78,11 +75,9 @@ class ViyogResidue(VerifiedReadings):
     :func:`~pytorch_ood_viyog.residue.intent.evidence.joined`. It does not withstand an attacker
     who optimises against it.
 
-    **Layers.** The weights of a plain convolution are read; of any other first layer (padding that
-    depends on the size, weights computed in the forward pass, patches by ``unfold`` and
-    ``Linear``, several branches) the answers to impulses tell which convolution it is, once per
-    fit. A layer that is none is refused by ``fit`` with a ``RuntimeError`` that says what was
-    found.
+    **Layers.** The weights of a plain convolution are read; of any other first layer the answers
+    to impulses tell which convolution it is, once per fit. One that is none is refused by ``fit``
+    with a ``RuntimeError`` that says what was found.
 
     Fitting needs one pass and constant memory: everything is concluded from ``sample_size`` ID
     images, chosen by their content, so that neither order nor batches matter. All of them must
@@ -103,7 +98,6 @@ class ViyogResidue(VerifiedReadings):
 
     info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
 
-    #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {
         "directions": [8, 16, 24],
         "kappa": [1.5, 2.0, 3.0],
@@ -142,25 +136,22 @@ class ViyogResidue(VerifiedReadings):
         :param eps: strengths of the residues that count as ADV, as fractions of the input's
             dynamic range
         :param input_range: dynamic range of the convolution's input, one number or one per
-            channel. Default: read from the data during ``fit``; when fitting to maps alone, from
-            the inputs that the convolution's least-squares inverse gives.
+            channel. Default: read from the data, or from what would give the maps
         :param directions: number of directions of each of the two kinds that are read one by one
         :param kappa: how much wider than ID and ADV anything else is, :math:`\\kappa > 1`
         :param shrinkage: share of the covariance that is shrunk to its diagonal, in [0, 1].
-            Default: :math:`F / (F + 10 N)` for :math:`F` features and :math:`N` samples, 5 % at
-            the default settings
+            Default: :math:`F / (F + 10 N)` for :math:`F` features and :math:`N` samples
         :param sample_size: number of ID images that the state is concluded from; fewer, but at
             least 64, where their maps would take more than 128 MiB
         :param seed: seed of the residues' signs and of the choice of ID images
         :param intent: what shapes simulated attacks, as ``residues`` of :class:`ViyogIntent`;
             ``None``: nothing is simulated, and benign changes score as attacks do
-        :param through: the way that lies between an attacker and the model, as a name of
+        :param through: the way between an attacker and the model, as a name of
             :class:`~pytorch_ood_viyog.images.ways.Way` (``"JPEG 95 4:2:0"``) or a function of
-            images in [0, 1]; of several, one is drawn for each ID image. ``fit`` then takes
-            images as an attacker finds them, *before* that way, adds the residues, and learns
-            from all of them behind it; everything else takes images as the model gets them.
+            images in [0, 1]; of several, one is drawn for each. ``fit`` then takes images
+            *before* that way, everything else as the model gets them.
         :raises TypeError: if an argument has the wrong type
-        :raises ValueError: if a number is out of range, ``layer`` not found, or ``intent`` unknown
+        :raises ValueError: if an argument is out of range, or ``layer`` not found
         :raises RuntimeError: if the model has no convolution and no layer is named
         """
         super().__init__(model, layer=layer)
@@ -173,7 +164,6 @@ class ViyogResidue(VerifiedReadings):
         self.seed = check_count("seed", seed, low=0)
         self.intent = None if intent is None else checked_shaping("intent", intent)
         self.through = through
-        self._known_layer = KnownLayer()
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -209,16 +199,15 @@ class ViyogResidue(VerifiedReadings):
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
         conv = convolution_of(statistics)
-        behind = (
-            Behind.of(self.through, conv, statistics, self.seed)
-            if self.through is not None
-            else None
-        )
 
-        def read(inputs: Tensor, state: dict[str, Tensor]) -> Reading:
-            return self._read_simulated(conv, inputs, state)
+        def read(inputs: Tensor, state: dict[str, Tensor]) -> Reading:  # without the layer
+            reading = self._read_seen(inputs, state)
+            return self._read_maps(conv.maps(inputs), state) if reading is None else reading
 
         with without_autocast(statistics["sample"].device):
+            behind = None
+            if self.through is not None:
+                behind = Behind.of(self.through, conv, statistics, self.seed)
             state = conclude(statistics, self._settings, behind, read)
             if self.intent is None:
                 return state
@@ -247,23 +236,9 @@ class ViyogResidue(VerifiedReadings):
             self.seed,
         )
 
-    # -- predict ----------------------------------------------------------------------------
-
-    @staticmethod
-    def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
-        Geometry.from_tensor(tensors["geometry"])
-
-    def _without_model(self) -> Self:
-        bare = super()._without_model()
-        bare._known_layer = KnownLayer()
-        return bare
-
     @property
     def shaped_by(self) -> str | None:
-        """
-        What shaped the residues of the fit, ``"filters"`` or ``"gradients"``: what ``"auto"``
-        came to; ``None`` before fitting, and where nothing is simulated.
-        """
+        """What shaped simulated residues, ``"filters"`` or ``"gradients"``; ``None``: nothing."""
         found = None if self.intent is None else self._fitted("by_gradients")
         return None if found is None else ("gradients" if bool(found) else "filters")
 

@@ -3,7 +3,7 @@ What ViyogResidue reads at its layer: from the layer's input where that tells th
 from the maps.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from ..layer.checks import check_layout, check_maps
 from ..layer.convolution import CONVOLUTIONS
 from ..layer.finding.relation import check_path
 from ..layer.layer_call import LayerCall
-from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry
+from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.flat_axes import maps_without_flat_axes
+from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import describes, exact_maps
 from ..layer.precision import precise, without_autocast
 from ..residue.evidence import reader_of
@@ -36,10 +37,23 @@ class ResidueAtLayer(FirstLayerDetector):
     # of a deployed detector: integers, which cannot be read from a tensor while tracing
     _deployed_geometry: Geometry | None = None
 
+    def __init__(self, model: Module | None, *, layer: str | Module | None = None):
+        """
+        :param model: as for :class:`~pytorch_ood_viyog.detectors.residue.ViyogResidue`
+        :param layer: as for that
+        """
+        super().__init__(model, layer=layer)
+        self._known_layer = KnownLayer()
+
     def _without_model(self) -> Self:
         bare = super()._without_model()
         bare._deployed_geometry = self._geometry(self._require_state())
+        bare._known_layer = KnownLayer()
         return bare
+
+    @staticmethod
+    def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
+        Geometry.from_tensor(tensors["geometry"])
 
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
         return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
@@ -136,10 +150,3 @@ class ResidueAtLayer(FirstLayerDetector):
                 return local_responses(reader, packed, windows)
 
         return Reading(found, windows, shape, features, flat, read_local)
-
-    def _read_simulated(
-        self, conv: EffectiveConvolution, inputs: Tensor, state: dict[str, Tensor]
-    ) -> Reading:
-        """Of inputs that were made at fit, without the layer."""
-        reading = self._read_seen(inputs, state)
-        return self._read_maps(conv.maps(inputs), state) if reading is None else reading

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..layer.layer_call import LayerCall
 from ..layer.linear.flat_axes import without_flat_axes
-from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..residue.evidence import (
     Settings,
@@ -37,8 +36,6 @@ class ResidueReadings(ResidueAtLayer):
     Readings of a detector that scores by features of a noise floor. All that take ``x`` take it,
     and raise errors, as ``predict`` does.
     """
-
-    _known_layer: KnownLayer
 
     # -- what a detector adds ---------------------------------------------------------------
 

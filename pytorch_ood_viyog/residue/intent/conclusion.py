@@ -81,10 +81,11 @@ def conclude_intent(
         gradient = None
     known = {"low": least_values(inputs, statistics)}
     units = UnitRange(known["low"], state["scale"])
-    sparse = sparser = gradient  # type: Direction | None
-    if sparse is None or sparser is None:
+    if gradient is None:
         generator = torch.Generator().manual_seed(settings.seed)
         sparse, sparser = (filter_shaped(conv, share, generator) for share in (0.1, 0.05))
+    else:
+        sparse = sparser = gradient
     directions = {"one step": (sparse, 1), "three steps": (sparser, 3), "least": (sparse, 0)}
     groups: dict[tuple[bool, str], list[Tensor]] = {}
     parts = tqdm(
