@@ -25,7 +25,7 @@ from ..fitting.fitted import MapsState
 from ..layer.finding import find_layer
 from ..layer.layer_call import LayerCall
 from ..layer.manners import as_found, unwrap
-from ..looks.second_pass import SecondPass
+from ..looks.second_look import SecondLook
 from .shared_pass import Representations, SharedPass
 
 __all__ = [
@@ -80,7 +80,7 @@ def _as_numpy_knows(values: Tensor) -> Tensor:
 
 
 INTAKES = (
-    Intake(SecondPass, "logits", "fit", "predict_given", "model", asks_again=True),
+    Intake(SecondLook, "logits", "fit", "predict_given", "model", asks_again=True),
     Intake(LogitsDetector, "logits", "fit_logits", "predict_logits", "model"),
     Intake(FeaturesDetector, "features", "fit_features", "predict_features", "encoder"),
     Intake(

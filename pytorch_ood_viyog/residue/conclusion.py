@@ -162,9 +162,8 @@ def _check_enough(samples: int) -> None:
 
 def in_own_order(maps: Tensor) -> Tensor:
     """
-    :param maps: packed maps of samples
-    :return: ordered by energy, so that the order they were drawn in does not deal out the signs
-        of residues
+    Maps of samples, ordered by energy, so that the order they were drawn in does not deal out the
+    signs of residues.
     """
     energies = [m.double().flatten(1).square().sum(dim=1) for m in torch.split(maps, _CHUNK)]
     return maps[torch.cat(energies).argsort(stable=True)]
