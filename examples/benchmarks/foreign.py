@@ -35,7 +35,7 @@ from pytorch_ood_viyog.benchmark import AdversarialBenchmark
 from pytorch_ood_viyog.benchmark.attacks import as_attack
 from pytorch_ood_viyog.benchmark.attacks.keys import described
 from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.detectors.residue_view import ResidueView
 from pytorch_ood_viyog.looks import SecondLook
 
 _IMAGES, _SURROGATE = "gtsrb", "gtsrb-3x3"
@@ -131,7 +131,7 @@ def detectors(bench: AdversarialBenchmark) -> dict[str, Any]:
     residue = ViyogResidue(model)
     return {
         "ViyogResidue": residue,
-        "ResidueOutlier": ResidueOutlier(residue),
+        "ResidueOutlier": ResidueView(residue, reading="outlier"),
         "ViyogTV": ViyogTV(model),
         "SecondLook": SecondLook(model),
         "FeatureSqueezing": FeatureSqueezing(model),

@@ -32,7 +32,7 @@ from torch import Tensor
 from pytorch_ood_viyog import Triage, ViyogResidue
 from pytorch_ood_viyog.benchmark.attacks.craft import craft
 from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.detectors.residue_view import ResidueView
 from pytorch_ood_viyog.evaluation import viyog_metrics
 from pytorch_ood_viyog.triage.odds import AdversarialOdds
 
@@ -93,7 +93,7 @@ def ours(setting: Setting) -> dict[str, Score]:
 
     found: dict[str, Score] = {
         "ViyogResidue": residue,
-        "ResidueOutlier": ResidueOutlier(residue),
+        "ResidueOutlier": ResidueView(residue, reading="outlier"),
         "Triage, ADV": AdversarialOdds(triage),
         "Triage, OOD": outlying,
     }

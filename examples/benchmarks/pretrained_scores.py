@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pytorch_ood_viyog import SharedForward, Viyog, ViyogResidue, ViyogTV, viyog_metrics
 from pytorch_ood_viyog.benchmark.attacks import AdversarialExamples, Attack, FoolboxAttack, craft
 from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.detectors.residue_view import ResidueView
 
 __all__ = [
     "CARLINI_WAGNER",
@@ -93,7 +93,7 @@ def shared_detectors(model: nn.Module, x: Tensor) -> SharedForward:
     residue = ViyogResidue(model)
     ours: dict[str, Detector] = {
         "ViyogResidue": residue,
-        "ResidueOutlier": ResidueOutlier(residue),
+        "ResidueOutlier": ResidueView(residue, reading="outlier"),
         "ViyogTV": ViyogTV(model),
         "Viyog": Viyog(model),
     }

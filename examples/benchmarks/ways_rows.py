@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pytorch_ood_viyog import Triage, ViyogResidue
-from pytorch_ood_viyog.detectors import ResidueAlarm
+from pytorch_ood_viyog.detectors import ResidueView
 from pytorch_ood_viyog.images import apply_ways
 from pytorch_ood_viyog.residue.evidence import score
 from pytorch_ood_viyog.triage import Verdict
@@ -60,9 +60,9 @@ def answers(model: nn.Module, x: Tensor) -> Tensor:
 def read(detector: ViyogResidue, x: Tensor) -> Tensor:
     """
     :return: features, how far the score is above ``least_adv``, the score of ViyogResidue and that
-        of ResidueAlarm, one image a row
+        of the alarm, one image a row
     """
-    alarm, state = ResidueAlarm(detector), detector._require_state()
+    alarm, state = ResidueView(detector), detector._require_state()
     rows = []
     for part in x.split(BATCH):  # one pass gives all of it
         features = detector.readings(part)

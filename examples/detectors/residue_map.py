@@ -20,7 +20,6 @@ from packaged_images import PHOTOGRAPHS, crops, halves, read
 from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.benchmark.attacks.gradient import ConfinedPGD
 from pytorch_ood_viyog.benchmark.model_names import named_model
-from pytorch_ood_viyog.detectors import ViyogResidueLocal
 from pytorch_ood_viyog.evaluation import plot_residue_map
 
 parser = argparse.ArgumentParser(description="Where in an image an attack is.")
@@ -30,7 +29,7 @@ options = parser.parse_args()
 torch.manual_seed(0)
 
 # %%
-# A classifier of images in [0, 1]. The detectors see one half of each photograph, and are asked
+# A classifier of images in [0, 1]. The detector sees one half of each photograph, and is asked
 # about the other.
 model = named_model("efficientnet-lite0")
 files = list(PHOTOGRAPHS.values())[: 4 if options.quick else None]
@@ -54,19 +53,16 @@ inside = (attacked != clean).any(dim=1).float()
 
 # %%
 # ViyogResidue reads one noise floor for an image. Most of an attacked image is clean here, so that
-# it often looks like neither ID nor an attack and scores low. ViyogResidueLocal also asks each
-# part.
-whole = ViyogResidue(model).fit([id_images])
-local = ViyogResidueLocal(model).fit([id_images])
-print(f"{'':<22} {'ViyogResidue':>16} {'ViyogResidueLocal':>18}")
+# it often looks like neither ID nor an attack and scores low.
+residue = ViyogResidue(model).fit([id_images])
 for kind, images in {"": clean, ", attacked": attacked}.items():
-    for name, one, other in zip(asked, whole(images), local(images), strict=True):
-        print(f"{name + kind:<22} {float(one):>16.2f} {float(other):>18.2f}")
+    for name, score in zip(asked, residue(images), strict=True):
+        print(f"{name + kind:<22} ViyogResidue {float(score):>6.2f}")
 
 # %%
 # The residue part by part, as a share of the input's range like the budget of the attack: within
 # the square about what PGD left there, beside it what the texture of a photograph shows.
-maps = local.residue_map(attacked)
+maps = residue.residue_map(attacked)
 cells = torch.nn.functional.adaptive_avg_pool2d(inside, maps.shape[1:])
 for name, own, square in zip(asked, maps, cells, strict=True):
     levels = 255 * torch.stack([own[square == 1].median(), own[square == 0].median()])
@@ -76,6 +72,6 @@ for name, own, square in zip(asked, maps, cells, strict=True):
 # As figures: the photograph, and the map on top of it. What is rough reads as a residue, too.
 answered = ["another answer" if each else "the same answer" for each in changed.tolist()]
 told = [f"{name}, attacked: {answer}" for name, answer in zip(asked, answered, strict=True)]
-plot_residue_map(clean, local.residue_map(clean), options.out / "clean.png", verdict=asked)
+plot_residue_map(clean, residue.residue_map(clean), options.out / "clean.png", verdict=asked)
 plot_residue_map(attacked, maps, options.out / "attacked.png", verdict=told)
 print(f"figures: {options.out / 'clean.png'}, {options.out / 'attacked.png'}")

@@ -90,9 +90,7 @@ def described(compared: Comparison) -> list[str]:
     return [
         f"answer: {CLASSES[one]}\nsecond answer: {CLASSES[other]}\n"
         f"p-value among ID images: {rank:.3f}"
-        for one, other, rank in zip(
-            first, second, compared.p_values["score"].tolist(), strict=True
-        )
+        for one, other, rank in zip(first, second, compared.p_value.tolist(), strict=True)
     ]
 
 

@@ -6,7 +6,6 @@ import torch
 from pytorch_ood.detector import KNN
 from torch import Tensor
 
-from ..detectors.residue import ViyogResidue
 from ..detectors.residue_view import ResidueView
 from ..layer.layer_call import LayerCall
 from ..triage.rule.evidence import residue_shape
@@ -19,13 +18,6 @@ class ShapeReading(ResidueView):
     All features of the residue and the share of constant windows, :math:`B \\times (F + 1)`, in
     place of a score.
     """
-
-    def __init__(self, residue: ViyogResidue):
-        """:param residue: the detector whose features are read"""
-        super().__init__(residue)
-
-    def _view(self, features: Tensor, state: dict[str, Tensor]) -> Tensor:
-        raise NotImplementedError("The shape of a residue is read at the layer.")
 
     def _score_call(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
         shape, flat = residue_shape(self.residue, call, state)

@@ -6,26 +6,20 @@ Imports ``residue``, ``fitting``, ``images`` and ``layer``.
 
 from .base import FirstLayerDetector
 from .intent import ViyogIntent
-from .noise_floor import NoiseFloor
-from .readings.way_check import WayCheck
 from .residue import ViyogResidue
-from .residue_alarm import ResidueAlarm
-from .residue_local import ViyogResidueLocal
-from .residue_outlier import ResidueOutlier
+from .residue_view import ResidueView
 from .same_way import SameWay
 from .tv import ViyogTV
 from .viyog import Viyog
+from .way_check import WayCheck
 
 __all__ = [
     "FirstLayerDetector",
-    "NoiseFloor",
-    "ResidueAlarm",
-    "ResidueOutlier",
+    "ResidueView",
     "SameWay",
     "Viyog",
     "ViyogIntent",
     "ViyogResidue",
-    "ViyogResidueLocal",
     "ViyogTV",
     "WayCheck",
 ]

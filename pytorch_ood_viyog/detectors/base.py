@@ -5,7 +5,7 @@ The base of all first-layer detectors: what their scores mean and how they are a
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from pytorch_ood.api import Paper, RequiresFittingException
@@ -19,7 +19,9 @@ from ..images.kind import ImageKind, WayWarning
 from ..layer.checks import check_finite, check_input, check_maps
 from ..layer.layer_call import LayerCall
 
-__all__ = ["KIND_SHAPES", "PAPER", "FirstLayerDetector"]
+__all__ = ["KIND_SHAPES", "PAPER", "Checked", "FirstLayerDetector"]
+
+_T = TypeVar("_T")
 
 #: what statistics may hold of the kind of images, by :meth:`ImageKind.tensors`, and its shapes
 KIND_SHAPES = {"seen": "3 I", "seen_size": "H"}
@@ -37,6 +39,31 @@ PAPER = Paper(
 )
 
 
+class Checked(Generic[_T]):
+    """A setting that is checked whenever it is set, also by ``set_hyperparameters``."""
+
+    def __init__(self, check: Callable[[str, Any], _T], *, concludes: bool = False):
+        """
+        :param check: takes name and value, and gives the value or raises
+        :param concludes: whether the state of a fit depends on it, and is concluded anew
+        """
+        self.check, self.concludes, self.name = check, concludes, ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, detector: object | None, owner: type) -> _T:
+        if detector is None:  # the class is asked, as documentation does
+            return self  # type: ignore[return-value]
+        value: _T = detector.__dict__[self.name]
+        return value
+
+    def __set__(self, detector: object, value: Any) -> None:
+        detector.__dict__[self.name] = self.check(self.name, value)
+        if self.concludes:
+            detector.__dict__["_state"] = None
+
+
 class FirstLayerDetector(FittedOnMaps):
     """
     Base class of detectors that read the raw output :math:`a` of the first convolution, shape
@@ -47,16 +74,13 @@ class FirstLayerDetector(FittedOnMaps):
 
     A detector implements :meth:`_measure` (statistics of a batch of ID maps), :meth:`_conclude`
     (statistics to fitted state) and :meth:`_score`, and :meth:`_merge` where its statistics are
-    not plain sums. Everything else is here: running the model up to the layer, streaming, labels,
-    checks, and both pairs of names (``*_features`` and ``*_feature_maps``).
+    not plain sums. Everything else is here and in its bases.
     """
 
     # the kind of images of a fitted state, and the state whose user was warned
     _kind: tuple[dict[str, Tensor], ImageKind | None] | None = None
     _warned: dict[str, Tensor] | None = None
     _unlooked = 0
-
-    # -- what a detector adds ---------------------------------------------------------------
 
     @abstractmethod
     def _score(self, maps: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -78,8 +102,7 @@ class FirstLayerDetector(FittedOnMaps):
         :raises ModelNotSetException: if the detector has no model
         :raises RequiresFittingException: if the detector is not fitted
         :raises TypeError: if ``x`` is not a tensor
-        :raises ValueError: if ``x`` or its feature maps are not finite, or have other channels
-            than the detector was fitted on
+        :raises ValueError: if ``x`` or its maps are not finite, or have other channels than at fit
         """
         return self._read_at_layer(x, self._score_call)
 
@@ -121,10 +144,7 @@ class FirstLayerDetector(FittedOnMaps):
         return bare
 
     def _warn_of_other_kind(self, inputs: Tensor, state: dict[str, Tensor]) -> None:
-        """
-        :param inputs: of the layer
-        :param state: fitted state
-        """
+        """Once a fit, of inputs of the layer; few of many are looked at."""
         # a deployed detector has no state of its own
         if state is not self._state or self._warned is state or not len(inputs):
             return
@@ -163,8 +183,7 @@ class FirstLayerDetector(FittedOnMaps):
         :return: scores of shape :math:`B`, larger for ADV
         :raises RequiresFittingException: if the detector is not fitted
         :raises TypeError: if the maps are not floating point
-        :raises ValueError: if the maps are not finite, or have another rank or other channels
-            than the detector was fitted on
+        :raises ValueError: if they are not finite, or of another rank or channels than at fit
         """
         state = self._require_state()
         scores = self._score(check_maps(feature_maps, self._layout), state)
@@ -207,8 +226,7 @@ class FirstLayerDetector(FittedOnMaps):
         Everything that scoring needs but the model: save it by ``torch.save``, and load it by
         ``torch.load(..., weights_only=True)`` and :meth:`load_state_dict`.
 
-        :return: class, version of the format, settings, name of the layer, layout of its maps, and
-            tensors on the CPU
+        :return: class, version, settings, name of the layer, layout of its maps, tensors
         :raises RequiresFittingException: if the detector is not fitted
         """
         return saved_state(self)
@@ -220,9 +238,7 @@ class FirstLayerDetector(FittedOnMaps):
         :param state: what :meth:`state_dict` gave
         :return: the fitted detector
         :raises TypeError: if the state is no mapping, or an entry has the wrong type
-        :raises ValueError: if it belongs to another class, version, layer or number of channels,
-            lacks entries or has others, or a tensor has another shape or is not finite; the
-            detector is then as it was
+        :raises ValueError: if it does not fit; the detector is then as it was
         """
         load_state(self, state)
         return self

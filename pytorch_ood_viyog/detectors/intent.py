@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..images.ways import Through
+from ..residue.intent.conclusion import Shaping, checked_shaping
 from ..residue.intent.evidence import intent_score
 from ..residue.reader import Reading
-from .readings.intent_readings import Shaping, checked_shaping
 from .residue import ViyogResidue
 
 __all__ = ["ViyogIntent"]

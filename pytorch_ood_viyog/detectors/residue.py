@@ -2,37 +2,37 @@
 ViyogResidue: the noise floor in directions that natural images leave empty.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
-from typing_extensions import Self
 
 from ..fitting.fitted import Statistics
-from ..images.ways import Through, require_ways
-from ..layer.checks import check_count, check_range, check_strengths
+from ..images.ways import Through, checked_through, require_ways
+from ..layer.checks import check_count, check_number, check_range, check_strengths
 from ..layer.layer_call import LayerCall
-from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.flat_axes import without_flat_axes
-from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import exact_maps
 from ..layer.precision import without_autocast
 from ..residue.conclusion import SHAPES, conclude
 from ..residue.evidence import Settings, score
 from ..residue.intent.behind import Behind, check_takes_ways
+from ..residue.intent.conclusion import INTENT_SHAPES, Shaping, checked_shaping, conclude_intent
 from ..residue.intent.evidence import intent_score, joined
+from ..residue.intent.layer_gradient import LayerGradient
 from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading
 from ..residue.statistics import convolution_of, measure, merge
-from .base import PAPER
-from .readings.intent_readings import INTENT_SHAPES, IntentReadings, Shaping, checked_shaping
+from .base import PAPER, Checked
+from .verification import VerifiedReadings
 
 __all__ = ["ViyogResidue"]
 
 
-class ViyogResidue(IntentReadings):
+class ViyogResidue(VerifiedReadings):
     """
     The detector to recommend: the noise floor of an image, read in directions of the first
     convolution's maps that natural images leave nearly empty.
@@ -75,11 +75,9 @@ class ViyogResidue(IntentReadings):
     :func:`~pytorch_ood_viyog.residue.intent.evidence.joined`. It does not withstand an attacker
     who optimises against it.
 
-    **Layers.** The weights of a plain convolution are read; of any other first layer (padding that
-    depends on the size, weights computed in the forward pass, patches by ``unfold`` and
-    ``Linear``, several branches) the answers to impulses tell which convolution it is, once per
-    fit. A layer that is none is refused by ``fit`` with a ``RuntimeError`` that says what was
-    found.
+    **Layers.** The weights of a plain convolution are read; of any other first layer the answers
+    to impulses tell which convolution it is, once per fit. One that is none is refused by ``fit``
+    with a ``RuntimeError`` that says what was found.
 
     Fitting needs one pass and constant memory: everything is concluded from ``sample_size`` ID
     images, chosen by their content, so that neither order nor batches matter. All of them must
@@ -100,12 +98,20 @@ class ViyogResidue(IntentReadings):
 
     info = DetectorInfo(paper=PAPER, tasks={Task.CLASSIFICATION}, ai_coded=True)
 
-    #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {
         "directions": [8, 16, 24],
         "kappa": [1.5, 2.0, 3.0],
         "shrinkage": [None, 0.01, 0.1],
     }
+
+    #: number of directions of each kind
+    directions = Checked(partial(check_count, low=1))
+    #: how much wider than ID and ADV anything else is
+    kappa = Checked(partial(check_number, low=1.0))
+    #: share of the covariance that is shrunk to its diagonal; ``None``: by the data's size
+    shrinkage = Checked(lambda name, v: None if v is None else check_number(name, v, 0.0, 1.0))
+    #: the way between attacker and model, ways as their names; ``None``: nothing
+    through = Checked(lambda _, v: None if v is None else checked_through(v))
 
     def __init__(
         self,
@@ -130,25 +136,22 @@ class ViyogResidue(IntentReadings):
         :param eps: strengths of the residues that count as ADV, as fractions of the input's
             dynamic range
         :param input_range: dynamic range of the convolution's input, one number or one per
-            channel. Default: read from the data during ``fit``; when fitting to maps alone, from
-            the inputs that the convolution's least-squares inverse gives.
+            channel. Default: read from the data, or from what would give the maps
         :param directions: number of directions of each of the two kinds that are read one by one
         :param kappa: how much wider than ID and ADV anything else is, :math:`\\kappa > 1`
         :param shrinkage: share of the covariance that is shrunk to its diagonal, in [0, 1].
-            Default: :math:`F / (F + 10 N)` for :math:`F` features and :math:`N` samples, 5 % at
-            the default settings
+            Default: :math:`F / (F + 10 N)` for :math:`F` features and :math:`N` samples
         :param sample_size: number of ID images that the state is concluded from; fewer, but at
             least 64, where their maps would take more than 128 MiB
         :param seed: seed of the residues' signs and of the choice of ID images
         :param intent: what shapes simulated attacks, as ``residues`` of :class:`ViyogIntent`;
             ``None``: nothing is simulated, and benign changes score as attacks do
-        :param through: the way that lies between an attacker and the model, as a name of
+        :param through: the way between an attacker and the model, as a name of
             :class:`~pytorch_ood_viyog.images.ways.Way` (``"JPEG 95 4:2:0"``) or a function of
-            images in [0, 1]; of several, one is drawn for each ID image. ``fit`` then takes
-            images as an attacker finds them, *before* that way, adds the residues, and learns
-            from all of them behind it; everything else takes images as the model gets them.
+            images in [0, 1]; of several, one is drawn for each. ``fit`` then takes images
+            *before* that way, everything else as the model gets them.
         :raises TypeError: if an argument has the wrong type
-        :raises ValueError: if a number is out of range, ``layer`` not found, or ``intent`` unknown
+        :raises ValueError: if an argument is out of range, or ``layer`` not found
         :raises RuntimeError: if the model has no convolution and no layer is named
         """
         super().__init__(model, layer=layer)
@@ -161,7 +164,6 @@ class ViyogResidue(IntentReadings):
         self.seed = check_count("seed", seed, low=0)
         self.intent = None if intent is None else checked_shaping("intent", intent)
         self.through = through
-        self._known_layer = KnownLayer()
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -196,26 +198,32 @@ class ViyogResidue(IntentReadings):
         return merge(one, other, self.sample_size) | own
 
     def _conclude(self, statistics: Statistics) -> dict[str, Tensor]:
+        conv = convolution_of(statistics)
+
+        def read(inputs: Tensor, state: dict[str, Tensor]) -> Reading:  # without the layer
+            reading = self._read_seen(inputs, state)
+            return self._read_maps(conv.maps(inputs), state) if reading is None else reading
+
         with without_autocast(statistics["sample"].device):
-            behind, conv = self._behind(statistics), convolution_of(statistics)
-            state = conclude(
-                statistics,
-                self._settings,
-                behind,
-                lambda inputs, state: self._read_simulated(conv, inputs, state).features,
-            )
+            behind = None
+            if self.through is not None:
+                behind = Behind.of(self.through, conv, statistics, self.seed)
+            state = conclude(statistics, self._settings, behind, read)
             if self.intent is None:
                 return state
-            return state | self._concluded_intent(statistics, state, behind)
+            gradient = None
+            if self._first_layer is not None and self.intent != "filters":
+                gradient = LayerGradient(self._first_layer.model, self._first_layer.layer())
+            return state | conclude_intent(
+                *(statistics, state, self._settings, behind, read),
+                gradient=gradient,
+                optional=self.intent == "auto",
+                progress=self._progress,
+            )
 
     @property
     def _keeps_inputs(self) -> bool:
         return self.intent is not None or self.through is not None
-
-    def _behind(self, statistics: Statistics) -> Behind | None:
-        if self.through is None:
-            return None
-        return Behind.of(self.through, convolution_of(statistics), statistics, self.seed)
 
     @property
     def _settings(self) -> Settings:
@@ -228,22 +236,14 @@ class ViyogResidue(IntentReadings):
             self.seed,
         )
 
-    # -- predict ----------------------------------------------------------------------------
-
-    @staticmethod
-    def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
-        Geometry.from_tensor(tensors["geometry"])
-
-    def _without_model(self) -> Self:
-        bare = super()._without_model()
-        bare._known_layer = KnownLayer()
-        return bare
+    @property
+    def shaped_by(self) -> str | None:
+        """What shaped simulated residues, ``"filters"`` or ``"gradients"``; ``None``: nothing."""
+        found = None if self.intent is None else self._fitted("by_gradients")
+        return None if found is None else ("gradients" if bool(found) else "filters")
 
     def _score_reading(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
-        scores = self._residue_score(reading, state)
+        scores = score(reading.features, state, self._settings)
         if self.intent is None:
             return scores
         return joined(scores, intent_score(reading, state), state)
-
-    def _residue_score(self, reading: Reading, state: dict[str, Tensor]) -> Tensor:
-        return score(reading.features, state, self._settings)

@@ -12,9 +12,9 @@ from typing_extensions import Self
 from ..layer.batches import batches, id_mask, in_batches
 from ..layer.checks import check_count, check_number
 from ..layer.manners import same_random_state
-from .readings.way_check import FEWEST, Rows, WayCheck, compared
-from .readings.way_stream import WayStream
 from .residue import ViyogResidue
+from .way_check import FEWEST, Rows, WayCheck, compared
+from .way_stream import WayStream
 
 __all__ = ["SameWay"]
 
@@ -44,7 +44,7 @@ class SameWay:
     counts, again as a rank among permutations.
 
     **Streams.** :meth:`update` takes batches as they come, and gathers evidence image by image,
-    see :class:`~pytorch_ood_viyog.detectors.readings.way_stream.WayStream`. Whatever the features
+    see :class:`~pytorch_ood_viyog.detectors.way_stream.WayStream`. Whatever the features
     are, with probability 95 % over the choice of the calibration images it takes
     ``false_alarm_every`` images of the same way or more, on average, to raise a false alarm, if
     images are independent. More calibration images find another way sooner. What it holds, a few

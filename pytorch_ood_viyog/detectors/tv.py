@@ -2,6 +2,7 @@
 ViyogTV: the total variation of the channels that are quiet on in-distribution data.
 """
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from ..layer.checks import check_layout, check_number
 from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_of_channels, maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype, full_precision
-from .base import KIND_SHAPES, PAPER, FirstLayerDetector
+from .base import KIND_SHAPES, PAPER, Checked, FirstLayerDetector
 
 __all__ = ["ViyogTV", "dormant_band", "mean_magnitude", "total_variation"]
 
@@ -113,6 +114,11 @@ class ViyogTV(FirstLayerDetector):
         "dead_threshold": [1e-4],
     }
 
+    #: share of the alive channels that form the dormant band
+    band = Checked(partial(check_number, low=1e-9, high=1), concludes=True)
+    #: mean ID magnitude at or below which a channel is dead
+    dead_threshold = Checked(partial(check_number, low=0), concludes=True)
+
     def __init__(
         self,
         model: Module | None,
@@ -134,26 +140,6 @@ class ViyogTV(FirstLayerDetector):
         super().__init__(model, layer=layer)
         self.band = band
         self.dead_threshold = dead_threshold
-
-    @property
-    def band(self) -> float:
-        """Share of the alive channels that form the dormant band."""
-        return self._band
-
-    @band.setter
-    def band(self, value: float) -> None:
-        self._band = check_number("band", value, low=1e-9, high=1)
-        self._state = None  # the band is chosen anew when it is next needed
-
-    @property
-    def dead_threshold(self) -> float:
-        """Mean ID magnitude at or below which a channel is dead."""
-        return self._dead_threshold
-
-    @dead_threshold.setter
-    def dead_threshold(self, value: float) -> None:
-        self._dead_threshold = check_number("dead_threshold", value, low=0)
-        self._state = None
 
     @property
     def channel_profile(self) -> Tensor | None:

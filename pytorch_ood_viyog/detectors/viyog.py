@@ -3,7 +3,8 @@ Viyog: the infinity norm of the first layer.
 """
 
 import math
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from pytorch_ood.api import DetectorInfo, Task
@@ -16,7 +17,7 @@ from ..layer.checks import check_layout, check_number
 from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype
-from .base import KIND_SHAPES, PAPER, FirstLayerDetector
+from .base import KIND_SHAPES, PAPER, Checked, FirstLayerDetector
 
 __all__ = ["Viyog", "bounded_transform", "infinity_norm"]
 
@@ -63,6 +64,12 @@ def bounded_transform(norms: Tensor, baseline: Tensor, temperature: float) -> Te
     return values.masked_fill(norms.isinf(), torch.inf)
 
 
+def _check_flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+    return value
+
+
 class Viyog(FirstLayerDetector):
     """
     The original Viyog: the infinity norm of the first convolution's raw output :math:`a`, centred
@@ -104,6 +111,11 @@ class Viyog(FirstLayerDetector):
         "bounded": [True, False],
     }
 
+    #: temperature :math:`T` of the bounded transform
+    temperature = Checked(partial(check_number, low=_SMALLEST))
+    #: whether the score goes through the bounded transform
+    bounded = Checked(_check_flag)
+
     def __init__(
         self,
         model: Module | None,
@@ -124,26 +136,6 @@ class Viyog(FirstLayerDetector):
         super().__init__(model, layer=layer)
         self.temperature = temperature
         self.bounded = bounded
-
-    @property
-    def temperature(self) -> float:
-        """Temperature :math:`T` of the bounded transform."""
-        return self._temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self._temperature = check_number("temperature", value, low=_SMALLEST)
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the score goes through the bounded transform."""
-        return self._bounded
-
-    @bounded.setter
-    def bounded(self, value: bool) -> None:
-        if not isinstance(value, bool):
-            raise TypeError(f"bounded must be True or False, got {value!r}.")
-        self._bounded = value
 
     @property
     def baseline(self) -> float | None:

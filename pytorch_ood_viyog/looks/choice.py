@@ -29,14 +29,13 @@ _CLEARLY = 1.0
 
 @dataclass(frozen=True)
 class Choice:
-    """
-    :param purifier: how the residue is taken out
-    :param strength: strength for a noise floor of zero
-    :param flips: share of ID answers that changed clearly, the mean of without and with noise
-    """
+    """What was chosen, and what it costs."""
 
+    #: how the residue is taken out
     purifier: Purifier
+    #: strength for a noise floor of zero
     strength: float
+    #: share of ID answers that changed clearly, the mean of without and with noise
     flips: float
 
 
@@ -70,12 +69,13 @@ def chosen(
     samples = [(x, *_first(purification, x)) for x in (clean, noisy)]
     tried: list[Choice] = []
     for name in _named(purifier, clean):
-        fixed = not isinstance(name, str) or name == "median"
-        for level in STRENGTHS[-1:] if fixed and strength is None else _strengths(strength):
-            tried.append(
-                Choice(name, level, _flips(purification, samples, name, level, max_flips))
-            )
-            if tried[-1].flips <= max_flips:
+        strengths = STRENGTHS if strength is None else (strength,)
+        if strength is None and (not isinstance(name, str) or name == "median"):
+            strengths = STRENGTHS[-1:]  # it has none of its own
+        for level in strengths:
+            flips = _flips(purification, samples, name, level, max_flips)
+            tried.append(Choice(name, level, flips))
+            if flips <= max_flips:
                 return tried[-1]
     for i, each in enumerate(tried):  # not all of their answers were asked for
         all_of_them = purification, samples, each.purifier, each.strength, math.inf
@@ -88,10 +88,6 @@ def chosen(
         stacklevel=4,
     )
     return least
-
-
-def _strengths(given: float | None) -> tuple[float, ...]:
-    return STRENGTHS if given is None else (given,)
 
 
 def _first(purification: Purification, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,8 +112,7 @@ def _flips(
     for x, first, floors in itertools.chain(*parts):
         second, _ = purification.second(x, floors, purifier, strength)
         changed = second.argmax(dim=1) != first.argmax(dim=1)
-        clearly = changed & (softmax_distance(first, second) > _CLEARLY)
-        count += int(clearly.sum())
+        count += int((changed & (softmax_distance(first, second) > _CLEARLY)).sum())
         if count / total > enough:
             break
     return count / total
@@ -128,13 +123,8 @@ def _named(purifier: Purifier, x: Tensor) -> tuple[Purifier, ...]:
         return (purifier,)
     if x.dim() != 4:
         return ("maps",)
-    missing = [
-        name
-        for name in _AUTO
-        if name in IMAGE_PURIFIERS
-        and (library := IMAGE_PURIFIERS[name].library) is not None
-        and importlib.util.find_spec(library) is None
-    ]
+    libraries = {n: IMAGE_PURIFIERS[n].library for n in _AUTO if n in IMAGE_PURIFIERS}
+    missing = [n for n, lib in libraries.items() if lib and importlib.util.find_spec(lib) is None]
     if missing:
         warnings.warn(
             f"The purifiers {missing} are not tried: their libraries are not installed "

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from .answers import lost_odds, softmax_distance
-from .surprise import surprise
+from .answers import lost_odds, softmax_distance, surprise
 
-__all__ = ["Comparison", "KnownAnswers", "Reference"]
+__all__ = ["Comparison", "KnownAnswers", "Reference", "least_overruling"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Comparison:
     strength: Tensor
     #: scores, larger where the answer hangs on what was taken out, shape :math:`B`
     scores: Tensor
-    #: ``distance``, ``lost_odds`` and ``score`` -> p-values among ID samples, shape :math:`B`
-    p_values: dict[str, Tensor]
+    #: their p-values among ID samples, shape :math:`B`
+    p_value: Tensor
     #: whether the second answer is another class, and so far from the first that it takes its
     #: place, which happens to at most ``max_flips`` of ID samples, shape :math:`B`
     overruled: Tensor
@@ -55,15 +54,9 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = ["     first -> second  distance  lost odds   score      p"]
-        columns = zip(
-            self.first.argmax(dim=1).tolist(),
-            self.second.argmax(dim=1).tolist(),
-            self.distance.tolist(),
-            self.lost_odds.tolist(),
-            self.scores.tolist(),
-            self.p_values["score"].tolist(),
-            strict=True,
-        )
+        answers = (each.argmax(dim=1) for each in (self.first, self.second))
+        numbers = (*answers, self.distance, self.lost_odds, self.scores, self.p_value)
+        columns = zip(*(each.tolist() for each in numbers), strict=True)
         lines += [
             f"{i:4d} {one:5d} -> {two:<6d}  {d:8.3f}  {e:9.2f}  {s:6.2f}  {p:.4f}"
             for i, (one, two, d, e, s, p) in enumerate(columns)
@@ -85,7 +78,7 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class Reference(_Tensors):
-    """What ID samples show, each in ascending order, shape :math:`n`."""
+    """What ID samples show, each in ascending order, shape :math:`n`: it gives scores."""
 
     #: softmax distances
     distance: Tensor
@@ -96,11 +89,7 @@ class Reference(_Tensors):
 
     @classmethod
     def of(cls, first: Tensor, second: Tensor) -> "Reference":
-        """
-        :param first: logits of ID samples, :math:`n \\times C`
-        :param second: logits of the second answers
-        :return: the reference
-        """
+        """:return: the reference by logits of both answers to ID samples, :math:`n \\times C`"""
         distance = softmax_distance(first, second).sort().values
         odds = lost_odds(first, second).sort().values
         evidence = _evidence(distance, odds, first, second)
@@ -122,14 +111,10 @@ class Reference(_Tensors):
 class KnownAnswers(_Tensors):
     """
     How ID samples behave that were used for nothing else: those of the fit that took no part in
-    the choice, or calibration samples. The first three in ascending order, shape :math:`n`.
+    the choice, or calibration samples.
     """
 
-    #: softmax distances
-    distance: Tensor
-    #: log-odds lost
-    lost_odds: Tensor
-    #: scores
+    #: scores in ascending order, shape :math:`n`
     score: Tensor
     #: the softmax distance above which another answer overrules the first, no dimensions
     least: Tensor
@@ -145,35 +130,16 @@ class KnownAnswers(_Tensors):
         :param max_flips: share of ID answers that may be overruled
         :return: what they show
         """
-        distance = softmax_distance(first, second)
         changed = first.argmax(dim=1) != second.argmax(dim=1)
-        return cls(
-            distance.sort().values,
-            lost_odds(first, second).sort().values,
-            reference.scores(first, second).sort().values,
-            least_overruling(distance, changed, max_flips),
-        )
+        least = least_overruling(softmax_distance(first, second), changed, max_flips)
+        return cls(reference.scores(first, second).sort().values, least)
 
-    def p_values(self, first: Tensor, second: Tensor, scores: Tensor) -> dict[str, Tensor]:
-        """
-        :param first: logits of the first answers, :math:`B \\times C`
-        :param second: logits of the second answers
-        :param scores: their scores, shape :math:`B`
-        :return: ``distance``, ``lost_odds`` and ``score`` -> p-values of shape :math:`B`
-        """
-        surprises = {
-            "distance": surprise(self.distance, softmax_distance(first, second)),
-            "lost_odds": surprise(self.lost_odds, lost_odds(first, second)),
-            "score": surprise(self.score, scores),
-        }
-        return {name: (-values).exp() for name, values in surprises.items()}
+    def p_values(self, scores: Tensor) -> Tensor:
+        """:return: p-values of scores, shape :math:`B`"""
+        return (-surprise(self.score, scores)).exp()
 
     def overruled(self, first: Tensor, second: Tensor) -> Tensor:
-        """
-        :param first: logits of the first answers, :math:`B \\times C`
-        :param second: logits of the second answers
-        :return: whether the second answer takes the place of the first, shape :math:`B`
-        """
+        """:return: whether the second answers take the place of the first, shape :math:`B`"""
         changed = first.argmax(dim=1) != second.argmax(dim=1)
         return changed & (softmax_distance(first, second) > self.least)
 

@@ -28,20 +28,19 @@ _NOISE = 4 / 255
 
 @dataclass(frozen=True)
 class FittedLook:
-    """
-    :param residue: fitted detector whose noise floor and directions are used
-    :param pixels: black and white of the inputs
-    :param duals: what takes responses back to the maps
-    :param choice: purifier and strength
-    :param reference: what both answers to ID samples show, which gives scores
-    :param known: what they show that p-values are read from, and when an answer is overruled
-    """
+    """What follows from ID inputs."""
 
+    #: fitted detector whose noise floor and directions are used
     residue: ViyogResidue
+    #: black and white of the inputs
     pixels: PixelRange
+    #: what takes responses back to the maps
     duals: Tensor
+    #: purifier and strength
     choice: Choice
+    #: what both answers to ID samples show, which gives scores
     reference: Reference
+    #: what they show that p-values are read from, and when an answer is overruled
     known: KnownAnswers
 
     @classmethod
@@ -53,7 +52,7 @@ class FittedLook:
         strength: float | None,
         max_flips: float,
         seed: int,
-        through: Through | None = None,
+        through: Through | None,
     ) -> "FittedLook":
         """
         :param purification: how the model is asked
@@ -68,24 +67,26 @@ class FittedLook:
         pixels, clean = purification.pixels, x[:_JUDGED]
         noisy = pixels.noisy(clean, _NOISE, seed)
         if through is not None:
-            noisy, x = (_sent(pixels, through, before, seed) for before in (noisy, x))
+            noisy, x = (
+                pixels.inputs(apply_ways(through, pixels.images(before), seed=seed), before)
+                for before in (noisy, x)
+            )
             clean = x[:_JUDGED]
         choice = chosen(purification, purifier, strength, clean, noisy, max_flips)
         # what the choice was made for says too little of new samples
         rest = x[_JUDGED:] if len(x) >= 2 * _JUDGED else x
-        pairs = [_asked(purification, choice, part) for part in torch.split(rest, at_once(rest))]
+        pairs = []
+        for part in torch.split(rest, at_once(rest)):
+            answer, floors = purification.first(part)
+            again = purification.second(part, floors, choice.purifier, choice.strength)[0]
+            pairs.append((answer, again))
         first, second = (torch.cat(answers) for answers in zip(*pairs, strict=True))
         reference = Reference.of(first, second)
         known = KnownAnswers.of(reference, first, second, max_flips)
         return cls(purification.residue, pixels, purification.duals, choice, reference, known)
 
     def calibrated(self, first: Tensor, second: Tensor, max_flips: float) -> "FittedLook":
-        """
-        :param first: logits of ID samples, :math:`n \\times C`
-        :param second: logits of the second answers
-        :param max_flips: share of ID answers that may be overruled
-        :return: the same, with p-values among these samples
-        """
+        """The same with p-values among ID samples of these logits, :math:`n \\times C` each."""
         return replace(self, known=KnownAnswers.of(self.reference, first, second, max_flips))
 
     def compare(
@@ -113,14 +114,8 @@ class FittedLook:
             raise
         known = self.known.to(first.device)
         scores = self.reference.to(first.device).scores(first, second)
-        return Comparison(
-            first=first,
-            second=second,
-            strength=strengths,
-            scores=scores,
-            p_values=known.p_values(first, second, scores),
-            overruled=known.overruled(first, second),
-        )
+        overruled = known.overruled(first, second)
+        return Comparison(first, second, strengths, scores, known.p_values(scores), overruled)
 
     def state_dict(self) -> dict[str, Any]:
         """
@@ -136,18 +131,14 @@ class FittedLook:
             "choice": asdict(self.choice),
             "duals": self.duals.cpu(),
             "pixels": {"low": self.pixels.low.cpu(), "high": self.pixels.high.cpu()},
-            "reference": {n: t.cpu() for n, t in self.reference.tensors().items()},
-            "known": {n: t.cpu() for n, t in self.known.tensors().items()},
+            "reference": self.reference.to(torch.device("cpu")).tensors(),
+            "known": self.known.to(torch.device("cpu")).tensors(),
             "residue": self.residue.state_dict(),
         }
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any], residue: ViyogResidue) -> "FittedLook":
-        """
-        :param state: what :meth:`state_dict` gave
-        :param residue: takes the state of its residue
-        :return: what was stored
-        """
+        """:return: what :meth:`state_dict` gave, with a detector that takes that of its residue"""
         loaded = cls(
             residue,
             PixelRange(**state["pixels"]),
@@ -158,12 +149,3 @@ class FittedLook:
         )
         residue.load_state_dict(state["residue"])
         return loaded
-
-
-def _sent(pixels: PixelRange, through: Through, x: Tensor, seed: int) -> Tensor:
-    return pixels.inputs(apply_ways(through, pixels.images(x), seed=seed), x)
-
-
-def _asked(purification: Purification, choice: Choice, x: Tensor) -> tuple[Tensor, Tensor]:
-    first, floors = purification.first(x)
-    return first, purification.second(x, floors, choice.purifier, choice.strength)[0]

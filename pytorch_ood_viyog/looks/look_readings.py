@@ -6,44 +6,49 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pytorch_ood.api import RequiresFittingException
+from pytorch_ood.api import Detector, ModelNotSetException, RequiresFittingException
 from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.residue import ViyogResidue
+from ..layer.checks import check_finite, check_input
 from .choice import Choice
 from .comparison import Comparison
 from .fitted_look import FittedLook
-from .logits import PickLogits
-from .second_pass import SecondPass
+from .logits import Answers, PickLogits
 
 __all__ = ["LookReadings"]
 
 
-class LookReadings(SecondPass):
-    """Readings of a detector that compares an answer with the one without the residue."""
+class LookReadings(Detector):  # type: ignore[misc]
+    """
+    Readings of a detector that compares an answer with the one without the residue. The first
+    answer can come from a forward pass that others share.
+    """
 
-    #: how much of the measured noise floor is added to the strength
-    follow: float
+    follow: Any
     #: detector whose noise floor and directions are used, if it was given
     residue: ViyogResidue | None
 
     def __init__(
-        self,
-        model: Module | None,
-        *,
-        layer: str | Module | None = None,
-        logits: PickLogits | None = None,
+        self, model: Module | None, layer: str | Module | None, logits: PickLogits | None
     ):
         """
         :param model: as for :class:`~pytorch_ood_viyog.looks.second_look.SecondLook`
         :param layer: as for that
         :param logits: as for that
-        :raises TypeError: if an argument has the wrong type
+        :raises TypeError: if ``model`` is not a module, or ``logits`` cannot be called
         :raises ValueError: if the model does not contain ``layer``
         """
-        super().__init__(model, layer=layer, logits=logits)
+        if model is not None and not isinstance(model, Module):
+            raise TypeError(f"model must be a torch.nn.Module or None, got {type(model).__name__}")
+        if logits is not None and not callable(logits):
+            raise TypeError(f"logits must be callable, got {type(logits).__name__}.")
+        self.model = model  # first: pytorch-ood reads the device off the first attribute with one
+        self.layer = layer
+        self.logits = logits
+        self._answers = None if model is None else Answers(model, layer, logits)
         self._fitted: FittedLook | None = None
 
     def attach(
@@ -54,20 +59,25 @@ class LookReadings(SecondPass):
         residue: ViyogResidue | None,
     ) -> Self:
         """
-        See :meth:`~pytorch_ood_viyog.looks.second_pass.SecondPass.attach`; one reader of noise
-        floors is enough for a pipeline.
+        Give a detector without model what its pipeline has: model, first layer, how logits are
+        picked, and a reader of noise floors, of which one is enough.
         """
         if self.residue is None and self._fitted is None:
             self.residue = residue
-        return super().attach(model, layer, logits, residue)
+        if self.model is None:
+            self.model, self.layer = model, self.layer or layer
+            self.logits = self.logits or logits
+            self._answers = Answers(model, self.layer, self.logits)
+        return self
+
+    @property
+    def layer_name(self) -> str | None:
+        """Dotted name of the first layer; ``None`` before a pass has found it."""
+        return None if self._answers is None else self._answers.first_layer.name
 
     @property
     def fitted(self) -> FittedLook:
-        """
-        What the fit found.
-
-        :raises RequiresFittingException: if the detector is not fitted
-        """
+        """What the fit found; an error before it."""
         if self._fitted is None:
             raise RequiresFittingException
         return self._fitted
@@ -83,19 +93,22 @@ class LookReadings(SecondPass):
 
     # -- predict ----------------------------------------------------------------------------
 
-    @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """
         :param x: batch of model inputs, first dimension :math:`B`
         :return: scores of shape :math:`B`, larger for ADV
         :raises ModelNotSetException: if there is no model
         :raises RequiresFittingException: if the detector is not fitted
+        :raises TypeError: if ``x`` is not a tensor, or the model's answers are no class logits
         :raises ValueError: if ``x`` is not finite, or cannot be purified; a
             :class:`~pytorch_ood_viyog.looks.purification.PurifierError` holds the first answer
         """
         return self.compare(x).scores
 
-    @torch.no_grad()
+    def predict_given(self, x: Tensor, logits: Tensor) -> Tensor:
+        """As :meth:`predict`, where the model's first answer is known, :math:`B \\times C`."""
+        return self.compare(x, logits).scores
+
     def answer(self, x: Tensor) -> Tensor:
         """
         :param x: as for :meth:`predict`
@@ -111,15 +124,25 @@ class LookReadings(SecondPass):
         :param x: as for :meth:`predict`
         :param logits: the first answer, where it is known already, :math:`B \\times C`
         :return: both answers, scores and p-values
-        :raises ValueError: as :meth:`predict`
+        :raises ValueError: as :meth:`predict`, or if there is not one answer per sample
         """
         fitted, answers = self.fitted, self._require_answers()
-        x = self._checked(x)
-        given = None if logits is None else self._given(x, logits)
+        x = check_input(x).to(answers.device)
+        check_finite("Input", x)
+        if logits is not None and (logits.dim() != 2 or len(logits) != len(x)):
+            raise ValueError(
+                f"logits must have the shape (B, C) with B = {len(x)}, got {tuple(logits.shape)}."
+            )
+        given = None if logits is None else logits.to(x.device)
         return fitted.compare(answers, self.follow, x, given)
 
-    def _score(self, x: Tensor, first: Tensor) -> Tensor:
-        return self.compare(x, first).scores
+    def _require_answers(self) -> Answers:
+        if self._answers is None:
+            raise ModelNotSetException(
+                f"{type(self).__name__} has no model, and a second answer needs one. Pass it to "
+                f"the constructor, or use the detector in a pipeline."
+            )
+        return self._answers
 
     # -- state ------------------------------------------------------------------------------
 

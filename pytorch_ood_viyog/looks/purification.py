@@ -38,26 +38,21 @@ class PurifierError(ValueError):
 
 @dataclass(frozen=True)
 class Purification:
-    """
-    :param answers: asks the model
-    :param residue: fitted detector whose noise floor and directions are used
-    :param pixels: black and white of the inputs
-    :param follow: how much of the noise floor is added to a strength
-    :param duals: what takes responses back to the maps, see
-        :func:`~pytorch_ood_viyog.residue.maps.duals`
-    """
+    """How a model is asked twice."""
 
+    #: asks the model
     answers: Answers
+    #: fitted detector whose noise floor and directions are used
     residue: ViyogResidue
+    #: black and white of the inputs
     pixels: PixelRange
+    #: how much of the noise floor is added to a strength
     follow: float
+    #: what takes responses back to the maps, see :func:`~pytorch_ood_viyog.residue.maps.duals`
     duals: Tensor
 
     def first(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        :param x: batch of model inputs
-        :return: logits of the first answer, and the noise floor of each sample, from one pass
-        """
+        """:return: logits of the first answer, and noise floors, shape :math:`B`, of one pass"""
         floors: list[Tensor] = []
         logits = self.answers.logits(
             x, read=lambda call: floors.append(self.residue.noise_floor_at(call))
@@ -65,10 +60,7 @@ class Purification:
         return logits, floors[0]
 
     def floors(self, x: Tensor) -> Tensor:
-        """
-        :param x: batch of model inputs
-        :return: the noise floor of each sample; the model runs up to the first layer only
-        """
+        """:return: noise floors; the model runs up to the first layer only"""
         return self.answers.first_layer.run(x, self.residue.noise_floor_at)
 
     def second(

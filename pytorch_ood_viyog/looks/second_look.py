@@ -3,6 +3,7 @@ SecondLook: what would the model have answered without the residue?
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ..detectors.base import Checked
 from ..detectors.residue import ViyogResidue
 from ..fitting.sampled_inputs import SampledInputs
 from ..fitting.some_images import some_images
@@ -42,7 +44,7 @@ class SecondLook(LookReadings):
        :math:`d`, which sees an answer that tips over, and the log-odds :math:`e` that the first
        answer lost, which do not saturate and so see strong attacks whose answer stays; see
        :mod:`~pytorch_ood_viyog.looks.answers`. Both become surprises among ID samples, see
-       :func:`~pytorch_ood_viyog.looks.surprise.surprise`, and add up:
+       :func:`~pytorch_ood_viyog.looks.answers.surprise`, and add up:
 
     .. math:: s(x) = \\frac{-\\ln p_d - \\ln p_e - m}{v}
 
@@ -86,8 +88,9 @@ class SecondLook(LookReadings):
     requires_fit = True
     info = DetectorInfo(paper=None, tasks={Task.CLASSIFICATION}, ai_coded=True)
 
-    #: Default search space for :class:`pytorch_ood.utils.GridSearch`.
     hyperparameter_space: ClassVar[dict[str, list[object]]] = {"follow": [0.0, 0.5]}
+    #: how much of the measured noise floor is added to the strength
+    follow = Checked(partial(check_number, low=0.0, high=100.0))
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class SecondLook(LookReadings):
         :raises TypeError: if an argument has the wrong type
         :raises ValueError: if a number is out of range, or a name unknown
         """
-        super().__init__(model, layer=layer, logits=logits)
+        super().__init__(model, layer, logits)
         if not callable(purifier) and purifier not in ("auto", *PURIFIERS):
             raise ValueError(
                 f"purifier must be 'auto', one of {list(PURIFIERS)} or a function, got "
@@ -145,15 +148,6 @@ class SecondLook(LookReadings):
         self.sample_size = check_count("sample_size", sample_size, low=2)
         self.seed = check_count("seed", seed, low=0)
         self.through = None if through is None else checked_through(through)
-
-    @property
-    def follow(self) -> float:
-        """How much of the measured noise floor is added to the strength."""
-        return self._follow
-
-    @follow.setter
-    def follow(self, value: float) -> None:
-        self._follow = check_number("follow", value, 0.0, 100.0)
 
     # -- fit --------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
 from ..layer.manners import as_found, as_found_with_gradients, unwrap
-from ..looks.second_pass import SecondPass
+from ..looks.second_look import SecondLook
 from .shared_pass import Representations
 
 __all__ = ["Intake", "Panel", "naming", "trial_copy"]
@@ -70,7 +70,7 @@ def _as_numpy_knows(values: Tensor) -> Tensor:
 
 _MAPS_NAMES = ("feature_maps", "fit_feature_maps", "predict_feature_maps", "backbone")
 INTAKES = (
-    Intake(SecondPass, "logits", "fit", "predict_given", "model", asks_again=True),
+    Intake(SecondLook, "logits", "fit", "predict_given", "model", asks_again=True),
     Intake(LogitsDetector, "logits", "fit_logits", "predict_logits", "model"),
     Intake(FeaturesDetector, "features", "fit_features", "predict_features", "encoder"),
     Intake(FeatureMapsDetector, *_MAPS_NAMES),

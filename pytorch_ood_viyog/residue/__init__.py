@@ -2,7 +2,7 @@
 The mathematics of ViyogResidue as functions of tensors, from the directions that natural images
 leave empty to the three hypotheses. Read it in this order: ``windows``, ``features``, ``reader``,
 ``directions``, ``hypotheses``, ``random_residues``, ``conclusion`` (all of a fit),
-``evidence`` (features to scores). ``local`` reads parts of an image. Imports ``fitting`` and
+``evidence`` (features to scores). ``regions`` reads parts of an image. Imports ``fitting`` and
 ``layer``.
 """
 

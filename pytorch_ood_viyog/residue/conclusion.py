@@ -17,7 +17,7 @@ from .hypotheses import fisher_contrast, shrunk_whitening
 from .intent.behind import Behind
 from .maps import responses
 from .random_residues import random_residue
-from .reader import Reader
+from .reader import Reader, Reading
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
@@ -71,13 +71,13 @@ def conclude(
     statistics: Statistics,
     settings: Settings,
     behind: Behind | None = None,
-    features: Callable[[Tensor, dict[str, Tensor]], Tensor] | None = None,
+    read: Callable[[Tensor, dict[str, Tensor]], Reading] | None = None,
 ) -> dict[str, Tensor]:
     """
     :param statistics: what was kept of the ID data
     :param settings: the detector's settings
     :param behind: sends ID images and residues through what lies before the model, if anything
-    :param features: gives features for inputs of the layer and the directions found, for these
+    :param read: reads inputs of the layer in the directions found, for these
     :return: fitted state: the :class:`Reader`'s directions and kernels, ``geometry`` of the layer,
         ``scale`` (dynamic range of the input), ``seen`` and ``seen_size`` (its extremes, levels
         and size), ``means`` and ``whitening`` of the hypotheses,
@@ -94,11 +94,14 @@ def conclude(
     reader = fit_reader(conv, sample, windows, scale, settings.directions)
     known = {"scale": scale, "geometry": statistics["geometry"], **_kind(statistics, clean)}
     state = vars(reader) | known
-    if behind is None or features is None:
+    if behind is None or read is None:
         *groups, smooth = _feature_groups(conv, sample, reader, windows, scale, settings)
     else:
         *groups, smooth = behind.groups(
-            lambda inputs: features(inputs, state), _strengths(settings), settings.eps, _SMOOTH
+            lambda inputs: read(inputs, state).features,
+            _strengths(settings),
+            settings.eps,
+            _SMOOTH,
         )
     state |= _fit_hypotheses(groups, settings)
     evidence, *with_residues = _held_out_evidence(groups, settings)
@@ -159,9 +162,8 @@ def _check_enough(samples: int) -> None:
 
 def in_own_order(maps: Tensor) -> Tensor:
     """
-    :param maps: packed maps of samples
-    :return: ordered by energy, so that the order they were drawn in does not deal out the signs
-        of residues
+    Maps of samples, ordered by energy, so that the order they were drawn in does not deal out the
+    signs of residues.
     """
     energies = [m.double().flatten(1).square().sum(dim=1) for m in torch.split(maps, _CHUNK)]
     return maps[torch.cat(energies).argsort(stable=True)]

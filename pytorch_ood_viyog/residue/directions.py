@@ -67,7 +67,6 @@ def fit_reader(
     :param windows: where they are read
     :param scale: dynamic range of each input channel, shape :math:`C_{in}`
     :param count: number of directions of each kind
-    :return: the reader
     """
     kernel = conv.kernel
     scale = scale.view(1, -1, *[1] * (kernel.dim() - 2))

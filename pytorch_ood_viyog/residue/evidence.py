@@ -17,7 +17,6 @@ __all__ = [
     "floor_is_known",
     "hypotheses",
     "log_odds",
-    "log_sigmoid",
     "noise_floor",
     "reader_of",
     "score",
@@ -42,24 +41,14 @@ class Settings:
 
 
 def hypotheses(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:
-    """
-    :param features: :math:`B \\times F`
-    :param state: fitted state
-    :param settings: the detector's settings
-    :return: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
-    """
+    """:return: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`, by features"""
     return log_likelihoods(
         features, state["means"], state["whitening"], len(settings.eps), settings.kappa
     )
 
 
 def score(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Tensor:
-    """
-    :param features: :math:`B \\times F`
-    :param state: fitted state
-    :param settings: the detector's settings
-    :return: evidence for ADV, standardised on ID, shape :math:`B`
-    """
+    """:return: evidence for ADV, standardised on ID, shape :math:`B`, by features"""
     return (evidence(hypotheses(features, state, settings)) - state["centre"]) * (
         1 / state["spread"]
     )
@@ -67,10 +56,8 @@ def score(features: Tensor, state: dict[str, Tensor], settings: Settings) -> Ten
 
 def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
     """
-    :param features: :math:`B \\times F`
-    :param state: fitted state
     :return: estimated strength of the perturbation, as fraction of the dynamic range, shape
-        :math:`B`; means little where :func:`floor_is_known` says no
+        :math:`B`, by features; means little where :func:`floor_is_known` says no
     """
     usual, reader = state["means"][0].exp(), reader_of(state)
     kinds = (reader.local_medians, reader.window_medians)
@@ -82,7 +69,6 @@ def noise_floor(features: Tensor, state: dict[str, Tensor]) -> Tensor:
 
 def floor_is_known(state: dict[str, Tensor]) -> bool:
     """
-    :param state: fitted state
     :return: whether ID images leave directions so quiet that a residue of a few grey levels shows
         in :func:`noise_floor`
     """
@@ -97,27 +83,20 @@ def _lower_median(values: Tensor) -> Tensor:
 
 
 def reader_of(state: dict[str, Tensor]) -> Reader:
-    """
-    :param state: fitted state
-    :return: the directions in it
-    """
+    """:return: the directions in a fitted state"""
     return Reader(**{name: state[name] for name in Reader.__dataclass_fields__})
 
 
 def evidence(likelihoods: Tensor) -> Tensor:
     """
-    :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
-    :return: log-odds of ADV against ID or OOD, beyond one or two on a logarithmic scale:
-        :math:`\\mathrm{arsinh}` of them, shape :math:`B`
+    :return: log-odds of ADV, beyond one or two on a logarithmic scale: :math:`\\mathrm{arsinh}` of
+        them
     """
     return arsinh(log_odds(likelihoods))
 
 
 def log_odds(likelihoods: Tensor) -> Tensor:
-    """
-    :param likelihoods: log-likelihoods of ID, OOD and ADV, :math:`B \\times 3`
-    :return: log-odds of ADV against ID or OOD, shape :math:`B`
-    """
+    """:return: log-odds of ADV against ID or OOD, shape :math:`B`, by :func:`hypotheses`"""
     one, other = likelihoods[:, 0], likelihoods[:, 1]
     # torch.logaddexp by hand: exporters write it as exp, sum and log, which far from ID is log 0
     either = torch.maximum(one, other) + (-(one - other).abs()).exp().log1p()
@@ -125,18 +104,6 @@ def log_odds(likelihoods: Tensor) -> Tensor:
 
 
 def arsinh(odds: Tensor) -> Tensor:
-    """
-    :param odds: log-odds
-    :return: :math:`\\mathrm{arsinh}` of them, spelled out: ONNX Runtime has none of float64
-    """
+    """:return: :math:`\\mathrm{arsinh}`, spelled out: ONNX Runtime has none of float64"""
     size = odds.abs()
     return odds.sign() * (size + (odds.square() + 1).sqrt()).log()
-
-
-def log_sigmoid(odds: Tensor) -> Tensor:
-    """
-    :param odds: log-odds
-    :return: logarithms of the probabilities, by hand: exporters write it as the logarithm of a
-        sigmoid, which far below 0 is log 0
-    """
-    return odds.clamp_max(0) - (-odds.abs()).exp().log1p()

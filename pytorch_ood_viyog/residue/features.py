@@ -68,17 +68,15 @@ def features(
 
 
 def unreadable(features: Tensor) -> Tensor:
-    """
-    :param features: what :func:`features` gave
-    :return: of which images nothing can be read, shape :math:`B`
-    """
+    """:return: of which images nothing can be read, shape :math:`B`, by features"""
     return (features < math.log(_FLAT) + _NOTHING).all(dim=1)
 
 
 def quantile(values: Tensor, fraction: float) -> Tensor:
     """
-    A quantile over space. Searching hundreds of positions for it takes most of the time that a
-    detector has; so of many, it is the median over groups of positions far from each other:
+    A quantile over space, the last axis. Searching hundreds of positions for it takes most of the
+    time that a detector has; so of many, it is the median over groups of positions far from each
+    other:
 
     .. math::
         q_{50\\%}(v) \\approx q_{50\\%}(\\mathrm{median\\ of\\ three}), \\qquad
@@ -86,10 +84,6 @@ def quantile(values: Tensor, fraction: float) -> Tensor:
 
     Of independent positions, half of the groups of :math:`k` have one below :math:`q_p`, and a
     median of medians of three is as sharp as the median of three quarters of the positions.
-
-    :param values: :math:`B \\times R \\times P`
-    :param fraction: :math:`p \\leq 1/2`
-    :return: quantiles of shape :math:`B \\times R`
     """
     if values.shape[2] >= _SEARCHED and fraction < 0.5:
         size = round(math.log(0.5) / math.log1p(-fraction))

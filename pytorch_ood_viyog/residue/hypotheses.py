@@ -13,26 +13,17 @@ __all__ = ["fisher_contrast", "log_likelihoods", "shrunk_whitening", "whitening_
 
 def shrunk_whitening(centred: Tensor, shrinkage: float, floor: float = 1e-3) -> Tensor:
     """
-    Whitening :math:`L^{-1}` of the shrunk covariance :math:`S = L L^\\top`,
+    Whitening :math:`L^{-1}` of the shrunk covariance :math:`S = L L^\\top` of feature vectors
+    minus the mean of their group, :math:`N \\times F`,
 
     .. math::
         S = (1 - \\alpha) \\hat S + \\alpha\\, \\mathrm{diag}(\\hat S) + floor \\cdot I
-
-    :param centred: feature vectors minus the mean of their group, :math:`N \\times F`
-    :param shrinkage: :math:`\\alpha` in [0, 1]
-    :param floor: variance that every feature has at least
-    :return: :math:`L^{-1}`, :math:`F \\times F`
     """
     return whitening_of(centred.T @ centred / len(centred), shrinkage, floor)
 
 
 def whitening_of(covariance: Tensor, shrinkage: float, floor: float = 1e-3) -> Tensor:
-    """
-    :param covariance: :math:`\\hat S`, :math:`F \\times F`
-    :param shrinkage: as for :func:`shrunk_whitening`
-    :param floor: as for :func:`shrunk_whitening`
-    :return: what :func:`shrunk_whitening` gives
-    """
+    """:return: what :func:`shrunk_whitening` gives, by :math:`\\hat S`"""
     diagonal = covariance.diagonal().diag()
     identity = torch.eye(len(covariance)).to(covariance)
     shrunk = (1 - shrinkage) * covariance + shrinkage * diagonal + floor * identity
@@ -81,15 +72,10 @@ def fisher_contrast(inside: Tensor, outside: Tensor, shrinkage: float) -> Tensor
         w = S^{-1} (\\mu_1 - \\mu_0) \\,/\\, \\sqrt{(\\mu_1 - \\mu_0)^\\top S^{-1}
         (\\mu_1 - \\mu_0)}, \\qquad S = \\tfrac{1}{2} (S_0 + S_1) \\text{, shrunk}
 
-    The groups count alike, whatever their sizes. Features in which the second group spreads by
-    itself, as it does along the strength of an attack, count less than those that tell it from
-    the first.
-
-    :param inside: features of the first group, :math:`N_0 \\times F`
-    :param outside: features of the second group, :math:`N_1 \\times F`
-    :param shrinkage: share of the covariance that is shrunk to its diagonal
-    :return: :math:`w` of shape :math:`F`; :math:`w^\\top f` is larger in the second group and has
-        within the groups a standard deviation of about one
+    The groups of features, :math:`N \\times F` each, count alike, whatever their sizes. Features
+    in which the second group spreads by itself, as it does along the strength of an attack, count
+    less than those that tell it from the first. :math:`w^\\top f` is larger in the second group
+    and has within the groups a standard deviation of about one.
     """
     groups = (inside, outside)
     total = len(inside) + len(outside)

@@ -28,11 +28,8 @@ _NOTHING = 1e-9
 
 def responses(reader: Reader, maps: Tensor, windows: Windows) -> tuple[Responses, Tensor]:
     """
-    :param reader: directions
-    :param maps: packed feature maps, :math:`B \\times C \\times *S`
-    :param windows: where they are read
-    :return: responses :math:`z`, and which windows are constant, see
-        :func:`~pytorch_ood_viyog.residue.features.constant`
+    :return: responses :math:`z` of packed maps, :math:`B \\times C \\times *S`, and which windows
+        are constant
     """
     local = _to(reader.local, windows.thinned(windows.positions(maps)), reader.mean)
     quiet = reader.window.shape[1]
@@ -51,11 +48,8 @@ def responses(reader: Reader, maps: Tensor, windows: Windows) -> tuple[Responses
 
 def inputs_of(reader: Reader, geometry: Geometry, maps: Tensor) -> Tensor | None:
     """
-    :param reader: directions
-    :param geometry: grid of the layer
-    :param maps: its maps, :math:`B \\times C \\times *S`
-    :return: its inputs, in full precision; ``None`` unless the maps have their size and the
-        channels at each position tell all that the filters see there
+    :return: the inputs of the layer that made these maps, in full precision; ``None`` unless the
+        maps have their size and the channels at each position tell all that the filters see there
     """
     grid = zip(geometry.before, geometry.after, geometry.reaches, geometry.stride, strict=True)
     centred = all(b == a and 2 * b == reach - 1 and s == 1 for b, a, reach, s in grid)
@@ -75,12 +69,7 @@ def inputs_of(reader: Reader, geometry: Geometry, maps: Tensor) -> Tensor | None
 
 
 def local_responses(reader: Reader, maps: Tensor, windows: Windows) -> Tensor:
-    """
-    :param reader: directions
-    :param maps: packed feature maps, :math:`B \\times C \\times *S`
-    :param windows: where they are read
-    :return: responses of the local directions at all positions that are read one by one
-    """
+    """:return: responses of the local directions at all positions that are read one by one"""
     return _to(reader.local, windows.positions(maps), reader.mean).flatten(2)
 
 
@@ -118,12 +107,8 @@ def _flat_of(responses: Tensor, windows: Windows) -> Tensor:
 def duals(kernel: Tensor, scale: Tensor, directions: Tensor) -> Tensor:
     """
     With directions :math:`u_i` of :math:`u_i^\\top N u_j = \\delta_{ij}`, the duals
-    :math:`d_i = N u_i` take a response :math:`z_i = u_i^\\top a` back to the maps.
-
-    :param kernel: the convolution's weights without groups, :math:`C \\times C_{in} \\times *K`
-    :param scale: dynamic range of each input channel, shape :math:`C_{in}`
-    :param directions: :math:`u_i` as rows, :math:`M \\times C`
-    :return: :math:`d_i` as rows, :math:`M \\times C`
+    :math:`d_i = N u_i` take a response :math:`z_i = u_i^\\top a` back to the maps: as rows,
+    :math:`M \\times C`, like the directions.
     """
     scaled = kernel * scale.to(kernel).view(1, -1, *[1] * (kernel.dim() - 2))
     flat = scaled.flatten(1)
@@ -139,15 +124,8 @@ def purified_maps(
         z_i = u_i^\\top (a - \\mathbb{E}_{ID}\\, a)
 
     What is below :math:`2.5 \\sigma` goes, what is above :math:`3.5 \\sigma` stays; in between, no
-    response is at an edge where rounding would decide.
-
-    :param maps: :math:`a`, shape :math:`B \\times C \\times *S`
-    :param mean: :math:`\\mathbb{E}_{ID}\\, a`, shape :math:`C`
-    :param directions: :math:`u_i` as rows, :math:`M \\times C`
-    :param duals: :math:`d_i` as rows, :math:`M \\times C`
-    :param strengths: :math:`\\sigma` of each sample in units of the input's dynamic range, shape
-        :math:`B`
-    :return: :math:`a'`, same shape and type
+    response is at an edge where rounding would decide. The strengths :math:`\\sigma`, shape
+    :math:`B`, are in units of the input's dynamic range.
     """
     responses = _to(directions, maps, mean)
     exact = responses.dtype
@@ -159,11 +137,8 @@ def purified_maps(
 
 def energy_in(directions: Tensor, maps: Tensor, mean: Tensor) -> Tensor:
     """
-    :param directions: :math:`u_i` as rows, :math:`M \\times C`
-    :param maps: :math:`a`, shape :math:`B \\times C \\times *S`
-    :param mean: :math:`\\mathbb{E}_{ID}\\, a`, shape :math:`C`
-    :return: root mean square of :math:`u_i^\\top (a - \\mathbb{E}_{ID}\\, a)` over directions and
-        positions, shape :math:`B`; 0 for no directions
+    :return: root mean square of :math:`u_i^\\top (a - \\mathbb{E}_{ID}\\, a)` over directions, as
+        rows, and positions, shape :math:`B`; 0 for no directions
     """
     squares = _to(directions, maps, mean).square().flatten(1)
     return (squares.sum(dim=1) / max(1, squares.shape[1])).sqrt()

@@ -104,24 +104,24 @@ class Reader:
         return slice(start, start + len(self.window))
 
     def from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
-        """
-        :param geometry: grid of the layer
-        :param field: the part of the layer's input that the windows see
-        :param windows: where it is read
-        :return: responses :math:`z`
-        """
-        local, around = self._linear(geometry, field, windows)
+        """:return: responses :math:`z`, by the part of the layer's input that the windows see"""
+        local, around = self.of_residue(geometry, field, windows)
         local += self.local_offset.to(field.dtype)[:, None]
         around += self.window_offset.to(field.dtype)[:, None]
         return local, around
 
+    def of_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Responses:
+        """:return: what it adds to the responses, if that is added to what the windows see"""
+        stride = windows.input_stride(geometry)
+        own = windows.positions_field(geometry, residue)
+        sparse = tuple(a * b for a, b in zip(stride, windows.spread, strict=True))
+        local = convolve_differences(own, self.local_kernel, sparse, geometry.dilation)
+        once = (1,) * len(stride)
+        around = convolve_differences(residue, self.window_kernel, stride, once)
+        return local.flatten(2), around.flatten(2)
+
     def local_from_input(self, geometry: Geometry, field: Tensor, windows: Windows) -> Tensor:
-        """
-        :param geometry: grid of the layer
-        :param field: the part of the layer's input that the windows see
-        :param windows: where it is read
-        :return: responses of the local directions at all positions that are read one by one
-        """
+        """:return: responses of the local directions at all positions that are read one by one"""
         own = windows.positions_field(geometry, field)
         stride = windows.input_stride(geometry)
         local = convolve_differences(own, self.local_kernel, stride, geometry.dilation)
@@ -130,43 +130,9 @@ class Reader:
     def flat_in_input(
         self, geometry: Geometry, field: Tensor, windows: Windows, scale: Tensor
     ) -> Tensor:
-        """
-        :param geometry: grid of the layer
-        :param field: the part of the layer's input that the windows see
-        :param windows: where it is read
-        :param scale: dynamic range of each input channel
-        :return: which windows are constant, see
-            :func:`~pytorch_ood_viyog.layer.linear.constant_windows.constant`
-        """
+        """:return: which windows of the field are constant"""
         sizes = tuple(self.window_kernel.shape[2:])
         return constant(field, scale, sizes, windows.input_stride(geometry))
-
-    def _linear(self, geometry: Geometry, field: Tensor, windows: Windows) -> Responses:
-        stride = windows.input_stride(geometry)
-        own = windows.positions_field(geometry, field)
-        sparse = tuple(a * b for a, b in zip(stride, windows.spread, strict=True))
-        local = convolve_differences(own, self.local_kernel, sparse, geometry.dilation)
-        around = self.around_residue(geometry, field, windows)
-        return local.flatten(2), around.flatten(2)
-
-    def of_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Responses:
-        """
-        :param geometry: grid of the layer
-        :param residue: what is added to the part of the layer's input that the windows see
-        :param windows: where it is read
-        :return: what it adds to the responses
-        """
-        return self._linear(geometry, residue, windows)
-
-    def around_residue(self, geometry: Geometry, residue: Tensor, windows: Windows) -> Tensor:
-        """
-        :param geometry: grid of the layer
-        :param residue: what is added to the part of the layer's input that the windows see
-        :param windows: where it is read
-        :return: what it adds to the responses in windows, with their spatial axes
-        """
-        stride = windows.input_stride(geometry)
-        return convolve_differences(residue, self.window_kernel, stride, (1,) * len(stride))
 
     def features(
         self,

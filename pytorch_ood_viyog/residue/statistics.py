@@ -58,19 +58,13 @@ def measure(
 
 
 def convolution_of(statistics: Statistics) -> EffectiveConvolution:
-    """
-    :param statistics: statistics of ID samples
-    :return: the layer that made their maps
-    """
+    """:return: the layer that made the maps of these statistics"""
     geometry = Geometry.from_tensor(statistics["geometry"])
     return EffectiveConvolution(statistics["kernel"], statistics["bias"], geometry)
 
 
 def kind_of(statistics: Statistics) -> ImageKind:
-    """
-    :param statistics: statistics of ID samples
-    :return: what kind of images the layer's inputs are
-    """
+    """:return: what kind of images the layer's inputs are"""
     step, size = statistics["step"], statistics["input_shape"]
     return ImageKind(
         statistics["low"],
@@ -81,13 +75,7 @@ def kind_of(statistics: Statistics) -> ImageKind:
 
 
 def merge(one: Statistics, other: Statistics, sample_size: int) -> Statistics:
-    """
-    :param one: statistics of some ID samples
-    :param other: statistics of others
-    :param sample_size: number of samples to keep
-    :return: statistics of all of them, whatever their order
-    :raises ValueError: if their maps differ in size
-    """
+    """:return: statistics of both sets of ID samples, whatever their order"""
     if not torch.equal(one["shape"], other["shape"]):
         raise ValueError(
             f"All feature maps of a fit must have one size, got {one['shape'].tolist()} and "
@@ -116,12 +104,9 @@ def dynamic_range(
     conv: EffectiveConvolution, statistics: Statistics, given: float | Sequence[float] | None
 ) -> Tensor:
     """
-    :param conv: what the layer does
-    :param statistics: statistics of the ID data
-    :param given: range that the user gave, one number or one per channel
-    :return: dynamic range of each input channel: as given, as read from the inputs, or where only
-        maps were seen, from the inputs that the convolution's least-squares inverse gives
-    :raises ValueError: if the user gave another number of channels
+    :return: dynamic range of each input channel: as the user gave it, as read from the inputs, or
+        where only maps were seen, from the inputs that the convolution's least-squares inverse
+        gives
     """
     low, high = statistics["low"], statistics["high"]
     if given is not None:

@@ -66,9 +66,7 @@ class Windows:
     @staticmethod
     def of(geometry: Geometry, shape: tuple[int, ...]) -> "Windows":
         """
-        :param geometry: grid and padding of the layer
-        :param shape: spatial shape of its maps
-        :return: windows clear of the padding, or all windows if nothing is clear of it
+        :return: windows clear of the padding of maps of this shape, or all if nothing is clear
         """
         margins = geometry.margins
         if any(size - 2 * margin < 3 for size, margin in zip(shape, margins, strict=True)):
@@ -81,11 +79,8 @@ class Windows:
 
     def pack(self, maps: Tensor) -> Tensor:
         """
-        Cut the maps down to what the windows need. An axis of fewer than three positions is
-        widened by repeating its ends.
-
-        :param maps: feature maps of shape :math:`B \\times C \\times *S`
-        :return: packed maps; their windows are :attr:`packed_steps` apart
+        Maps, :math:`B \\times C \\times *S`, cut down to what the windows need; these are then
+        :attr:`packed_steps` apart. An axis of fewer than three positions is widened by its ends.
         """
         for axis, (margin, step) in enumerate(zip(self.margins, self.steps, strict=True), 2):
             inner = maps.narrow(axis, margin, maps.shape[axis] - 2 * margin)
@@ -103,18 +98,12 @@ class Windows:
         return tuple(min(step, 3) for step in self.steps)
 
     def count(self, packed: tuple[int, ...]) -> tuple[int, ...]:
-        """
-        :param packed: spatial shape of packed maps
-        :return: number of windows along each axis
-        """
+        """:return: number of windows along each axis of packed maps of this shape"""
         steps = zip(packed, self.packed_steps, strict=True)
         return tuple((size - 3) // step + 1 for size, step in steps)
 
     def count_of(self, maps: tuple[int, ...]) -> tuple[int, ...]:
-        """
-        :param maps: spatial shape of the maps
-        :return: number of windows along each axis
-        """
+        """:return: number of windows along each axis of maps of this shape"""
         inner = [size - 2 * margin for size, margin in zip(maps, self.margins, strict=True)]
         widened = [size + 2 if size < 3 else size for size in inner]
         return tuple(
@@ -123,9 +112,8 @@ class Windows:
 
     def centres(self, positions: Tensor, counts: tuple[int, ...]) -> Tensor:
         """
-        :param positions: values at what :meth:`positions` gives, :math:`B \\times M \\times P`
-        :param counts: number of windows along each axis
-        :return: those at the centres of windows, :math:`B \\times M \\times *counts`
+        Of values at what :meth:`positions` gives, :math:`B \\times M \\times P`, those at the
+        centres of windows, :math:`B \\times M \\times *counts`.
         """
         sizes = [n if step > 1 else n + 2 for n, step in zip(counts, self.steps, strict=True)]
         values = positions.reshape(*positions.shape[:2], *sizes)
@@ -135,11 +123,8 @@ class Windows:
 
     def positions(self, packed: Tensor) -> Tensor:
         """
-        The positions that are read one by one: all along axes without steps, else the centres of
-        the windows.
-
-        :param packed: packed maps, or what was computed from them position by position
-        :return: those positions of them
+        Of packed maps, or what was computed from them position by position, the positions that are
+        read one by one: all along axes without steps, else the centres of the windows.
         """
         steps = zip(self.steps, self.packed_steps, strict=True)
         read = [slice(1, -1, apart) if step > 1 else slice(None) for step, apart in steps]
@@ -147,9 +132,8 @@ class Windows:
 
     def around_positions(self, at_windows: Tensor) -> Tensor:
         """
-        :param at_windows: values of windows, :math:`B \\times *counts`
-        :return: for each of what :meth:`positions` gives, that of the window around it, or next to
-            it at the ends
+        Of values of windows, :math:`B \\times *counts`, for each of what :meth:`positions` gives
+        that of the window around it, or next to it at the ends.
         """
         for axis, step in enumerate(self.steps, 1):
             if step == 1:
@@ -160,16 +144,14 @@ class Windows:
 
     def thinned(self, positions: Tensor) -> Tensor:
         """
-        :param positions: values at what :meth:`positions` gives, with their spatial axes
-        :return: those of them that features are read at
+        Of values at what :meth:`positions` gives, on their axes, those that features are read at.
         """
         return _cut(positions, [slice(None, None, by) for by in self.spread])
 
     def neighbours(self, packed: Tensor) -> Iterator[Tensor]:
         """
-        :param packed: packed maps, or what was computed from them position by position
-        :return: its values at the first position of each window, at the second, and so on, the
-            last axis varying fastest: :math:`3^d` tensors of the windows' shape
+        :return: what packed maps are at the first position of each window, at the second, and so
+            on, the last axis varying fastest: :math:`3^d` tensors of the windows' shape
         """
         counts = self.count(tuple(packed.shape[2:]))
         for place in itertools.product(range(3), repeat=len(counts)):
@@ -178,31 +160,20 @@ class Windows:
             yield _cut(packed, read)
 
     def positions_field(self, geometry: Geometry, field: Tensor) -> Tensor:
-        """
-        :param geometry: grid of the layer
-        :param field: the part of its input that the windows see
-        :return: the part of it that :meth:`positions` see
-        """
+        """:return: of the field that windows see, what :meth:`positions` see"""
         for axis, (step, stride) in enumerate(zip(self.steps, geometry.stride, strict=True), 2):
             if step > 1:
                 field = field.narrow(axis, stride, field.shape[axis] - 2 * stride)
         return field
 
     def input_stride(self, geometry: Geometry) -> tuple[int, ...]:
-        """
-        :param geometry: grid of the layer
-        :return: distance between windows on its input, along each axis
-        """
+        """:return: distance between windows on the layer's input, along each axis"""
         return tuple(a * b for a, b in zip(self.steps, geometry.stride, strict=True))
 
     def field(self, geometry: Geometry, inputs: Tensor) -> Tensor | None:
         """
-        The part of the layer's input that the windows see, for use with
-        :func:`extended_kernel` and a stride of ``steps`` times that of the layer.
-
-        :param geometry: grid and padding of the layer
-        :param inputs: its input, :math:`B \\times C_{in} \\times *S_{in}`
-        :return: part of ``inputs``; ``None`` if the windows see padding
+        :return: the part of the layer's input that the windows see, for :func:`extended_kernel`
+            and :meth:`input_stride`; ``None`` if they see padding
         """
         maps = geometry.maps_shape(tuple(inputs.shape[2:]))
         for axis, margin in enumerate(self.margins):

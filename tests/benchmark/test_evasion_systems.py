@@ -15,7 +15,7 @@ from pytorch_ood_viyog.benchmark.evasion.preparing import systems_of
 from pytorch_ood_viyog.benchmark.evasion.projections import OUT_OF_QUIET
 from pytorch_ood_viyog.benchmark.evasion.system import DetectorSystem, TriageSystem
 from pytorch_ood_viyog.benchmark.evasion.target import Target
-from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
+from pytorch_ood_viyog.detectors import ResidueView
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.triage import AdversarialOdds
 
@@ -40,7 +40,7 @@ def residue():
 
 DETECTORS = {
     "ViyogResidue": residue,
-    "ResidueAlarm": lambda: ResidueAlarm(residue()),
+    "ResidueView": lambda: ResidueView(residue()),
     "ViyogTV": lambda: ViyogTV(exact()).fit(batches()),
     "Viyog": lambda: Viyog(exact(), bounded=False).fit(batches()),
     "SecondLook": lambda: SecondLook(exact(), purifier="maps", residue=residue()).fit(batches()),

@@ -11,9 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.detectors.intent import ViyogIntent
-from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
-from pytorch_ood_viyog.detectors.residue_local import ViyogResidueLocal
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.detectors.residue_view import ResidueView
 from pytorch_ood_viyog.testing import DetectorContract
 
 
@@ -118,32 +116,19 @@ class TestViyogResidueOnAnyStem(TestViyogResidue):
         return ViyogResidue(model, input_range=1.0)
 
 
-class TestViyogResidueLocal(TestViyogResidue):
-    @pytest.fixture
-    def detector(self):
-        return ViyogResidueLocal(build(SmallNet), input_range=1.0)
-
-    def without_model(self, detector):
-        return ViyogResidueLocal(None, layer=detector.model.stem.conv, input_range=1.0)
-
-
 class TestResidueAlarm(Ours):
+    reading: ClassVar = "alarm"
     atol = 1e-2
 
     @pytest.fixture
     def detector(self):
-        return ResidueAlarm(ViyogResidue(build(SmallNet), input_range=1.0))
+        return ResidueView(ViyogResidue(build(SmallNet), input_range=1.0), reading=self.reading)
 
     def without_model(self, detector):
-        return ResidueAlarm(ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0))
+        residue = ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0)
+        return ResidueView(residue, reading=self.reading)
 
 
 class TestResidueOutlier(TestResidueAlarm):
+    reading: ClassVar = "outlier"
     atol = 0.1  # of log-likelihoods of a hundred or more
-
-    @pytest.fixture
-    def detector(self):
-        return ResidueOutlier(ViyogResidue(build(SmallNet), input_range=1.0))
-
-    def without_model(self, detector):
-        return ResidueOutlier(ViyogResidue(None, layer=detector.model.stem.conv, input_range=1.0))

@@ -9,7 +9,6 @@ from smooth_images import images
 from torch import nn
 
 from pytorch_ood_viyog import ViyogResidue, with_score
-from pytorch_ood_viyog.detectors.residue_local import ViyogResidueLocal
 from pytorch_ood_viyog.images import apply_ways
 
 
@@ -52,16 +51,13 @@ def two_axes(axis, padding=0):
     return nn.Sequential(convs[0], nn.ReLU(), convs[1])
 
 
-@pytest.mark.parametrize(
-    ("axis", "padding", "detector_class"),
-    [(3, 0, ViyogResidue), (2, 0, ViyogResidueLocal), (3, 1, ViyogResidue)],
-)
+@pytest.mark.parametrize(("axis", "padding"), [(3, 0), (2, 0), (3, 1)])
 @pytest.mark.filterwarnings("error::pytorch_ood_viyog.WayWarning")
-def test_an_axis_of_length_one_is_dropped(axis, padding, detector_class):
+def test_an_axis_of_length_one_is_dropped(axis, padding):
     x, y = signals(70, 0), signals(16, 1)
-    flat = detector_class(one_axis()).fit([x[:40], x[40:]], progress=False)
+    flat = ViyogResidue(one_axis()).fit([x[:40], x[40:]], progress=False)
     model = two_axes(axis, padding)
-    detector = detector_class(model).fit(
+    detector = ViyogResidue(model).fit(
         [x[:40].unsqueeze(axis), x[40:].unsqueeze(axis)], progress=False
     )
     for batch in (y, noisy(y)):
@@ -76,7 +72,7 @@ def test_an_axis_of_length_one_is_dropped(axis, padding, detector_class):
     )
     _, deployed = with_score(model, detector)(y.unsqueeze(axis))
     torch.testing.assert_close(deployed, detector(y.unsqueeze(axis)), rtol=1e-2, atol=1e-2)
-    loaded = detector_class(model).load_state_dict(detector.state_dict())
+    loaded = ViyogResidue(model).load_state_dict(detector.state_dict())
     assert torch.equal(loaded(y.unsqueeze(axis)), detector(y.unsqueeze(axis)))
 
 

@@ -7,7 +7,7 @@ from test_through import natural, network
 from torch import nn
 
 from pytorch_ood_viyog import SameWay, ViyogResidue
-from pytorch_ood_viyog.detectors.readings.way_stream import WayStream
+from pytorch_ood_viyog.detectors.way_stream import WayStream
 from pytorch_ood_viyog.images import apply_ways
 
 FEATURES = 12

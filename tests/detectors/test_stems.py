@@ -12,8 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from pytorch_ood_viyog import SharedForward, ViyogResidue, with_score
 from pytorch_ood_viyog.deploy import maps_to_scores
-from pytorch_ood_viyog.detectors.residue_alarm import ResidueAlarm
-from pytorch_ood_viyog.detectors.residue_outlier import ResidueOutlier
+from pytorch_ood_viyog.detectors import ResidueView
 
 
 def images(count: int, size: int = 24, seed: int = 0) -> torch.Tensor:
@@ -80,10 +79,10 @@ def test_maps_inputs_and_deployed_copies_score_alike():
     torch.testing.assert_close(shared.predict(x)["own"], scores, **close)
 
 
-@pytest.mark.parametrize("view", [ResidueAlarm, ResidueOutlier])
-def test_views_of_such_a_stem(view):
+@pytest.mark.parametrize("reading", ["alarm", "outlier"])
+def test_views_of_such_a_stem(reading):
     model, x = same_padding(), images(40)
-    detector = view(ViyogResidue(model)).fit([x], progress=False)
+    detector = ResidueView(ViyogResidue(model), reading=reading).fit([x], progress=False)
     maps = model.stem(x).detach()
     torch.testing.assert_close(maps_to_scores(detector)(maps), detector(x), rtol=1e-2, atol=1e-1)
 
@@ -138,7 +137,7 @@ def test_other_stems_are_refused_and_the_old_fit_is_kept(stem, message):
     detector = ViyogResidue(model, layer="stem")
     with untouched(model), pytest.raises(RuntimeError, match=message):
         detector.fit([x], progress=False)
-    assert detector.means is None
+    assert detector.noise_directions is None
 
 
 def test_loaders_may_differ_in_batch_size_only():

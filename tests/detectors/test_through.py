@@ -17,7 +17,7 @@ from pytorch_ood_viyog import (
     ViyogTV,
     WayWarning,
 )
-from pytorch_ood_viyog.detectors import ResidueAlarm, ViyogResidueLocal
+from pytorch_ood_viyog.detectors import ResidueView
 from pytorch_ood_viyog.images import Way, apply_ways
 
 CODEC = "JPEG 90 4:2:0"
@@ -72,8 +72,8 @@ def test_attacks_before_the_codec_are_found_only_with_through(model, through):
     behind = ViyogResidue(model).fit([apply_ways(CODEC, natural(96))])
     assert recall(behind, clean, adv) < 0.3
     assert recall(through, clean, adv) > 0.9
-    assert recall(ResidueAlarm(behind), clean, adv) < 0.3
-    assert recall(ResidueAlarm(through), clean, adv) > 0.9
+    assert recall(ResidueView(behind), clean, adv) < 0.3
+    assert recall(ResidueView(through), clean, adv) > 0.9
 
 
 def test_a_way_that_changes_nothing_gives_nearly_the_same_detector(model, plain):
@@ -142,8 +142,6 @@ def test_what_cannot_go_a_way_is_refused(model):
     signals = nn.Sequential(nn.Conv1d(3, 8, 5))
     with pytest.raises(ValueError, match=r"sees images of 1 or 3 channels, .*\(40, 3, 64\)"):
         ViyogResidue(signals, through=CODEC).fit([torch.rand(40, 3, 64)])
-    with pytest.raises(ValueError, match="ViyogResidueLocal knows no way"):
-        ViyogResidueLocal(model, through=CODEC).fit([natural(40)])
     with pytest.raises(ValueError, match="Steps of a way are"):
         ViyogResidue(model, through="fog 1")
     with pytest.raises(ValueError, match="must give as many images of the same size"):
@@ -248,7 +246,7 @@ def wide():
 
 def test_bars_are_left_out(wide):
     x = natural(60, 64, seed=1)
-    alarm = ResidueAlarm(wide)
+    alarm = ResidueView(wide)
     letterbox = boxed(x, 0.6)
     threshold = alarm(x).quantile(0.95)
     assert float((alarm(letterbox) > threshold).double().mean()) <= 0.12
@@ -265,7 +263,7 @@ def test_maps_and_inputs_tell_the_same_windows(wide):
 
 
 def test_constant_images_are_ood_and_no_alarm(wide):
-    alarm = ResidueAlarm(wide)
+    alarm = ResidueView(wide)
     shades = torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0))
     flat = (shades * 255).round().div(255).expand(8, 3, 64, 64)
     line = flat.clone()

@@ -197,6 +197,8 @@ def test_benign_changes_are_seeded_and_in_range(images):
     assert torch.equal(changed, benign(images, 4))
     assert not torch.equal(changed, benign(images, 5))
     assert benign(images[:, :1], 4).shape == images[:, :1].shape
+    with pytest.raises(ValueError, match=r"need images in \[0, 1\], got values from"):
+        benign(255 * images, 4)
 
 
 @pytest.mark.parametrize("name", REMADE)

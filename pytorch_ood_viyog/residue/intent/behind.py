@@ -28,10 +28,7 @@ _SAME = 0.5 / 255
 
 
 def check_takes_ways(inputs: Tensor | None) -> None:
-    """
-    :param inputs: inputs of the layer, if they are known
-    :raises ValueError: if they are no images
-    """
+    """Raise a ``ValueError`` if inputs of the layer are no images, or not known."""
     if inputs is None:
         raise ValueError(
             "through needs the images before the way, which feature maps do not tell: use fit() "
@@ -60,20 +57,16 @@ class Behind:
         through: Through, conv: EffectiveConvolution, statistics: Statistics, seed: int
     ) -> "Behind":
         """
-        :param through: the way, or several
-        :param conv: what the layer does
-        :param statistics: what was kept of the ID data
-        :param seed: seed of residues and of what is random in a way
-        :return: the images that were kept
+        :return: the ID images that were kept, with seeds of residues and of what is random in a
+            way
         """
         units = UnitRange(*kind_of(statistics).black_and_width())
         return Behind(through, units.to_unit(layer_inputs(conv, statistics)), units, seed)
 
     def inputs(self, images: Tensor, part: int = 0) -> Tensor:
         """
-        :param images: in [0, 1]
-        :param part: which part of the images that is: each draws ways of its own
-        :return: the layer's inputs, behind the way
+        Of images in [0, 1] the layer's inputs behind the way; each part of them draws ways of its
+        own.
         """
         sent = apply_ways(self.through, images, seed=self.seed + _STRIDE * part)
         return self.units.from_unit(sent)
@@ -91,11 +84,8 @@ class Behind:
         width: float,
     ) -> list[Tensor]:
         """
-        :param features: gives features for inputs of the layer
-        :param strengths: of the residues, 0 for none, as fractions of the images' range
-        :param smooth: strengths of the smooth residues, for one image after the other
-        :param width: of the blur that makes them smooth, in pixels
-        :return: features with residues of each strength, and with smooth ones
+        :return: features of ID images with residues of each strength (0 is none), and with smooth
+            ones, blurred by so many pixels, of these strengths for one image after the other
         """
         generator = torch.Generator().manual_seed(self.seed)
         grey = bool(((self.images - self.images[:, :1]).abs() < _SAME).all())

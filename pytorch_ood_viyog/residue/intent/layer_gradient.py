@@ -24,10 +24,7 @@ class LayerGradient:
     """
 
     def __init__(self, model: Module, layer: Module):
-        """
-        :param model: classifier
-        :param layer: layer of the model that is read first
-        """
+        """Of a classifier, at the layer of it that is read first."""
         self.model = unwrap(model)
         self.layer = layer
         # the clean inputs asked about last, the answers to them, and the gradient there: every
@@ -40,7 +37,6 @@ class LayerGradient:
         """
         :param inputs: inputs of the layer
         :param clean: the inputs whose answer counts
-        :return: the gradient, same shape
         :raises RuntimeError: if the model gives no logits, or cannot be differentiated
         """
         if clean is not self._clean:

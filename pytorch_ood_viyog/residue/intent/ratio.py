@@ -43,7 +43,6 @@ class IntentRatio:
 
     def __call__(self, features: Tensor) -> Tensor:
         """
-        :param features: :math:`B \\times F`
         :return: :math:`r` in units of its standard deviation, shape :math:`B`; 0 is undecided
         """
         projected = features @ self.projection.T
@@ -59,7 +58,6 @@ def fit_ratio(
     :param shaped: features of ID samples with an attack-shaped residue, :math:`N \\times F` each
     :param benign: features of the same ID samples with a benign change, :math:`N \\times F` each
     :param below_least: share of the attack-shaped residues that is below ``least_intent``
-    :return: the ratio
     """
     features = torch.stack([*shaped, *benign])
     means = features.mean(dim=1)

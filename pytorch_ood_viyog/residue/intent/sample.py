@@ -24,11 +24,8 @@ _STEPS, _ROUNDING = 50, 1e-24
 
 def measure_inputs(maps: Tensor, inputs: Tensor | None, size: int, seed: int) -> Statistics:
     """
-    :param maps: raw maps of a batch of ID samples
-    :param inputs: the layer's inputs, where they are known
-    :param size: number of samples to keep
-    :param seed: seed of their choice
-    :return: ``inputs`` and ``input_priority``, or ``maps`` and ``maps_priority``
+    A sample of the layer's inputs, where they are known, else of its maps, chosen by content:
+    ``inputs`` and ``input_priority``, or ``maps`` and ``maps_priority``.
     """
     kind, values = ("maps", maps) if inputs is None else ("inputs", inputs)
     priority = content_sample.priorities(values, seed)
@@ -37,13 +34,7 @@ def measure_inputs(maps: Tensor, inputs: Tensor | None, size: int, seed: int) ->
 
 
 def merge_inputs(one: Statistics, other: Statistics, size: int) -> Statistics:
-    """
-    :param one: statistics of some ID samples
-    :param other: statistics of others
-    :param size: number of samples to keep
-    :return: what :func:`measure_inputs` would give on both
-    :raises ValueError: if inputs differ in size
-    """
+    """:return: what :func:`measure_inputs` would give on both"""
     merged: Statistics = {}
     for kind in ("inputs", "maps"):
         names = (f"{kind}_priority", kind)
@@ -63,10 +54,8 @@ def merge_inputs(one: Statistics, other: Statistics, size: int) -> Statistics:
 
 def layer_inputs(conv: EffectiveConvolution, statistics: Statistics) -> Tensor:
     """
-    :param conv: what the layer does
-    :param statistics: what was kept
-    :return: inputs of the layer; those with the least norm that give the maps, where only maps
-        are known
+    :return: inputs of the layer that were kept, in an order of their own; those with the least
+        norm that give the maps, where only maps are known
     """
     known = statistics.get("inputs")
     inputs = _before(conv, statistics["maps"]) if known is None else known
@@ -76,8 +65,6 @@ def layer_inputs(conv: EffectiveConvolution, statistics: Statistics) -> Tensor:
 
 def least_values(inputs: Tensor, statistics: Statistics) -> Tensor:
     """
-    :param inputs: what :func:`layer_inputs` gave
-    :param statistics: what was measured
     :return: least value of each channel: of all ID data where inputs were measured, otherwise of
         these
     """

@@ -17,21 +17,15 @@ Direction = Callable[[Tensor, Tensor], Tensor]
 
 
 def forward(conv: EffectiveConvolution, inputs: Tensor) -> Tensor:
-    """
-    :param conv: what the layer does
-    :param inputs: :math:`B \\times C_{in} \\times *S_{in}`
-    :return: :math:`W * x`, without bias, in the precision of the inputs
-    """
+    """:return: :math:`W * x`, without bias, in the precision of the inputs"""
     maps = conv.maps(inputs)
     return maps - conv.bias.to(maps).view(-1, *[1] * (maps.dim() - 2))
 
 
 def adjoint(conv: EffectiveConvolution, maps: Tensor, shape: tuple[int, ...]) -> Tensor:
     """
-    :param conv: what the layer does
-    :param maps: :math:`m`, :math:`B \\times C \\times *S`
-    :param shape: channels and sizes of the layer's input
-    :return: :math:`W^\\top * m`, :math:`B \\times C_{in} \\times *S_{in}`
+    :return: :math:`W^\\top * m` of maps, with the shape of the layer's input, :math:`C_{in}
+        \\times *S`
     """
     # the transpose of whatever the layer does with stride, padding and groups
     with torch.inference_mode(False), torch.enable_grad():
@@ -45,9 +39,6 @@ def filter_shaped(
     conv: EffectiveConvolution, share: float, generator: torch.Generator
 ) -> Direction:
     """
-    :param conv: what the layer does
-    :param share: share of the map positions that the loss depends on
-    :param generator: source of randomness
     :return: gives :math:`W^\\top * m` with :math:`m` Gaussian at a share of its positions, else 0
     """
 
@@ -66,15 +57,8 @@ def residue(
     """
     Inputs moved along the sign of a direction, as gradient attacks move them; in several steps of
     2.5 / steps of the budget, never beyond it. With ``steps=0`` in proportion to the direction,
-    with a root mean square of :math:`\\epsilon`, as attacks of the least norm.
-
-    :param inputs: inputs of the layer
-    :param direction: gives the direction
-    :param scale: dynamic range of each channel, to broadcast with inputs
-    :param eps: budget :math:`\\epsilon`, as fraction of the range; one number, or one for each
-        sample, to broadcast with inputs
-    :param steps: number of steps
-    :return: inputs with the residue
+    with a root mean square of :math:`\\epsilon`, as attacks of the least norm. Range (``scale``)
+    and budget, a fraction of it, broadcast with the inputs.
     """
     if steps == 0:
         change = direction(inputs, inputs) * scale

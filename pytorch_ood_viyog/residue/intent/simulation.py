@@ -57,11 +57,7 @@ class UnitRange:
 
     def to_unit(self, inputs: Tensor) -> Tensor:
         """:return: inputs as images; what is outside the range is clipped"""
-        return self.unclipped(inputs).clamp(0, 1)
-
-    def unclipped(self, inputs: Tensor) -> Tensor:
-        """:return: inputs as images; what is outside the range is outside [0, 1]"""
-        return (inputs - self._like(self.low, inputs)) / self.of_scale(inputs)
+        return ((inputs - self._like(self.low, inputs)) / self.of_scale(inputs)).clamp(0, 1)
 
     def from_unit(self, images: Tensor) -> Tensor:
         """:return: images in [0, 1] as inputs of the layer"""
@@ -80,13 +76,9 @@ def benign_inputs(
     inputs: Tensor, change: BenignChange, units: UnitRange, seed: int
 ) -> Tensor | None:
     """
-    :param inputs: inputs of the layer
-    :param change: what is done to them
-    :param units: their range
-    :param seed: seed of noise
-    :return: changed inputs; ``None`` if the change does not exist for these: signals and volumes
-        are taken apart into images of their last two axes, which only noise and filters suit; or
-        if its codec is not installed
+    Inputs of the layer after a benign change; ``None`` if that does not exist for these: signals
+    and volumes are taken apart into images of their last two axes, which only noise and filters
+    suit; or if its codec is not installed.
     """
     if not change.available or not change.suits(inputs.shape[1] if inputs.dim() == 4 else 0):
         return None
@@ -111,8 +103,7 @@ def simulate(
     :param eps: strengths of residues, ascending
     :param seed: seed of noise
     :return: for each change, at strengths up to 30 % above and below that in its name: whether it
-        is attack-shaped, its name, and changed inputs, rounded to 8 bit
-        and clipped to the range
+        is attack-shaped, its name, and changed inputs, rounded to 8 bit and clipped to the range
     """
     for number, change in enumerate(SIMULATED):
         # noise of its own for each: with shared noise, strengths look too much alike

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...detectors.readings.way_check import Rows
+from ...detectors.way_check import Rows
 from ..explanation import Explanation
 from ..populations.verdict import ORDER, Verdict
 

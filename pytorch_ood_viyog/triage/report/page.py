@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ...detectors.readings.way_check import WayCheck
+from ...detectors.way_check import WayCheck
 from ...evaluation.page import (
     Card,
     Reading,

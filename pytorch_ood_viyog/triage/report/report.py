@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from ...detectors.readings.way_check import WayCheck
+from ...detectors.way_check import WayCheck
 from ...evaluation.page import Page, Section, origin, write_page
 from ...evaluation.rows import Scores
 from ..populations.verdict import Verdict

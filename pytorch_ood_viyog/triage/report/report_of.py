@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ...detectors.readings.way_check import FEWEST
 from ...detectors.same_way import SameWay
+from ...detectors.way_check import FEWEST
 from ...layer.batches import batches, in_batches
 from ...layer.manners import same_random_state
 from ...pipeline.shared_forward import SharedForward

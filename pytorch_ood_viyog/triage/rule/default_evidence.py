@@ -8,9 +8,8 @@ from pytorch_ood.api import Detector
 from pytorch_ood.detector import KNN, EnergyBased
 from torch.nn import Module
 
-from ...detectors.noise_floor import NoiseFloor
 from ...detectors.residue import ViyogResidue
-from ...detectors.residue_alarm import ResidueAlarm
+from ...detectors.residue_view import ResidueView
 from ...images.ways import Through
 from ...pipeline.shared_forward import SharedForward
 from .evidence import ANSWER, FLAT, LOOKS
@@ -30,9 +29,9 @@ def default_evidence(residue: ViyogResidue) -> dict[str, Detector]:
     """
     return {
         "ViyogResidue": residue,
-        "ResidueAlarm": ResidueAlarm(residue),
-        "smooth residue": ResidueAlarm(residue, residues="smooth"),
-        "noise floor": NoiseFloor(residue),
+        "ResidueAlarm": ResidueView(residue, reading="alarm"),
+        "smooth residue": ResidueView(residue, reading="smooth alarm"),
+        "noise floor": ResidueView(residue, reading="noise floor"),
         "EnergyBased": EnergyBased(None),
         "KNN": KNN(None, k=_NEIGHBOURS),
     }

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...layer.linear.constant_windows import if_any
-from ..reader import Reader, Reading
-from ..windows import Windows
+from ..layer.linear.constant_windows import if_any
+from .reader import Reader, Reading
+from .windows import Windows
 
-__all__ = ["Regions", "floor_map", "region_features"]
+__all__ = ["Regions", "floor_map"]
 
 # regions along an axis, and fewest positions of the maps from one to the next
 _MOST_REGIONS, _FEWEST_POSITIONS = 8, 2
-# directions in a band
-_BAND = 4
+# directions that are read, the quietest
+_QUIETEST = 4
 # a hundredth of an 8-bit step, squared: what is flatter counts as flat
 _FLAT = (0.01 / 255) ** 2
 # squares of responses beyond it tell nothing more
@@ -38,12 +38,7 @@ class Regions:
 
     @staticmethod
     def of(windows: Windows, shape: tuple[int, ...], like: Tensor) -> "Regions":
-        """
-        :param windows: where the maps are read
-        :param shape: spatial shape of the maps
-        :param like: tensor whose type and device the shares get
-        :return: the regions
-        """
+        """Regions of maps of this shape; the shares get type and device of ``like``."""
         axes = zip(windows.margins, windows.steps, windows.count_of(shape), shape, strict=True)
         return Regions(
             tuple(
@@ -53,10 +48,7 @@ class Regions:
         )
 
     def mean(self, values: Tensor) -> Tensor:
-        """
-        :param values: at each window, :math:`B \\times R \\times *n`
-        :return: means over each region, :math:`B \\times R \\times *H'`
-        """
+        """Means over each region, :math:`B \\times R \\times *H'`, of values at each window."""
         for axis, shares in enumerate(self.shares, 2):
             values = (values.movedim(axis, -1) @ shares.T.to(values)).movedim(-1, axis)
         return values
@@ -73,45 +65,15 @@ def _shares(centres: Tensor, size: int) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
-def region_features(around: Tensor, regions: Regions, flat: Tensor | None = None) -> Tensor:
-    """
-    For bands of four directions in windows, the logarithm of the geometric and of the arithmetic
-    mean of their energy over each region. The geometric mean is that of the flat places, as few
-    edges hardly change it; the other tells how much texture there is beside them.
-
-    :param around: responses in windows, :math:`B \\times R \\times *n`
-    :param regions: the regions
-    :param flat: which windows are constant, :math:`B \\times *n`: they are left out; a region of
-        no others shows nothing. ``None``: none are
-    :return: features :math:`B \\times 2 R / 4 \\times *H'`, float64
-    """
-    energies = _bands(around) / _FLAT + 1  # ONNX exporters drop the addition of so small a number
-    if flat is None:
-        quiet, all_of_it = regions.mean(energies.log()), regions.mean(energies).log()
-    else:
-        counted = (~flat[:, None]).to(energies)
-        # what is left out is nothing, which has the logarithm 0
-        shares = regions.mean(counted).clamp_min(1e-6)
-        quiet = regions.mean(counted * energies.log()) / shares
-        all_of_it = (regions.mean(counted * (energies - 1)) / shares + 1).log()
-    return torch.cat([quiet, all_of_it], dim=1).double() + math.log(_FLAT)
-
-
-def _bands(around: Tensor) -> Tensor:
-    size = min(_BAND, around.shape[1])
-    groups = around.shape[1] // size
-    energies = around[:, : groups * size].square().clamp_max(_LARGEST)
-    return energies.reshape(around.shape[0], groups, size, *around.shape[2:]).mean(dim=2)
-
-
 def floor_map(reading: Reading, reader: Reader, means: Tensor) -> Tensor:
     """
     .. math::
         \\sqrt{\\max(0,\\ c \\exp \\overline{\\ln e} - e_{ID})}
 
-    with the energy :math:`e` of the quietest band of directions in windows, its mean logarithm
-    over a region, :math:`c` that makes it the variance of white noise, and what the same
-    directions show at the median position of ID images.
+    with the mean energy :math:`e` of the four quietest directions in windows, its mean logarithm
+    over a region (that of the flat places, as few edges hardly change it), :math:`c` that makes it
+    the variance of white noise, and what the same directions show at the median position of ID
+    images. Constant windows are left out; a region of no others shows nothing.
 
     :param reading: what was read at the layer
     :param reader: the directions
@@ -121,8 +83,17 @@ def floor_map(reading: Reading, reader: Reader, means: Tensor) -> Tensor:
     """
     around = reading.around()
     regions = Regions.of(reading.windows, reading.shape, around)
-    size = min(_BAND, around.shape[1])
-    quietest = region_features(around[:, :size], regions, if_any(reading.flat))[:, 0]
+    size = min(_QUIETEST, around.shape[1])
+    energies = around[:, :size].square().clamp_max(_LARGEST).mean(dim=1, keepdim=True)
+    # ONNX exporters drop the addition of so small a number as _FLAT
+    logs = (energies / _FLAT + 1).log()
+    flat = if_any(reading.flat)
+    if flat is None:
+        quiet = regions.mean(logs)
+    else:
+        counted = (~flat[:, None]).to(logs)
+        quiet = regions.mean(counted * logs) / regions.mean(counted).clamp_min(1e-6)
+    quietest = quiet[:, 0].double() + math.log(_FLAT)
     half = torch.tensor(size / 2, dtype=quietest.dtype)
     unbiased = (quietest - half.digamma().item() + half.log().item()).exp()
     usual = means[0, reader.window_medians][:size].exp().mean() / _NORMAL_MEDIAN

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...layer.checks import check_input, check_number
+from ..layer.checks import check_input, check_number
 from .residue_readings import ResidueReadings
 
 __all__ = ["LayerDescription", "Verification", "VerifiedReadings"]
