@@ -15,27 +15,15 @@ from ..attacks.size import AttackSize
 __all__ = ["explanation", "failures", "save_tables", "tables", "write_csv"]
 
 
-def save_tables(
-    rows: Sequence[Row], sizes: Mapping[str, AttackSize], path: Path, title: str = ""
-) -> list[Path]:
-    """
-    :param rows: rows of :func:`task_rows`
-    :param sizes: attacks by name, with their sizes
-    :param path: where to, without suffix; folders are made
-    :param title: heading of the Markdown file, the file's name by default
-    :return: the files written, ``path.csv`` and ``path.md``
-    """
+def save_tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize], path: Path) -> list[Path]:
+    """:return: the files written, ``path.csv`` and ``path.md``"""
     table, text = write_csv(rows, Path(f"{path}.csv")), Path(f"{path}.md")
-    text.write_text(markdown(rows, sizes, title or path.name), encoding="utf-8")
+    text.write_text(markdown(rows, sizes, path.name), encoding="utf-8")
     return [table, text]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
-    """
-    :param rows: of the same fields
-    :param path: file to write; folders are made
-    :return: the file
-    """
+    """:return: the file, with rows of the same fields; folders are made"""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -51,12 +39,7 @@ def _short(value: Any) -> Any:
 
 
 def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -> str:
-    """
-    :param rows: rows of :func:`task_rows`
-    :param sizes: attacks by name, with their sizes
-    :param title: heading
-    :return: tables of the attacks, of AUROC on each task, of cost, and of errors
-    """
+    """:return: tables of the attacks, of AUROC on each task, of cost, and of errors"""
     parts = [f"# {title}", explanation(rows)]
     for table in tables(rows, sizes):
         parts += [f"## {table.caption}", _markdown_table(table)]
@@ -66,19 +49,12 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
 
 
 def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """
-    :param rows: rows of :func:`task_rows`
-    :return: detectors that failed, with the message
-    """
+    """:return: detectors that failed, with the message"""
     return sorted({(row["Detector"], row["Error"]) for row in rows if row["Error"]})
 
 
 def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
-    """
-    :param rows: rows of :func:`task_rows`
-    :param sizes: attacks by name, with their sizes
-    :return: the attacks, AUROC on each task, and cost
-    """
+    """:return: the attacks, AUROC on each task, and cost"""
     found = []
     if sizes:
         lines = tuple(_attack_line(name, size) for name, size in sizes.items())
@@ -101,10 +77,7 @@ def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
 
 
 def explanation(rows: Sequence[Row]) -> str:
-    """
-    :param rows: rows of :func:`task_rows`
-    :return: how to read the tables, and how often the model is right on clean images
-    """
+    """:return: how to read the tables, and how often the model is right on clean images"""
     told = _number(rows[0].get("CleanAccuracy", math.nan), ".3f")
     return (
         "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV else. "

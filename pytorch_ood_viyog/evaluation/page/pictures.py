@@ -15,18 +15,10 @@ from torch import Tensor
 from ..plotting import pyplot
 from .parts import Picture
 
-__all__ = [
-    "MAP_TOP",
-    "figure_picture",
-    "image_picture",
-    "map_picture",
-    "pillow",
-    "sample_pictures",
-]
+__all__ = ["figure_picture", "image_picture", "map_picture", "pillow", "sample_pictures"]
 
-#: residue that has the brightest colour of a map: twice the usual budget of an attack
-MAP_TOP = 16 / 255
-
+# residue that has the brightest colour of a map: twice the usual budget of an attack
+_MAP_TOP = 16 / 255
 # larger pictures are made smaller, so that some dozen of them fit into a page
 _LONGEST = 224
 # up to here pixels are counted: kept as they are, and shown as squares
@@ -52,17 +44,17 @@ def image_picture(image: Tensor, alt: str) -> Picture | None:
 def map_picture(strengths: Tensor, alt: str) -> Picture:
     """
     :param strengths: residue at each place as a fraction of the input's range, shape
-        :math:`H \\times W`; :data:`MAP_TOP` and more has the brightest colour
+        :math:`H \\times W`
     :param alt: what it shows
     :return: the picture, with the scale as its caption
     :raises ImportError: if Pillow or matplotlib is not installed
     """
     colours = pyplot().get_cmap("inferno")
-    shares = (strengths.detach().cpu().double() / MAP_TOP).clamp(0, 1)
+    shares = (strengths.detach().cpu().double() / _MAP_TOP).clamp(0, 1)
     drawn = pillow().fromarray(colours(shares.numpy(), bytes=True)[..., :3].copy())
     middle, most = (255 * float(v) for v in (strengths.median(), strengths.max()))
     caption = (
-        f"residue in 1/255, black 0 to bright {255 * MAP_TOP:.0f}: median {middle:.1f}, "
+        f"residue in 1/255, black 0 to bright {255 * _MAP_TOP:.0f}: median {middle:.1f}, "
         f"most {most:.1f}"
     )
     return _picture(drawn, alt, caption)
@@ -110,10 +102,7 @@ def _address(content: bytes, kind: str) -> str:
 
 
 def pillow() -> Any:
-    """
-    :return: the module ``PIL.Image``
-    :raises ImportError: if Pillow is not installed
-    """
+    """:return: the module ``PIL.Image``"""
     try:
         return import_module("PIL.Image")
     except ImportError as error:
