@@ -25,16 +25,11 @@ _STRIDE = 1009  # between the seeds of one step and the next
 
 @dataclass(frozen=True)
 class _Step:
-    """
-    :param change: function of images and arguments
-    :param numbers: smallest and largest of each number
-    :param words: what each word after the numbers may be
-    :param needed: how many of all these must be given
-    """
-
     change: Callable[..., Tensor]
+    #: smallest and largest of each number, and what each word after the numbers may be
     numbers: tuple[tuple[float, float], ...] = ()
     words: tuple[tuple[str, ...], ...] = ()
+    #: how many of all these must be given
     needed: int = 1
 
 

@@ -158,10 +158,15 @@ def test_attacks_of_ones_own_with_and_without_the_word_run(files, capsys, monkey
 
 
 def test_each_command_has_its_help(capsys):
-    for arguments in (["--help"], ["run", "--help"], ["evasion", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["evasion", "--help"], ["ways", "--help"]):
         with pytest.raises(SystemExit, match="0"):
             main(arguments)
-        assert arguments[0] in ("--help", *capsys.readouterr().out.split())
+        shown = capsys.readouterr().out
+        assert arguments[0] in ("--help", *shown.split())
+    # the last reads no labels, and neither keeps nor draws anything
+    assert "--fit-limit" in shown
+    for option in ("--own-labels", "--batch-size", "--cache", "--no-figures"):
+        assert option not in shown
     with pytest.raises(SystemExit, match="2"):
         main(["fly"])
     assert "invalid choice: 'fly'" in capsys.readouterr().err
