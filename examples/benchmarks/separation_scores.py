@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import viyog
 from images import NATURAL_OOD, Images, fit_images, test_images
-from models import accuracy
 from prepare import CONFIGS, load_attack, load_model, load_ood
 from sources import key as source_key
 from sources import stored
@@ -27,8 +26,6 @@ from pytorch_ood_viyog.detectors.viyog import Viyog
 
 PUBLISHED = "viyog 0.1.3"
 DETECTORS = ("ViyogResidue", "ViyogTV", "Viyog", PUBLISHED)
-# what is not natural among the OOD sets
-NOISE = ("uniform_noise", "gaussian_noise")
 _BATCH = 100
 
 Score = Callable[[Tensor], Tensor]
@@ -138,23 +135,6 @@ def load_scores(setting: Setting, cache: Path, fresh: bool) -> Scores:
         }
 
     return stored(cache / "separation" / f"{setting.name}.pt", key(setting), fresh, compute)
-
-
-def describe(setting: Setting) -> list[dict[str, object]]:
-    """:return: a row for each attack: its success rate and the size of its perturbations"""
-    correct = accuracy(setting.model, setting.test)
-    return [
-        {
-            "config": setting.name,
-            "accuracy": correct,
-            "attack": attack,
-            "attacked": examples.size.attacked,
-            "succeeded": examples.size.succeeded,
-            "linf": examples.size.linf,
-            "rms": examples.size.rms,
-        }
-        for attack, examples in setting.adv.items()
-    ]
 
 
 def key(setting: Setting) -> str:
