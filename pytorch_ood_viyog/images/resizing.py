@@ -82,7 +82,7 @@ def resize(x: Tensor, factor: float, kind: str = "bilinear", by: str = "pillow")
 
 
 def letterbox(x: Tensor, share: float, level: float = 114) -> Tensor:
-    """The picture in a share of the rows, in the middle, with bars of a grey level from 0 to 255."""
+    """The picture in a share of the rows, between bars of a grey level from 0 to 255."""
     height, width = check_images(x).shape[2:]
     rows = max(1, round(share * height))
     top = (height - rows) // 2
@@ -94,7 +94,7 @@ def letterbox(x: Tensor, share: float, level: float = 114) -> Tensor:
 
 
 def palette(x: Tensor, colours: float) -> Tensor:
-    """The colours that suit the image best, with Floyd-Steinberg dithering, as GIF and PNG hold."""
+    """The colours that suit an image best, with Floyd-Steinberg dithering, as in GIF files."""
 
     def reduced(image: Any, before: Any) -> Any:
         colourful = before.convert("RGB")
