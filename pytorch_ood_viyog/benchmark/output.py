@@ -2,26 +2,21 @@
 What an evaluated benchmark writes: tables, figures, a page.
 """
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_ood.api import Detector
-from pytorch_ood.benchmark import Benchmark
 from torch import Tensor
-from torch.nn import Module
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ..evaluation.page import Section, write_page
 from ..evaluation.plotting import plot_auroc, plot_scores
-from ..evaluation.rows import Row, Scores
+from ..evaluation.rows import Row
 from ..triage import Verdict
 from ..triage.report import TriageReport, residue_at
 from ..triage.triage import Triage
-from .attacks.size import AttackSize
 from .report import (
     best_detector,
     result_sections,
@@ -30,42 +25,16 @@ from .report import (
     summary,
     write_csv,
 )
+from .sets import BenchmarkImages
 
 __all__ = ["BenchmarkOutput"]
 
 
-class BenchmarkOutput(Benchmark):  # type: ignore[misc]
+class BenchmarkOutput(BenchmarkImages):
     """
     What :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark` does with its
     results.
     """
-
-    #: the classifier
-    model: Module
-    #: OOD sets, attacks and benign changes by name
-    ood: Mapping[str, Any]
-    attacks: Mapping[str, Any]
-    benign: Mapping[str, Any]
-    #: images per batch
-    batch_size: int
-    #: seed of attacks, fits and resamples
-    seed: int
-    #: show progress bars
-    progress: bool
-    #: detectors of the last evaluation, by name
-    detectors: Mapping[str, Detector]
-    #: its rows
-    rows: list[Row]
-    #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
-    scores: Scores
-
-    @abstractmethod
-    def attack_sizes(self) -> dict[str, AttackSize]:
-        """:return: success rate and perturbation size of each attack"""
-
-    @abstractmethod
-    def _images(self, name: str) -> Dataset[Any]:
-        """The images of this name."""
 
     def save(self, path: str | Path) -> list[Path]:
         """

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pytorch_ood.api import Detector
+from pytorch_ood.benchmark import Benchmark
 from torch.nn import Module
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
@@ -22,13 +23,12 @@ from .attacks.attacked import AttackedImages, named_attacks
 from .attacks.logits import PickedLogits, checked_logits
 from .attacks.size import AttackSize
 from .data import EightBit, Stored, as_dataset, first_images
-from .output import BenchmarkOutput
 from .scoring import CleanAccuracy, clean_accuracy
 
 __all__ = ["BenchmarkImages"]
 
 
-class BenchmarkImages(BenchmarkOutput):
+class BenchmarkImages(Benchmark):  # type: ignore[misc]
     """What :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark` measures on."""
 
     def __init__(
