@@ -13,7 +13,7 @@ benign changes by ``verdicts.py``.
 from options import benchmark_parser
 from prepare import ATTACKS, BENCHMARK, CONFIGS, QUICK
 from separated import against_id, against_ood, draw, metric_rows, report, size_rows, worst
-from separation_scores import DETECTORS, load_scores, load_setting
+from separation_scores import load_scores, load_setting
 from tables import keep, save_page
 from targets import Target
 
@@ -65,7 +65,7 @@ def main() -> None:
     for found, file in ((rows, "separation.csv"), (sizes, "separation_attacks.csv")):
         (options.out / file).unlink(missing_ok=True)  # all rows are of this run
         tables.append(keep(found, options.out / file))
-    draw(tables[0], options.out / "separation.png", DETECTORS[:3])  # the fourth equals ViyogTV
+    draw(tables[0], options.out / "separation.png", list(tables[0]["detector"].unique()))
     text = report(ABOUT, *tables, TARGETS, "separation.png")
     path = save_page(options.out / "separation.md", text, __file__)
     print(f"{text}\nwritten to {path}", flush=True)

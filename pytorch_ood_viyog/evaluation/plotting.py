@@ -13,23 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .rows import TASKS, Row, Scores, mean_auroc, pivot
+from .rows import PIVOTS, TASKS, Row, Scores, mean_auroc, pivot
 
 __all__ = ["plot_auroc", "plot_scores", "pyplot", "write_figure"]
 
 _COLOURS = {"ID": "#4477aa", "OOD": "#ccbb44", "ADV": "#ee6677", "NOISY": "#aa3377"}
 _DPI = 110
-_PANELS = (
-    ("T1", "Dataset", "by OOD set"),
-    ("T2", "Attack", "by attack"),
-    ("T3", "Attack", "by attack (mean over OOD sets)"),
-    ("T3", "Dataset", "by OOD set (mean over attacks)"),
-)
 
 
 def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
     """
-    Heat maps of AUROC, detectors × OOD sets or attacks, for the three tasks. White is 0.5, red
+    Heat maps of AUROC, detectors × OOD sets or attacks, for the tasks but T4. White is 0.5, red
     above it, blue below: a blue cell is separated too, in the reversed order.
 
     :param rows: rows of :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark`
@@ -39,7 +33,7 @@ def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
     :raises ImportError: if matplotlib is not installed
     """
     plt = pyplot()
-    tables = [(t, note, pivot(rows, t, column)) for t, column, note in _PANELS]
+    tables = [(t, note, pivot(rows, t, column)) for t, column, note in PIVOTS if t != "T4"]
     tables = [table for table in tables if table[2]]
     detectors = list(tables[0][2])
     columns = [len(next(iter(cells.values()))) + 1 for _, _, cells in tables]

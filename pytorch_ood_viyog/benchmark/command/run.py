@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"clean accuracy {bench.clean_accuracy():.3f}")
     for detector in detectors:
         own = [row for row in rows if row["Detector"] == detector]
-        tasks = [*TASKS, *(["T4"] if options.benign else [])]
+        tasks = [task for task in TASKS if task != "T4" or options.benign]
         means = (f"{t} {mean_auroc(r for r in own if r['Task'] == t):.3f}" for t in tasks)
         print(f"{detector:<18} mean AUROC: {', '.join(means)}")
     print("\n".join(str(file) for file in files))

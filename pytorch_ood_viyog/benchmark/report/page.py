@@ -60,9 +60,8 @@ def summary(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> tuple[str, 
     second = f"{best} tells {positive} images apart best: mean AUROC {' and '.join(told)}."
     # benign changes do not choose the best, but where it fails is told
     worst = min([*counted, *(r for r in own if r["Task"] == "T4")], key=lambda r: r["AUROC"])
-    task = TASKS.get(worst["Task"], "benign-vs-ADV")
     between = " against ".join(filter(None, (worst["Attack"], worst["Dataset"] or "ID")))
-    third = f"It is weakest on {task}, {between}, with {worst['AUROC']:.3f}."
+    third = f"It is weakest on {TASKS[worst['Task']]}, {between}, with {worst['AUROC']:.3f}."
     return first, second, third
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluation.page import Table
-from ...evaluation.rows import Row, mean_auroc, pivot
+from ...evaluation.rows import PIVOTS, TASKS, Row, mean_auroc, pivot
 from ..attacks.size import AttackSize
 
 __all__ = ["explanation", "failures", "save_tables", "tables", "write_csv"]
@@ -59,17 +59,10 @@ def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
     if sizes:
         lines = tuple(_attack_line(name, size) for name, size in sizes.items())
         found.append(Table(_ATTACK_HEAD, lines, "Attacks"))
-    for task, column, heading in (
-        ("T1", "Dataset", "T1 ID-vs-OOD, by OOD set"),
-        ("T2", "Attack", "T2 ID-vs-ADV, by attack"),
-        ("T3", "Attack", "T3 OOD-vs-ADV, by attack (mean over OOD sets)"),
-        ("T3", "Dataset", "T3 OOD-vs-ADV, by OOD set (mean over attacks)"),
-        ("T4", "Attack", "T4 benign-vs-ADV, by attack (mean over benign changes)"),
-        ("T4", "Dataset", "T4 benign-vs-ADV, by benign change (mean over attacks)"),
-    ):
+    for task, column, told in PIVOTS:
         cells = pivot(rows, task, column)
         if cells:
-            found.append(_auroc_table(rows, task, cells, heading))
+            found.append(_auroc_table(rows, task, cells, f"{task} {TASKS[task]}, {told}"))
     costs = {row["Detector"]: row.get("SecondsPerImage", math.nan) for row in rows}
     lines = tuple((name, _number(1000 * cost, ".3g")) for name, cost in costs.items())
     found.append(Table(("detector", "ms per image"), lines, "Cost, each detector by itself"))
