@@ -109,13 +109,6 @@ class Way:
             x = step(x, seed + _STRIDE * number)
         return x
 
-    def then(self, other: "Way | str") -> "Way":
-        """
-        :param other: what comes after this
-        :return: both, one after the other
-        """
-        return Way(f"{self}{_AND_THEN}{other}")
-
     def __reduce__(self) -> tuple[type["Way"], tuple[str]]:
         return Way, (self.name,)
 
