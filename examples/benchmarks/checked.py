@@ -24,7 +24,7 @@ __all__ = ["OK", "Checked", "checked", "first_sentence", "make_page", "smooth_im
 
 OK = "right"
 #: images that the detector is fitted on, and that are judged
-FITTED, JUDGED = 48, 8
+FITTED, JUDGED = 24, 8
 
 
 def smooth_images(size: int, count: int = FITTED + JUDGED) -> Tensor:

@@ -72,10 +72,7 @@ class Stored(Dataset[Sample]):
     """8-bit images kept as bytes, a quarter of the memory."""
 
     def __init__(self, images: Tensor, labels: Tensor):
-        """
-        :param images: shape (N, ...), multiples of 1/255 in [0, 1]
-        :param labels: shape (N,)
-        """
+        """Images are (N, ...), multiples of 1/255 in [0, 1]."""
         self.pixels = (images * 255).round().to(torch.uint8)
         self.labels = labels
 
@@ -110,11 +107,7 @@ def as_dataset(name: str, data: Any) -> Dataset[Any]:
 
 
 def first_images(dataset: Dataset[Sample], count: int | None) -> tuple[Tensor, Tensor]:
-    """
-    :param dataset: yields images and labels
-    :param count: how many to take, ``None`` for all
-    :return: images (N, ...) and labels (N,)
-    """
+    """:return: so many images (N, ...) and labels (N,) of a data set, ``None`` for all"""
     length = len(dataset)  # type: ignore[arg-type]
     part = Subset(dataset, range(length if count is None else min(count, length)))
     with same_random_state():  # a loader draws a seed

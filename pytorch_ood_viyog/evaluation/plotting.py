@@ -1,5 +1,5 @@
 """
-Figures of the benchmark and of layer scans. Needs matplotlib, which the extra ``examples`` brings.
+Figures of the benchmark. Needs matplotlib, which the extra ``examples`` brings.
 """
 
 import math
@@ -142,10 +142,7 @@ def _bins(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pyplot() -> Any:
-    """
-    :return: the module ``matplotlib.pyplot``; without a screen it draws into files
-    :raises ImportError: if matplotlib is not installed
-    """
+    """:return: the module ``matplotlib.pyplot``; without a screen it draws into files"""
     try:
         import matplotlib
 
@@ -159,12 +156,7 @@ def pyplot() -> Any:
 
 
 def write_figure(plt: Any, figure: Any, path: str | Path) -> Path:
-    """
-    :param plt: the module ``matplotlib.pyplot``
-    :param figure: figure to write; it is closed
-    :param path: PNG file; folders are made
-    :return: the file
-    """
+    """:return: the PNG file that a figure is written to; folders are made, the figure is closed"""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = BytesIO()

@@ -32,7 +32,6 @@ def image_picture(image: Tensor, alt: str) -> Picture | None:
     :param alt: what it shows
     :return: the picture, lossless up to 64 pixels, at most 224 pixels wide and high; ``None`` for
         what is no image of one or three channels
-    :raises ImportError: if Pillow is not installed
     """
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         return None
@@ -47,7 +46,6 @@ def map_picture(strengths: Tensor, alt: str) -> Picture:
         :math:`H \\times W`
     :param alt: what it shows
     :return: the picture, with the scale as its caption
-    :raises ImportError: if Pillow or matplotlib is not installed
     """
     colours = pyplot().get_cmap("inferno")
     shares = (strengths.detach().cpu().double() / _MAP_TOP).clamp(0, 1)
@@ -61,12 +59,7 @@ def map_picture(strengths: Tensor, alt: str) -> Picture:
 
 
 def sample_pictures(image: Tensor, residue: Tensor | None, title: str) -> tuple[Picture, ...]:
-    """
-    :param image: shape :math:`C \\times H \\times W`, values in [0, 1]
-    :param residue: what :func:`map_picture` takes, if there is one
-    :param title: which sample it is
-    :return: the image, if it is one, and the map beside it
-    """
+    """:return: the image of a sample, if it is one, and the map of its residue, if there is one"""
     shown = image_picture(image, title)
     found = () if shown is None else (shown,)
     if residue is None:
@@ -75,11 +68,7 @@ def sample_pictures(image: Tensor, residue: Tensor | None, title: str) -> tuple[
 
 
 def figure_picture(draw: Callable[[Path], Any], alt: str) -> Picture:
-    """
-    :param draw: writes the figure to a PNG file of this name
-    :param alt: what it shows
-    :return: the figure as it is
-    """
+    """:return: what ``draw`` writes to a PNG file, as it is"""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "figure.png"
         draw(file)
