@@ -4,9 +4,9 @@ What a page is made of. All texts are plain: what is HTML in them is shown, not 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any
 
-__all__ = ["KEPT", "Card", "Judged", "Picture", "Reading", "Section", "Table", "worst_first"]
+__all__ = ["KEPT", "Card", "Picture", "Reading", "Section", "Table", "worst_first"]
 
 #: samples of a class to look at: so many mistakes, and as many right verdicts
 KEPT = 4
@@ -82,24 +82,10 @@ class Section:
     listing: str = ""
 
 
-class Judged(Protocol):
-    """A sample that was taken for something."""
-
-    @property
-    def right(self) -> bool:
-        """Whether that is what it is."""
-
-    @property
-    def severity(self) -> float:
-        """How bad a mistake is."""
-
-
-J = TypeVar("J", bound=Judged)
-
-
-def worst_first(samples: Iterable[J]) -> list[J]:
+def worst_first(samples: Iterable[Any]) -> list[Any]:
     """
-    :param samples: of one class, also those that were chosen of others before
+    :param samples: of one class, each with ``right`` and a ``severity``; also those that were
+        chosen of others before
     :return: the samples to look at: the four worst mistakes, then the first four that are right
     """
     samples = list(samples)

@@ -88,7 +88,7 @@ class JudgedClass:
             JudgedSample(self.truth, before + i, x[i].detach(), explanation.sample(i))
             for i in looked_at.nonzero().flatten().tolist()
         ]
-        kept = worst_first(self.samples + own)
+        kept: list[JudgedSample] = worst_first(self.samples + own)
         # copies, so that the batch can go
         self.samples = [replace(s, x=s.x.cpu().clone()) if s.number >= before else s for s in kept]
 
