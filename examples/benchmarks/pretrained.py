@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from options import add_photographs, benchmark_parser, ood_paths
 from photographs import Photographs, read_images, split_photographs
-from pretrained_report import draw, report
-from pretrained_scores import CARLINI_WAGNER, Trial, craft_all, metric_rows, score_all
+from pretrained_scores import CARLINI_WAGNER, Trial, craft_all, score_all
+from separated import against_id, against_ood, draw, metric_rows, report, size_rows
 from tables import keep, save_page
+from targets import Target
 from torch import Tensor, nn
 
 from pytorch_ood_viyog.benchmark.attacks import Square, named_attack
@@ -35,6 +36,21 @@ TRIALS = {
     "deepfool": Trial(named_attack("deepfool"), share=0.1),
 }
 QUICK = ("fgsm8", "pgd8")
+_STRONG = ("fgsm8", "pgd8", "pgd4", "pgd2")
+TARGETS = (
+    *(Target(f"ID-vs-ADV {a}, AUROC", against_id(a), low=0.995) for a in _STRONG[:3]),
+    Target("ID-vs-ADV pgd2, AUROC", against_id("pgd2"), low=0.98),
+    Target("ID-vs-ADV pgd1, AUROC", against_id("pgd1"), low=0.90),
+    *(Target(f"OOD-vs-ADV {a}, AUROC", against_ood(a), low=0.999) for a in _STRONG),
+    *(Target(f"OOD-vs-ADV {a}, FPR95", against_ood(a, "FPR95"), high=0.01) for a in _STRONG),
+)
+SHOWN = ("ViyogResidue", "ResidueOutlier", "ViyogTV", "Viyog", "Energy", "kNN", "ViM")
+ABOUT = """# Pretrained classifiers at 224 pixels
+
+Made by `python examples/benchmarks/pretrained.py --images ... --ood ...`. Attacks are rounded to
+8 bit and count where the model's own answer still changes; AUROC keeps its direction (below 0.5:
+the wrong way round). Detectors are fitted without labels on ID images that are not measured on;
+{count} clean ID images; OOD sets: {sets}."""
 
 
 def run(
@@ -53,14 +69,9 @@ def run(
     :return: rows of metrics, and rows of what the attacks did
     """
     examples = craft_all(model, trials, photographs.attacked, cache / name)
-    sizes = [
-        {"model": name, "attack": attack, "attacked": found.size.attacked}
-        | {"succeeded": found.size.succeeded, "linf": found.size.linf, "rms": found.size.rms}
-        for attack, found in examples.items()
-    ]
     adv = {attack: found.x for attack, found in examples.items() if len(found.x)}
     scores = score_all(model, photographs, {"id": photographs.test} | adv | ood)
-    return metric_rows(name, scores, list(adv), list(ood)), sizes
+    return metric_rows(name, scores, list(adv), list(ood)), size_rows(name, examples)
 
 
 def arguments() -> argparse.Namespace:
@@ -98,8 +109,11 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = keep(rows, options.out / "pretrained.csv")
     attacks = keep(sizes, options.out / "pretrained_attacks.csv")
-    draw(results, options.out / "pretrained.png")
-    text = report(results, attacks)
+    draw(results, options.out / "pretrained.png", SHOWN)
+    negatives = results.groupby("negatives")["n_negatives"].max()
+    sets = ", ".join(sorted(set(negatives.index) - {"id"}))
+    about = ABOUT.format(count=negatives["id"], sets=sets)
+    text = report(about, results, attacks, TARGETS, "pretrained.png")
     save_page(options.out / "pretrained.md", text, __file__)
     print(text)
 

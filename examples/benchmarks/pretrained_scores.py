@@ -12,7 +12,7 @@ from pytorch_ood.api import Detector
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pytorch_ood_viyog import SharedForward, Viyog, ViyogResidue, ViyogTV, viyog_metrics
+from pytorch_ood_viyog import SharedForward, Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.benchmark.attacks import AdversarialExamples, Attack, FoolboxAttack, craft
 from pytorch_ood_viyog.benchmark.baselines import baseline_detectors
 from pytorch_ood_viyog.detectors.residue_view import ResidueView
@@ -22,7 +22,6 @@ __all__ = [
     "OURS",
     "Trial",
     "craft_all",
-    "metric_rows",
     "score_all",
     "shared_detectors",
 ]
@@ -120,23 +119,3 @@ def score_all(model: nn.Module, photographs: Photographs, groups: Mapping[str, T
         for name in scores:
             scores[name][group] = found[name].double()
     return scores
-
-
-def metric_rows(
-    model: str, scores: Scores, attacks: list[str], ood: list[str]
-) -> list[dict[str, object]]:
-    """
-    :param model: name of the classifier
-    :param scores: as of :func:`score_all`, for ``"id"``, attacks and OOD sets
-    :return: a row for each detector, attack and set of negatives (``id`` or an OOD set)
-    """
-    rows: list[dict[str, object]] = []
-    for detector, own in scores.items():
-        for attack in attacks:
-            for negative in ("id", *ood):
-                metrics = viyog_metrics(own[negative], own[attack])
-                row = {"model": model, "detector": detector, "attack": attack}
-                row |= {"negatives": negative, "n_negatives": len(own[negative])}
-                row |= {"n_adv": len(own[attack])}
-                rows.append(row | {m: float(metrics[m]) for m in ("AUROC", "FPR95")})
-    return rows

@@ -5,15 +5,12 @@ on: the sources that are in use, the classifier's weights and the images. A chan
 scores anew.
 """
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import viyog
 from images import NATURAL_OOD, Images, fit_images, test_images
-from models import accuracy
 from prepare import CONFIGS, load_attack, load_model, load_ood
 from sources import key as source_key
 from sources import stored
@@ -25,10 +22,6 @@ from pytorch_ood_viyog.detectors.residue import ViyogResidue
 from pytorch_ood_viyog.detectors.tv import ViyogTV
 from pytorch_ood_viyog.detectors.viyog import Viyog
 
-PUBLISHED = "viyog 0.1.3"
-DETECTORS = ("ViyogResidue", "ViyogTV", "Viyog", PUBLISHED)
-# what is not natural among the OOD sets
-NOISE = ("uniform_noise", "gaussian_noise")
 _BATCH = 100
 
 Score = Callable[[Tensor], Tensor]
@@ -97,24 +90,9 @@ def load_setting(name: str, data: Path, cache: Path, attacks: Iterable[str], n: 
 
 
 def fitted(setting: Setting) -> dict[str, Score]:
-    """:return: the detectors of ``DETECTORS``, fitted, as functions of images"""
-    ours = {
-        kind.__name__: kind(setting.model).fit(setting.batches())
-        for kind in (ViyogResidue, ViyogTV, Viyog)
-    }
-    published = viyog.Viyog(stem(setting.model)).fit(setting.batches())
-    return ours | {PUBLISHED: published.score}
-
-
-def stem(model: nn.Module) -> nn.Sequential:
-    """
-    ``viyog`` runs a model to its end, but reads nothing beyond the first convolution.
-
-    :return: a copy of the layers up to the first convolution, as it leaves hooks on them
-    """
-    layers = list(model.children())
-    first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
-    return copy.deepcopy(nn.Sequential(*layers[: first + 1]))
+    """:return: the detectors, fitted; the published method is ViyogTV, as tests compare"""
+    kinds = (ViyogResidue, ViyogTV, Viyog)
+    return {kind.__name__: kind(setting.model).fit(setting.batches()) for kind in kinds}
 
 
 def score_all(score: Score, x: Tensor) -> Tensor:
@@ -138,23 +116,6 @@ def load_scores(setting: Setting, cache: Path, fresh: bool) -> Scores:
         }
 
     return stored(cache / "separation" / f"{setting.name}.pt", key(setting), fresh, compute)
-
-
-def describe(setting: Setting) -> list[dict[str, object]]:
-    """:return: a row for each attack: its success rate and the size of its perturbations"""
-    correct = accuracy(setting.model, setting.test)
-    return [
-        {
-            "config": setting.name,
-            "accuracy": correct,
-            "attack": attack,
-            "attacked": examples.size.attacked,
-            "succeeded": examples.size.succeeded,
-            "linf": examples.size.linf,
-            "rms": examples.size.rms,
-        }
-        for attack, examples in setting.adv.items()
-    ]
 
 
 def key(setting: Setting) -> str:

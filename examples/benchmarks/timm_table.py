@@ -6,18 +6,12 @@ One small model of each family, random weights, smooth random images:
     python examples/benchmarks/timm_table.py --out examples/benchmarks/results/timm.md
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import timm
 import torch
-from checked import FITTED, JUDGED, OK, Checked, checked
-from tables import save_page
+from checked import Checked, checked, make_page
 from torch.nn import Module
 
 CLASSES = 10
-CACHE = Path(".cache/timm_table.json")
 
 #: family -> smallest model of it and the image size to build it for; these are tested
 TESTED = {
@@ -95,60 +89,19 @@ def build(name: str, size: int) -> Module:
     return model.eval()
 
 
-def examine(name: str, size: int) -> Checked:
-    """
-    :param name: name of a model
-    :param size: size of the images
-    :return: what became of it
-    """
+def examine(family: str) -> Checked:
+    """:return: what became of the model of a family"""
+    name, size = (TESTED | MORE)[family]
     return checked(build(name, size), size)
 
 
-def table(rows: dict[str, Checked]) -> str:
-    """:return: the rows in Markdown"""
-    lines = [
-        "| family | layer | kernel | before it | read of 8/255 | ViyogResidue | SharedForward | "
-        "with_score |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [f"| {' | '.join((family, *vars(row).values()))} |" for family, row in rows.items()]
-    right = sum(row.residue == OK for row in rows.values())
-    read = sum(not row.refused for row in rows.values())
-    return "\n".join([*lines, "", f"{right} of {read} that are read are right."])
-
-
-def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--out", type=Path, help="Markdown file to write; default: print only")
-    parser.add_argument("--families", nargs="+", metavar="NAME", help="default: all")
-    options = parser.parse_args()
-    families = TESTED | MORE
-    known = json.loads(CACHE.read_text("utf-8")) if CACHE.is_file() else {}
-    wanted = options.families or list(families)
-    for family in wanted:
-        if family not in known:
-            known[family] = vars(examine(*families[family]))
-            CACHE.parent.mkdir(exist_ok=True)
-            CACHE.write_text(json.dumps(known), encoding="utf-8")
-            print(family, *known[family].values(), sep=" | ", flush=True)
-    rows = {family: Checked(**known[family]) for family in wanted}
-    if options.out is not None:
-        heading = HEADING.format(asked=len(rows), all=len(families))
-        save_page(options.out, f"{heading}\n\n{table(rows)}", __file__)
-
-
-HEADING = f"""# timm models, with no argument but the model
+ABOUT = f"""# timm models, with no argument but the model
 
 `python examples/benchmarks/timm_table.py --out examples/benchmarks/results/timm.md`, timm
 {timm.__version__}, torch {torch.__version__.partition("+")[0]}, {{asked}} of the {{all}} families
-that the command knows. Random weights, images of 64 px or of what a model needs,
-{FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
-Right: a residue of 8/255 is read within 40 %, clean images show less than 3.2/255, and scores with
-it are above those without (`detector.verify`); SharedForward and with_score give the same scores.
-A layer `a + b` is one of several convolutions that take the same tensor, `input > a` one with all
-that lies before it."""
+that the command knows. A layer `a + b` is one of several convolutions that take the same tensor,
+`input > a` one with all that lies before it."""
 
 
 if __name__ == "__main__":
-    main()
+    make_page(__file__, "family", [*TESTED, *MORE], examine, ABOUT)

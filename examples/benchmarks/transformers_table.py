@@ -8,15 +8,11 @@ random weights, smooth 8-bit images:
     python examples/benchmarks/transformers_table.py --out transformers.md
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from checked import FITTED, JUDGED, OK, Checked, checked, first_sentence
-from tables import save_page
+from checked import Checked, checked, first_sentence, make_page
 from torch.nn import Module
 from transformers.models.auto import modeling_auto
 
@@ -42,17 +38,8 @@ SIZES = dict.fromkeys(
     ),
     224,
 )
-CACHE = Path(".cache/transformers_table.json")
-
-
-def names() -> dict[str, str | tuple[str, ...]]:
-    """:return: model types that have an image classifier in the installed release -> its name"""
-    return dict(modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
-
-
-def kinds() -> list[str]:
-    """:return: those model types"""
-    return list(names())
+#: model type that has an image classifier in the installed release -> its name, or several
+NAMES = dict(modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
 
 
 def build(kind: str, size: int) -> Module:
@@ -69,7 +56,7 @@ def build(kind: str, size: int) -> Module:
                 setattr(part, name, value)
             elif name == "image_size" and isinstance(known, (list, tuple)):
                 setattr(part, name, [size] * len(known))
-    known = names()[kind]
+    known = NAMES[kind]
     config.architectures = [known if isinstance(known, str) else known[0]]
     torch.manual_seed(0)
     model: Module = transformers.AutoModelForImageClassification.from_config(config)
@@ -87,53 +74,13 @@ def examine(kind: str) -> Checked:
     return checked(model, size)
 
 
-def table(rows: dict[str, Checked]) -> str:
-    """:return: the rows in Markdown, those that are refused after the others"""
-    read = {kind: row for kind, row in rows.items() if not row.refused}
-    lines = [
-        "| class | layer | kernel | before it | read of 8/255 | ViyogResidue | SharedForward | "
-        "with_score |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [f"| {' | '.join((kind, *vars(row).values()))} |" for kind, row in read.items()]
-    right = sum(row.residue == OK for row in read.values())
-    lines += ["", f"{right} of {len(read)} that are read are right. Refused, or not built:", ""]
-    lines += ["| class | reason |", "|---|---|"]
-    lines += [f"| {kind} | {row.residue} |" for kind, row in rows.items() if row.refused]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Runs the command line; goes on where it was stopped."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--out", type=Path, help="Markdown file to write; default: print only")
-    parser.add_argument("--kinds", nargs="+", metavar="NAME", help="default: all")
-    options = parser.parse_args()
-    known = json.loads(CACHE.read_text("utf-8")) if CACHE.is_file() else {}
-    wanted = options.kinds or kinds()
-    for kind in wanted:
-        if kind not in known:
-            known[kind] = vars(examine(kind))
-            CACHE.parent.mkdir(exist_ok=True)
-            CACHE.write_text(json.dumps(known), encoding="utf-8")
-            print(kind, *known[kind].values(), sep=" | ", flush=True)
-    rows = {kind: Checked(**known[kind]) for kind in wanted}
-    if options.out is not None:
-        heading = HEADING.format(asked=len(rows), all=len(kinds()))
-        save_page(options.out, f"{heading}\n\n{table(rows)}", __file__)
-
-
-HEADING = f"""# Image classifiers of transformers, with no argument but the model
+ABOUT = f"""# Image classifiers of transformers, with no argument but the model
 
 `python examples/benchmarks/transformers_table.py --out \
 examples/benchmarks/results/transformers.md`, transformers {transformers.__version__}, torch
 {torch.__version__.partition("+")[0]}, {{asked}} of its {{all}} classes, from their own
-configurations with two layers where they have such a number. Random weights, images
-of 64 px or of what a model needs, {FITTED} smooth 8-bit images to fit and {JUDGED} to judge.
-Right: a residue of 8/255 is read within 40 %, clean images show less than 3.2/255, and scores with
-it are above those without (`detector.verify`);
-SharedForward and with_score give the same scores."""
+configurations with two layers where they have such a number."""
 
 
 if __name__ == "__main__":
-    main()
+    make_page(__file__, "class", [*NAMES], examine, ABOUT)

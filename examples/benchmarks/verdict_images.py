@@ -16,7 +16,7 @@ from smooth_pgd import SmoothPGD
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, named_attack, round_to_8_bit
+from pytorch_ood_viyog.benchmark.attacks import FoolboxAttack, craft, named_attack
 from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.images import BenignChange
 
@@ -112,30 +112,12 @@ def _groups(
     for attack, function in _attacks(strong_l2).items():
         if name == PRETRAINED and attack in _TOO_SLOW:
             continue
-        path = cache / "verdicts" / name / f"{attack}-{len(attacked)}.pt"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(_successes(model, function, attacked), path)
-        found = torch.load(path, weights_only=True)
+        options = {"name": attack, "batch_size": _BATCH, "cache": cache / "verdicts" / name}
+        found = craft(model, function, attacked.x, attacked.y, **options).x
         print(f"{name} {attack}: {len(found)}", flush=True)
         if len(found):
             groups[f"adv/{attack}"] = found
     return groups
-
-
-def _successes(model: nn.Module, attack: Attack, images: Images) -> Tensor:
-    """In 8 bit, of images that the model is right about."""
-    torch.manual_seed(0)
-    found = []
-    for start in range(0, len(images), _BATCH):
-        part = images[slice(start, start + _BATCH)]
-        x, y = part.x, part.y
-        right = model(x).argmax(dim=1) == y
-        x, y = x[right], y[right]
-        changed = round_to_8_bit(attack(model, x, y).detach().nan_to_num(0.5))
-        with torch.no_grad():
-            found.append(changed[model(changed).argmax(dim=1) != y])
-    return torch.cat(found)
 
 
 def _attacks(strong_l2: Attack) -> dict[str, Attack]:

@@ -14,20 +14,21 @@ an interrupted run goes on where it stopped. Libraries that are not installed ar
 import argparse
 import hashlib
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import foolbox
 import numpy as np
 import torch
 from photographs import read_images
+from sources import stored
 from torch import Tensor
 from tqdm import tqdm
 from ways_cost import cost_rows
 from ways_libraries import library_rows, other_way_rows
 from ways_pipelines import PIPELINES, REFERENCE, SIZE
 from ways_report import report
-from ways_rows import BATCH, Cache, answers, codec_rows, triage_rows
+from ways_rows import BATCH, answers, codec_rows, triage_rows
 
 from pytorch_ood_viyog.benchmark.model_names import named_model
 
@@ -86,7 +87,12 @@ def main() -> None:
     options = parser.parse_args()
     sizes = (options.n, options.fitted, options.attacked)
     key = f"{options.images} {options.fit} {options.model} {sizes}"
-    cache = Cache(options.cache / hashlib.sha256(key.encode()).hexdigest()[:12])
+    folder = options.cache / hashlib.sha256(f"stored {key}".encode()).hexdigest()[:12]
+
+    def cache(name: str, make: Callable[[], Tensor]) -> Tensor:
+        file = name.replace(" ", "_").replace("/", "_").replace(":", "")
+        return stored(folder / f"{file}.pt", key, False, make)
+
     model = named_model(options.model)
     every = originals(options.images)
     files = [*every.values()][: options.n]

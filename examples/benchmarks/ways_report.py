@@ -1,6 +1,5 @@
 """The page of the way an image takes: targets first, then the tables behind them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from tables import markdown, save_page
@@ -39,42 +38,6 @@ _TITLES = {
     "cost": "Cost\n\nCPU time of `predict` as a multiple of that without a look at the kind of "
     "images and at constant windows; one thread, medians of interleaved pairs, random weights.",
 }
-_BEFORE = (
-    "Shares that the work began from, by the build of then: 250 photographs to fit on, 24 attacks."
-)
-#: what was said before these tables were made: claim, share then, table, what its row has, column
-_SAID: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
-    ("1: PGD 8/255 still fools behind JPEG 95 4:2:0", "1.00", "verdicts",
-     {"behind": "JPEG 95 4:2:0", "through": "none"}, "fool 8"),
-    ("1: and is called ADV without `through=`", "0.00", "verdicts",
-     {"behind": "JPEG 95 4:2:0", "through": "none"}, "ADV 8"),
-    ("1: PGD 8/255 still fools behind JPEG 75", "≥ 0.92", "verdicts",
-     {"behind": "JPEG 75", "through": "none"}, "fool 8"),
-    ("1: fitted behind JPEG 95 4:4:4, above `least_adv`", "0.25", "codecs",
-     {"behind": "JPEG 95 4:4:4", "residues": "behind"}, "8: ADV"),
-    ("1: residues before JPEG 95 4:2:0, found by its threshold", "0.83", "codecs",
-     {"behind": "JPEG 95 4:2:0", "residues": "through"}, "8: residue"),
-    ("1: before WebP 80", "0.50", "codecs",
-     {"behind": "WebP 80", "residues": "through"}, "8: residue"),
-    ("1: before JPEG 75", "0.25", "codecs",
-     {"behind": "JPEG 75", "residues": "through"}, "8: residue"),
-    ("2: fitted on half-size sources, met originals: false alarms", "0.59", "other ways",
-     {"fitted on": "half-size source", "met": REFERENCE}, "FP: residue"),
-    ("2: met OpenCV INTER_LINEAR", "0.79", "other ways",
-     {"fitted on": "half-size source", "met": "OpenCV INTER_LINEAR"}, "FP: residue"),
-    ("2: PGD 4/255 on originals, above `least_adv`", "0.83", "other ways",
-     {"fitted on": "half-size source", "met": REFERENCE}, "PGD 4: ADV"),
-    ("2: fitted on 4:2:0 sources, met originals: false alarms", "0.39", "other ways",
-     {"fitted on": "JPEG 95 4:2:0 source", "met": REFERENCE}, "FP: residue"),
-    ("3: fitted on floats, met 8 bit: score", "0.57", "other ways",
-     {"fitted on": "torchvision, floats"}, "FP: residue"),
-    ("3: alarm", "0.71", "other ways", {"fitted on": "torchvision, floats"}, "FP: alarm"),
-    ("4: letterbox", "0.60", "libraries", {"way": "letterbox"}, "FP: alarm"),
-    ("5: OpenCV INTER_CUBIC", "0.30", "libraries", {"way": "OpenCV INTER_CUBIC"}, "FP: alarm"),
-    ("5: WebP 80 at the final size", "0.26", "libraries", {"way": "WebP 80 at 224"}, "FP: alarm"),
-    ("5: a palette of 256", "0.18 to 0.43", "libraries",
-     {"way": "palette 256 at 224"}, "FP: alarm"),
-)  # fmt: skip
 
 
 def report(path: Path, tables: dict[str, Rows], sizes: tuple[int, int, int]) -> str:
@@ -94,11 +57,8 @@ def report(path: Path, tables: dict[str, Rows], sizes: tuple[int, int, int]) -> 
         f"{0.5 / attacked**0.5:.2f}. EfficientNet-Lite0 with pretrained weights. "
         f"*One of five*: {', '.join(FIVE)}, one drawn for each image. {versions()}.",
         "## Targets\n\n**Bold** where it misses.",
-        markdown([["", "before", "target", "reached"], *_targets(tables)]),
+        markdown([["", "without it", "target", "reached"], *_targets(tables)]),
     ]
-    said = [["point, claim", "then", "now"], *map(list, _said(tables))]
-    if len(said) > 1:
-        parts += [f"## What was said before\n\n{_BEFORE}", markdown(said)]
     for name, rows in tables.items():
         if not rows:
             continue
@@ -151,7 +111,7 @@ def _targets(tables: dict[str, Rows]) -> list[list[str]]:
     ways = {row["way"]: row for row in tables.get("libraries", [])}
     if "letterbox" in ways:
         worst = _worst(ways["letterbox"])
-        add("letterbox, false alarms, the worse detector", 0.60, "≤ 0.08", worst, worst <= 0.08)
+        add("letterbox, false alarms, the worse detector", "–", "≤ 0.08", worst, worst <= 0.08)
         harmful = [
             row for name, row in ways.items() if name != REFERENCE and _worst(row) > _HARMFUL
         ]
@@ -171,14 +131,6 @@ def _targets(tables: dict[str, Rows]) -> list[list[str]]:
             "time of predict with the checks, worst", "–", "≤ 1.03", max(costs), max(costs) <= 1.03
         )
     return lines
-
-
-def _said(tables: dict[str, Rows]) -> Iterator[tuple[str, str, str]]:
-    """What of :data:`_SAID` the tables hold."""
-    for claim, then, name, wanted, column in _SAID:
-        for row in tables.get(name, []):
-            if wanted.items() <= row.items():
-                yield claim, then, _cell(row[column])
 
 
 def _worst(row: dict[str, str | float]) -> float:

@@ -1,7 +1,6 @@
 """Attacks that go through a codec before the model sees them: verdicts and scores."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -34,21 +33,8 @@ _TRAINED = 0.8
 Rows = list[dict[str, str | float]]
 
 
-class Cache:
-    """Tensors by name in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """:return: what is stored under the name, or is made now"""
-        path = self.folder / f"{name.replace(' ', '_').replace('/', '_').replace(':', '')}.pt"
-        if not path.exists():
-            torch.save(make(), path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)  # nothing half written is read again
-        found: Tensor = torch.load(path, weights_only=True)
-        return found
+#: gives what is stored under a name, or is made now
+Cache = Callable[[str, Callable[[], Tensor]], Tensor]
 
 
 @torch.no_grad()

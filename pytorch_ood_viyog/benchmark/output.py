@@ -2,64 +2,39 @@
 What an evaluated benchmark writes: tables, figures, a page.
 """
 
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_ood.api import Detector
-from pytorch_ood.benchmark import Benchmark
 from torch import Tensor
-from torch.nn import Module
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from ..evaluation.page import Page, Section, origin, write_page
+from ..evaluation.page import Section, write_page
 from ..evaluation.plotting import plot_auroc, plot_scores
-from ..evaluation.rows import Row, Scores
+from ..evaluation.rows import Row
 from ..triage import Verdict
-from ..triage.report import JudgedSample, TriageReport, residue_at
+from ..triage.report import TriageReport, residue_at
 from ..triage.triage import Triage
-from .attacks.size import AttackSize
-from .report import ShownImages, best_detector, result_sections, summary
-from .report.tables import save_tables, write_csv
+from .report import (
+    best_detector,
+    result_sections,
+    save_tables,
+    shown_sections,
+    summary,
+    write_csv,
+)
+from .sets import BenchmarkImages
 
 __all__ = ["BenchmarkOutput"]
 
 
-class BenchmarkOutput(Benchmark):  # type: ignore[misc]
+class BenchmarkOutput(BenchmarkImages):
     """
     What :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark` does with its
     results.
     """
-
-    #: the classifier
-    model: Module
-    #: OOD sets, attacks and benign changes by name
-    ood: Mapping[str, Any]
-    attacks: Mapping[str, Any]
-    benign: Mapping[str, Any]
-    #: images per batch
-    batch_size: int
-    #: seed of attacks, fits and resamples
-    seed: int
-    #: show progress bars
-    progress: bool
-    #: detectors of the last evaluation, by name
-    detectors: Mapping[str, Detector]
-    #: its rows
-    rows: list[Row]
-    #: its scores: detector -> ``"ID"``, OOD set or attack -> shape (N,), or the error
-    scores: Scores
-
-    @abstractmethod
-    def attack_sizes(self) -> dict[str, AttackSize]:
-        """:return: success rate and perturbation size of each attack"""
-
-    @abstractmethod
-    def _images(self, name: str) -> Dataset[Any]:
-        """The images of this name."""
 
     def save(self, path: str | Path) -> list[Path]:
         """
@@ -129,36 +104,29 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
         rows, sizes = self._evaluated(), self.attack_sizes()
         # benign changes are made when they are asked for, so once
         images = {name: self._images(name) for names in self._kinds.values() for name in names}
-        made = {"model": type(self.model).__name__, "seed": self.seed}
+        sections = result_sections(rows, sizes, self.scores, self._kinds)
+        facts = {"model": type(self.model).__name__, "seed": self.seed}
         if triage is None:
-            shown = self._shown(images)
+            sections += self._shown(images)
         else:
             judged = self._judged(triage, images)
-            shown = (Section("Triage", judged.summary), *judged.sections())
-            made |= judged.named_seeds
-        results = result_sections(rows, sizes, self.scores, self._kinds)
-        return write_page(
-            Page(title, summary(rows, sizes), (*results, *shown, origin(made))), path
-        )
+            sections += [Section("Triage", judged.summary), *judged.sections()]
+            facts["seed of Triage"] = triage.seed
+        return write_page(path, title, summary(rows, sizes), sections, facts)
 
-    def _shown(self, images: Mapping[str, Dataset[Any]]) -> tuple[Section, ...]:
+    def _shown(self, images: Mapping[str, Dataset[Any]]) -> Iterator[Section]:
         """Images that the best detector alone judges, of those that can judge ID images."""
         working = {n for n, own in self.scores.items() if isinstance(own["ID"], Tensor)}
         positive = "ADV" if self.attacks else "OOD"
-        rows = [row for row in self.rows if row["Detector"] in working]
-        deciding = best_detector(rows, positive)
-        if deciding is None:
-            return ()
+        best = best_detector([r for r in self.rows if r["Detector"] in working], positive)
+        if best is None:
+            return iter(())
         detectors = [d for name, d in self.detectors.items() if name in working]
-        device = self._device
-        shown = ShownImages(
-            self.scores,
-            deciding,
-            positive,
-            images,
-            lambda image: residue_at(detectors, image.to(device)),
-        )
-        return shown.sections(self._kinds)
+
+        def residue(image: Tensor) -> Tensor | None:
+            return residue_at(detectors, image.to(self._device))
+
+        return shown_sections(self.scores, best, positive, self._kinds, images, residue)
 
     def _judged(self, triage: Triage, images: Mapping[str, Dataset[Any]]) -> TriageReport:
         """What a triage makes of all images, under the names of their sets."""
@@ -170,9 +138,16 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
             noisy=self._batches([images[name] for name in self.benign]) if self.benign else None,
             progress=self.progress,
         )
-        sizes = {name: len(own) for name, own in images.items()}  # type: ignore[arg-type]
-        samples = tuple(_with_source(s, kinds[s.truth.name], sizes) for s in report.samples)
-        return replace(report, samples=samples)
+        # the name of its set for each image of a kind, and its number within that
+        places = {
+            kind: [(name, i) for name in names for i in range(len(images[name]))]  # type: ignore[arg-type]
+            for kind, names in kinds.items()
+        }
+        samples = []
+        for sample in report.samples:
+            source, number = places[sample.truth.name][sample.number]
+            samples.append(replace(sample, source=source, number=number))
+        return replace(report, samples=tuple(samples))
 
     def _batches(self, images: list[Dataset[Any]]) -> Iterator[Tensor]:
         device = self._device
@@ -186,27 +161,10 @@ class BenchmarkOutput(Benchmark):  # type: ignore[misc]
     @property
     def _kinds(self) -> dict[str, list[str]]:
         """Kind of images -> their names, of the kinds that there are."""
-        kinds = {
-            "ID": ["ID"],
-            "OOD": list(self.ood),
-            "ADV": list(self.attacks),
-            "NOISY": list(self.benign),
-        }
-        return {kind: names for kind, names in kinds.items() if names}
+        sets = {"ID": ["ID"], "OOD": self.ood, "ADV": self.attacks, "NOISY": self.benign}
+        return {kind: list(names) for kind, names in sets.items() if names}
 
     def _evaluated(self) -> list[Row]:
         if not self.rows:
             raise RuntimeError("There are no results yet. Call evaluate() first.")
         return self.rows
-
-
-def _with_source(
-    sample: JudgedSample, names: Sequence[str], sizes: Mapping[str, int]
-) -> JudgedSample:
-    """The sample under the name of its set, and numbered within that."""
-    number = sample.number
-    for name in names:
-        if number < sizes[name]:
-            return replace(sample, number=number, source=name)
-        number -= sizes[name]
-    raise IndexError(f"There is no sample {sample.number} in {names}.")

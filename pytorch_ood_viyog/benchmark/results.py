@@ -15,25 +15,7 @@ from .attacks.size import AttackSize
 
 __all__ = ["task_rows"]
 
-Counts = dict[str, Tensor]
-
-
 _INTERVALS = [f"{metric}{end}" for metric in METRICS for end in ("", " low", " high")]
-
-
-def comparisons(
-    ood: Sequence[str], attacks: Sequence[str], benign: Sequence[str] = ()
-) -> list[tuple[str, str, str]]:
-    """
-    :param ood: names of OOD sets
-    :param attacks: names of attacks
-    :param benign: names of benign changes of ID images
-    :return: task, name of the negative images, name of the positive images
-    """
-    first = [("T1", "ID", name) for name in ood]
-    second = [("T2", "ID", name) for name in attacks]
-    third = [("T3", name, attack) for name in ood for attack in attacks]
-    return [*first, *second, *third, *(("T4", b, attack) for b in benign for attack in attacks)]
 
 
 def task_rows(
@@ -41,13 +23,13 @@ def task_rows(
     ood: Sequence[str],
     sizes: Mapping[str, AttackSize],
     *,
-    benign: Sequence[str] = (),
-    resamples: int = 0,
-    seed: int = 0,
-    costs: Mapping[str, Mapping[str, float]] | None = None,
-    accuracy: float = math.nan,
-    min_images: int = 1,
-    progress: bool = False,
+    benign: Sequence[str],
+    resamples: int,
+    seed: int,
+    costs: Mapping[str, Mapping[str, float]],
+    accuracy: float,
+    min_images: int,
+    progress: bool,
 ) -> list[Row]:
     """
     Compare scores on all tasks.
@@ -65,26 +47,32 @@ def task_rows(
     :return: one row for every detector, task and pair of images; NaN and ``Error`` where one of
         the two has no scores, or too few
     """
-    counts: Counts = {}
+    comparisons = [
+        *(("T1", "ID", name) for name in ood),
+        *(("T2", "ID", attack) for attack in sizes),
+        *(("T3", name, attack) for name in ood for attack in sizes),
+        *(("T4", name, attack) for name in benign for attack in sizes),
+    ]
+    counts: dict[str, Tensor] = {}
     failed = {name: f"attack {name}: {size.error}" for name, size in sizes.items() if size.error}
     rows = []
     bar = tqdm(scores.items(), desc="compare", leave=False, disable=not progress)
     for detector, own in bar:
-        for task, negative, positive in comparisons(ood, list(sizes), benign):
+        for task, negative, positive in comparisons:
             row: Row = {"Detector": detector, "Task": task}
             row |= {"Dataset": positive if task == "T1" else "" if task == "T2" else negative}
             row |= {"Attack": "" if task == "T1" else positive}
             pair = {n: own.get(n, failed.get(n)) for n in (negative, positive)}
             row |= _metrics(pair, min_images, counts, resamples, seed)
             row |= _size(sizes.get(positive)) | {"CleanAccuracy": accuracy}
-            rows.append(row | dict((costs or {}).get(detector, {})))
+            rows.append(row | dict(costs[detector]))
     return [row | {"Error": row.pop("Error")} for row in rows]
 
 
 def _metrics(
     pair: Mapping[str, Tensor | str | None],
     min_images: int,
-    counts: Counts,
+    counts: dict[str, Tensor],
     resamples: int,
     seed: int,
 ) -> Row:

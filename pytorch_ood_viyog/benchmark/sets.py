@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pytorch_ood.api import Detector
+from pytorch_ood.benchmark import Benchmark
 from torch.nn import Module
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
@@ -21,14 +22,13 @@ from ..looks.logits import PickLogits
 from .attacks.attacked import AttackedImages, named_attacks
 from .attacks.logits import PickedLogits, checked_logits
 from .attacks.size import AttackSize
-from .data import EightBit, Relabelled, Stored, as_dataset, first_images
-from .output import BenchmarkOutput
+from .data import EightBit, Stored, as_dataset, first_images
 from .scoring import CleanAccuracy, clean_accuracy
 
 __all__ = ["BenchmarkImages"]
 
 
-class BenchmarkImages(BenchmarkOutput):
+class BenchmarkImages(Benchmark):  # type: ignore[misc]
     """What :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark` measures on."""
 
     def __init__(
@@ -97,12 +97,10 @@ class BenchmarkImages(BenchmarkOutput):
         self.logits = logits
         self._rounded = round_id
         self.benign = {
-            n: b if isinstance(b, BenignChange) else self._images_of(n, b, labelled=False)
+            n: b if isinstance(b, BenignChange) else self._images_of(n, b, label=0)
             for n, b in benign.items()
         }
-        self.ood = {
-            n: Relabelled(self._images_of(n, d, labelled=False), -1) for n, d in ood.items()
-        }
+        self.ood = {n: self._images_of(n, d, label=-1) for n, d in ood.items()}
         self.attacks = named_attacks(attacks)
         #: names of OOD sets and attacks, in the order of :meth:`test_sets`
         self.ood_names = [*self.ood, *self.attacks]
@@ -139,8 +137,8 @@ class BenchmarkImages(BenchmarkOutput):
         )
         self._clean: CleanAccuracy | None = None
 
-    def _images_of(self, name: str, data: Any, labelled: bool = True) -> EightBit:
-        return EightBit(name, as_dataset(name, data), labelled=labelled, rounded=self._rounded)
+    def _images_of(self, name: str, data: Any, label: int | None = None) -> EightBit:
+        return EightBit(name, as_dataset(name, data), label=label, rounded=self._rounded)
 
     def train_set(self) -> Dataset[Any]:
         """
@@ -183,8 +181,7 @@ class BenchmarkImages(BenchmarkOutput):
             x, y = first_images(self.id_test, self.attacked)
             return Stored(benign(x, seed=self.seed), y)
         if name in self.ood:
-            ood: Dataset[Any] = self.ood[name]
-            return ood
+            return self.ood[name]
         found = self._attacked.of(name)
         return Stored(found.x, torch.full_like(found.y, -1))
 

@@ -1,5 +1,5 @@
 """
-Figures of the benchmark and of layer scans. Needs matplotlib, which the extra ``examples`` brings.
+Figures of the benchmark. Needs matplotlib, which the extra ``examples`` brings.
 """
 
 import math
@@ -13,23 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .rows import TASKS, Row, Scores, mean_auroc, pivot
+from .rows import PIVOTS, TASKS, Row, Scores, mean_auroc, pivot
 
 __all__ = ["plot_auroc", "plot_scores", "pyplot", "write_figure"]
 
 _COLOURS = {"ID": "#4477aa", "OOD": "#ccbb44", "ADV": "#ee6677", "NOISY": "#aa3377"}
 _DPI = 110
-_PANELS = (
-    ("T1", "Dataset", "by OOD set"),
-    ("T2", "Attack", "by attack"),
-    ("T3", "Attack", "by attack (mean over OOD sets)"),
-    ("T3", "Dataset", "by OOD set (mean over attacks)"),
-)
 
 
 def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
     """
-    Heat maps of AUROC, detectors × OOD sets or attacks, for the three tasks. White is 0.5, red
+    Heat maps of AUROC, detectors × OOD sets or attacks, for the tasks but T4. White is 0.5, red
     above it, blue below: a blue cell is separated too, in the reversed order.
 
     :param rows: rows of :class:`~pytorch_ood_viyog.benchmark.benchmark.AdversarialBenchmark`
@@ -39,7 +33,7 @@ def plot_auroc(rows: Sequence[Row], path: str | Path, title: str = "") -> Path:
     :raises ImportError: if matplotlib is not installed
     """
     plt = pyplot()
-    tables = [(t, note, pivot(rows, t, column)) for t, column, note in _PANELS]
+    tables = [(t, note, pivot(rows, t, column)) for t, column, note in PIVOTS if t != "T4"]
     tables = [table for table in tables if table[2]]
     detectors = list(tables[0][2])
     columns = [len(next(iter(cells.values()))) + 1 for _, _, cells in tables]
@@ -148,10 +142,7 @@ def _bins(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pyplot() -> Any:
-    """
-    :return: the module ``matplotlib.pyplot``; without a screen it draws into files
-    :raises ImportError: if matplotlib is not installed
-    """
+    """:return: the module ``matplotlib.pyplot``; without a screen it draws into files"""
     try:
         import matplotlib
 
@@ -165,12 +156,7 @@ def pyplot() -> Any:
 
 
 def write_figure(plt: Any, figure: Any, path: str | Path) -> Path:
-    """
-    :param plt: the module ``matplotlib.pyplot``
-    :param figure: figure to write; it is closed
-    :param path: PNG file; folders are made
-    :return: the file
-    """
+    """:return: the PNG file that a figure is written to; folders are made, the figure is closed"""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = BytesIO()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from . import codecs, filters, noise
-from .pixels import check_images
+from .pixels import check_images, to_8_bit
 
 __all__ = ["BENIGN_KINDS", "BenignChange"]
 
@@ -31,7 +31,7 @@ _KINDS = {
     "JPEG": _Kind(codecs.jpeg, " quality", 1, 95, channels=(1, 3)),
     "WebP": _Kind(codecs.webp, " quality", 1, 100, channels=(1, 3)),
     "resampling": _Kind(filters.resample, " of the size", 0.05, 20),
-    "blur": _Kind(filters.blur, " px", 0.1, 100),
+    "blur": _Kind(filters.gaussian_blur, " px", 0.1, 100),
     "sharpening": _Kind(filters.sharpen, " %", 0, 1000),
     "contrast": _Kind(filters.change_contrast, " times", 0, 100),
     "gamma": _Kind(filters.change_gamma, "", 0.01, 100),
@@ -102,15 +102,11 @@ class BenignChange:
         """
         kind = _KINDS[self.kind]
         check_images(x, kind.channels)
-        if kind.random:
-            return kind.change(x, self.strength, seed=seed)
-        return kind.change(x, self.strength)
+        drawn = {"seed": seed} if kind.random else {}
+        return to_8_bit(kind.change(x, self.strength, **drawn))
 
     def suits(self, channels: int) -> bool:
-        """
-        :param channels: number of channels
-        :return: whether the change exists for images of so many channels
-        """
+        """:return: whether the change exists for images of so many channels"""
         wanted = _KINDS[self.kind].channels
         return not wanted or channels in wanted
 

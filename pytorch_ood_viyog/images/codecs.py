@@ -1,5 +1,6 @@
 """
-Lossy compression, through Pillow, which is imported when it is used.
+Lossy compression, through Pillow, which is imported when it is used: images in [0, 1],
+:math:`B \\times C \\times H \\times W` with one channel or three, and as they are read again.
 """
 
 import io
@@ -19,10 +20,7 @@ SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
 def available(form: str) -> bool:
-    """
-    :param form: name of a format
-    :return: whether Pillow is installed and writes it
-    """
+    """:return: whether Pillow is installed and writes a format"""
     try:
         pillow(form.upper())
     except ImportError:
@@ -31,43 +29,17 @@ def available(form: str) -> bool:
 
 
 def jpeg(x: Tensor, quality: float, subsampling: str = "4:2:0") -> Tensor:
-    """
-    Compressed as JPEG and read again.
-
-    :param x: images in [0, 1], :math:`B \\times 3 \\times H \\times W`, or grey with one channel
-    :param quality: 1 (worst) to 95 (best)
-    :param subsampling: of the colours, one of :data:`SUBSAMPLINGS`
-    :return: images as read from the file
-    :raises ValueError: if images are outside [0, 1] or have other channels
-    :raises ImportError: if Pillow is not installed
-    """
+    """JPEG of a quality from 1 (worst) to 95 (best)."""
     return _through_file(x, "JPEG", quality=round(quality), subsampling=subsampling)
 
 
 def webp(x: Tensor, quality: float) -> Tensor:
-    """
-    Compressed as lossy WebP and read again.
-
-    :param x: images in [0, 1], :math:`B \\times 3 \\times H \\times W`, or grey with one channel
-    :param quality: 1 (worst) to 100 (best)
-    :return: images as read from the file
-    :raises ValueError: if images are outside [0, 1] or have other channels
-    :raises ImportError: if Pillow is not installed, or was built without WebP
-    """
+    """Lossy WebP of a quality from 1 (worst) to 100 (best)."""
     return _through_file(x, "WEBP", quality=round(quality))
 
 
 def avif(x: Tensor, quality: float, subsampling: str = "4:2:0") -> Tensor:
-    """
-    Compressed as AVIF and read again.
-
-    :param x: images in [0, 1], :math:`B \\times 3 \\times H \\times W`, or grey with one channel
-    :param quality: 1 (worst) to 100 (best)
-    :param subsampling: of the colours, one of :data:`SUBSAMPLINGS`
-    :return: images as read from the file
-    :raises ValueError: if images are outside [0, 1] or have other channels
-    :raises ImportError: if Pillow is not installed, or was built without AVIF
-    """
+    """AVIF of a quality from 1 (worst) to 100 (best)."""
     return _through_file(x, "AVIF", quality=round(quality), subsampling=subsampling)
 
 
@@ -79,18 +51,24 @@ def through_pillow(x: Tensor, change: Callable[[Any, Any], Any]) -> Tensor:
     :raises ValueError: if images are outside [0, 1] or have other channels
     :raises ImportError: if Pillow is not installed
     """
-    image = pillow("")
-    check_images(x, (1, 3))
-    pixels = (x.detach().cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    mode = "L" if x.shape[1] == 1 else "RGB"
-    read = []
-    for array in pixels:
+    image = pillow()
+    mode = "L" if check_images(x, (1, 3)).shape[1] == 1 else "RGB"
+
+    def changed(array: Any) -> Any:
         before = image.fromarray(array.squeeze(2) if mode == "L" else array)
-        after = np.asarray(change(image, before).convert(mode))
-        read.append(after.reshape(*after.shape[:2], array.shape[2]))
-    if not read:
+        return np.asarray(change(image, before).convert(mode))
+
+    return each_array(x, changed)
+
+
+def each_array(x: Tensor, change: Callable[[Any], Any]) -> Tensor:
+    """:return: what is made of the 8-bit array (H, W, C) of each image, as images in [0, 1]"""
+    pixels = (x.detach().cpu() * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    arrays = [np.asarray(change(array)) for array in pixels]
+    if not arrays:
         return x
-    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).to(x) / 255
+    made = np.stack([array.reshape(*array.shape[:2], x.shape[1]) for array in arrays])
+    return torch.from_numpy(made).permute(0, 3, 1, 2).to(x) / 255
 
 
 def _through_file(x: Tensor, form: str, **options: Any) -> Tensor:
@@ -104,7 +82,7 @@ def _through_file(x: Tensor, form: str, **options: Any) -> Tensor:
     return through_pillow(x, saved)
 
 
-def pillow(form: str) -> Any:
+def pillow(form: str = "") -> Any:
     """
     :param form: format that it has to write, in capitals; any Pillow will do, if empty
     :return: its module ``Image``

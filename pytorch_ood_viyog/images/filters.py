@@ -1,5 +1,6 @@
 """
-What cameras and editors do to images: blur, sharpening, resampling, tone and bit depth.
+What cameras and editors do to images in [0, 1], :math:`B \\times C \\times H \\times W`: blur,
+sharpening, resampling, tone and bit depth; neither clipped nor rounded.
 """
 
 import math
@@ -8,10 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .pixels import check_images, to_8_bit
-
 __all__ = [
-    "blur",
     "change_contrast",
     "change_gamma",
     "gaussian_blur",
@@ -28,7 +26,7 @@ def gaussian_blur(x: Tensor, radius: float) -> Tensor:
     """
     :param x: :math:`B \\times C \\times H \\times W`, any values
     :param radius: standard deviation of the Gaussian in pixels
-    :return: ``x`` blurred, its borders repeated; neither clipped nor rounded
+    :return: ``x`` blurred, its borders repeated
     """
     reach = max(1, math.ceil(3 * radius))
     positions = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -42,72 +40,31 @@ def gaussian_blur(x: Tensor, radius: float) -> Tensor:
     return padded
 
 
-def blur(x: Tensor, radius: float) -> Tensor:
-    """
-    :param x: images in [0, 1], :math:`B \\times C \\times H \\times W`
-    :param radius: standard deviation of the Gaussian in pixels
-    :return: blurred images, rounded to 8 bit
-    :raises ValueError: if images are outside [0, 1]
-    """
-    return to_8_bit(gaussian_blur(check_images(x), radius))
-
-
 def sharpen(x: Tensor, percent: float) -> Tensor:
-    """
-    Unsharp mask of radius 1 px: adds a share of what a blur takes away.
-
-    :param x: images in [0, 1], :math:`B \\times C \\times H \\times W`
-    :param percent: share that is added, in percent
-    :return: sharpened images, rounded to 8 bit
-    :raises ValueError: if images are outside [0, 1]
-    """
-    detail = check_images(x) - gaussian_blur(x, _SHARPENING_RADIUS)
-    return to_8_bit(x + percent / 100 * detail)
+    """Unsharp mask of radius 1 px: adds so many percent of what a blur takes away."""
+    return x + percent / 100 * (x - gaussian_blur(x, _SHARPENING_RADIUS))
 
 
 def resample(x: Tensor, factor: float) -> Tensor:
-    """
-    Bicubic, antialiased, to another size and back.
-
-    :param x: images in [0, 1], :math:`B \\times C \\times H \\times W`
-    :param factor: height and width in between, as share of those of ``x``
-    :return: images of the old size, rounded to 8 bit
-    :raises ValueError: if images are outside [0, 1]
-    """
-    height, width = check_images(x).shape[2:]
+    """Bicubic, antialiased, to so many times the height and width and back."""
+    height, width = x.shape[2:]
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     options = {"mode": "bicubic", "antialias": True}
     between = functional.interpolate(x, size=size, **options)  # type: ignore[arg-type]
-    back = functional.interpolate(between, size=(height, width), **options)  # type: ignore[arg-type]
-    return to_8_bit(back)
+    return functional.interpolate(between, size=(height, width), **options)  # type: ignore[arg-type]
 
 
 def change_contrast(x: Tensor, factor: float) -> Tensor:
-    """
-    :param x: images in [0, 1], :math:`B \\times C \\times H \\times W`
-    :param factor: factor of the distance from mid-grey
-    :return: changed images, rounded to 8 bit
-    :raises ValueError: if images are outside [0, 1]
-    """
-    return to_8_bit((check_images(x) - 0.5) * factor + 0.5)
+    """Changes the distance from mid-grey by a factor."""
+    return (x - 0.5) * factor + 0.5
 
 
 def change_gamma(x: Tensor, exponent: float) -> Tensor:
-    """
-    :param x: images in [0, 1], :math:`B \\times C \\times H \\times W`
-    :param exponent: exponent of the pixel values; below 1 brightens, above 1 darkens
-    :return: changed images, rounded to 8 bit
-    :raises ValueError: if images are outside [0, 1]
-    """
-    return to_8_bit(check_images(x) ** exponent)
+    """An exponent below 1 brightens, one above 1 darkens."""
+    return x**exponent
 
 
 def reduce_bit_depth(x: Tensor, bits: float) -> Tensor:
-    """
-    :param x: images in [0, 1], :math:`B \\times C \\times H \\times W`
-    :param bits: bits a channel
-    :return: images with :math:`2^{bits}` values a channel
-    :raises ValueError: if images are outside [0, 1]
-    """
+    """:math:`2^{bits}` values a channel."""
     steps = 2**bits - 1
-    return to_8_bit((check_images(x) * steps).round() / steps)
+    return (x * steps).round() / steps

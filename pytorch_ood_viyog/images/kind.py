@@ -124,10 +124,7 @@ class ImageKind:
 
     @classmethod
     def of_tensors(cls, known: Mapping[str, Tensor]) -> "ImageKind":
-        """
-        :param known: holds what :meth:`tensors` gave
-        :return: the same
-        """
+        """:return: what :meth:`tensors` gave, back"""
         low, high, step = known["seen"].unbind()
         size = tuple(int(side) for side in known["seen_size"].tolist())
         return cls(low, high, step, size if all(side > 0 for side in size) else ())
@@ -143,10 +140,7 @@ class ImageKind:
         return bool((self.high > self.low).any())
 
     def together(self, other: "ImageKind") -> "ImageKind":
-        """
-        :param other: what further images of the fit have
-        :return: what all of them have
-        """
+        """:return: what these and further images of the fit have"""
         if not self.low.numel() or not other.low.numel():
             return self if self.low.numel() else other
         low, high, step = (each.to(self.low) for each in (other.low, other.high, other.step))

@@ -30,9 +30,8 @@ class PixelRange:
     channel.
     """
 
-    #: value of black, shape :math:`C`
+    #: values of black and of white, shape :math:`C`
     low: Tensor
-    #: value of white, shape :math:`C`
     high: Tensor
     #: type of the inputs
     dtype: torch.dtype = torch.float32
@@ -65,19 +64,12 @@ class PixelRange:
         return cls(low, high, x.dtype)
 
     def images(self, x: Tensor) -> Tensor:
-        """
-        :param x: model inputs
-        :return: images, [0, 1] where the inputs are within the range
-        """
+        """:return: model inputs as images, in [0, 1] where they are within the range"""
         low, width = self._broadcast(x)
         return (x.float() - low) / width
 
     def inputs(self, images: Tensor, like: Tensor | None = None) -> Tensor:
-        """
-        :param images: images
-        :param like: model inputs whose type counts; default is that of :attr:`dtype`
-        :return: model inputs
-        """
+        """:return: images as model inputs, of the type of other inputs or of :attr:`dtype`"""
         low, width = self._broadcast(images)
         return (images * width + low).to(self.dtype if like is None else like.dtype)
 
@@ -96,10 +88,7 @@ class PixelRange:
         return (x.float() + noise).clamp(low, low + width).to(x.dtype)
 
     def check(self, images: Tensor) -> None:
-        """
-        :param images: what :meth:`images` gave
-        :raises ValueError: if they are outside of [0, 1] by more than a step of 8 bit
-        """
+        """Refuses what :meth:`images` gave outside of [0, 1] by more than a step of 8 bit."""
         if images.numel() == 0:
             return
         low, high = (float(v) for v in torch.aminmax(images))

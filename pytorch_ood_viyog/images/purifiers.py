@@ -91,14 +91,11 @@ def _jpeg(images: Tensor, strengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImagePurifier:
-    """
-    :param purify: images, :math:`B \\times C \\times H \\times W` in [0, 1], and their strengths
-    :param library: module that it needs, if any
-    :param rounds: whether it rounds to 8 bit, so that values outside of the range are lost
-    """
+    """A function of images in [0, 1] and their strengths, and the module that it needs, if any."""
 
     purify: Callable[[Tensor, Tensor], Tensor]
     library: str | None = None
+    #: whether it rounds to 8 bit, so that values outside of the range are lost
     rounds: bool = False
 
 

@@ -25,16 +25,11 @@ _STRIDE = 1009  # between the seeds of one step and the next
 
 @dataclass(frozen=True)
 class _Step:
-    """
-    :param change: function of images and arguments
-    :param numbers: smallest and largest of each number
-    :param words: what each word after the numbers may be
-    :param needed: how many of all these must be given
-    """
-
     change: Callable[..., Tensor]
+    #: smallest and largest of each number, and what each word after the numbers may be
     numbers: tuple[tuple[float, float], ...] = ()
     words: tuple[tuple[str, ...], ...] = ()
+    #: how many of all these must be given
     needed: int = 1
 
 
@@ -113,13 +108,6 @@ class Way:
         for number, step in enumerate(self._steps):
             x = step(x, seed + _STRIDE * number)
         return x
-
-    def then(self, other: "Way | str") -> "Way":
-        """
-        :param other: what comes after this
-        :return: both, one after the other
-        """
-        return Way(f"{self}{_AND_THEN}{other}")
 
     def __reduce__(self) -> tuple[type["Way"], tuple[str]]:
         return Way, (self.name,)

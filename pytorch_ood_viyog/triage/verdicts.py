@@ -26,6 +26,8 @@ class Verdicts:
     residue: ViyogResidue
     answers: Answers
     look: str
+    id_fpr: float
+    seed: int
     _fitted: FittedTriage | None
 
     @property

@@ -207,7 +207,7 @@ def read_by_least_squares(x, y):
 def test_a_triage_gives_its_verdicts(tmp_path):
     (x, y), (held, labels) = digits()
     model = read_by_least_squares(x, y)
-    triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1)
+    triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1, look="never")
     triage.fit([(x, y)], [held[:150]], progress=False)
     made = AdversarialBenchmark(
         model,

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_ood.metrics import AUPR, FPRAtTPR, MetricCollection, OODMetrics
-from pytorch_ood.metrics import functional as F  # noqa: N812
 from sklearn import metrics as sk
 
 from pytorch_ood_viyog import ViyogMetrics, viyog_metrics
@@ -88,12 +87,6 @@ def test_against_scikit_learn_on_continuous_scores(n_ood, n_adv):
     )
 
 
-def test_halves_of_autc_are_those_of_pytorch_ood():
-    scores, labels = torch.randn(50), torch.tensor([OOD, ADV] * 25)
-    values = ViyogMetrics().update(scores, labels).compute()
-    assert values["AUTC"] == pytest.approx(float(F.autc(scores, labels)), abs=1e-12)
-
-
 @pytest.mark.parametrize(
     "convert",
     [
@@ -103,6 +96,7 @@ def test_halves_of_autc_are_those_of_pytorch_ood():
         torch.tensor,
         lambda s: np.asarray(s, dtype=np.float32),
         lambda s: np.asarray(s[::-1])[::-1],  # negative strides
+        lambda s: np.broadcast_to(s, (1, len(s))),  # read-only
         lambda s: torch.tensor(s, requires_grad=True),
         lambda s: torch.tensor(s, dtype=torch.bfloat16),
         lambda s: torch.tensor(s).reshape(2, 2),
@@ -115,14 +109,6 @@ def test_tensors_arrays_and_lists(convert):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert viyog_metrics(convert(ood), convert(adv)) == viyog_metrics(ood, adv)
-
-
-def test_read_only_arrays_give_no_warning():
-    scores = np.arange(4.0)
-    scores.flags.writeable = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        viyog_metrics(scores, scores + 1)
 
 
 @pytest.mark.parametrize("name", ["ood_scores", "adv_scores"])

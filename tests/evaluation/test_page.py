@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,18 +13,9 @@ import torch
 from pages import check_self_contained, parsed
 
 from pytorch_ood_viyog.evaluation import page as pages
-from pytorch_ood_viyog.evaluation.page import (
-    Card,
-    Page,
-    Picture,
-    Reading,
-    Section,
-    Table,
-    image_picture,
-    map_picture,
-    origin,
-    write_page,
-)
+from pytorch_ood_viyog.evaluation.page import Card, Picture, Reading, Section, Table, worst_first
+from pytorch_ood_viyog.evaluation.page.pictures import image_picture, map_picture
+from pytorch_ood_viyog.evaluation.page.writing import origin
 
 pytest.importorskip("jinja2")
 image = pytest.importorskip("PIL.Image")
@@ -42,8 +34,8 @@ def small():
     return image_picture(torch.tensor([[[0.0, 1.0]]]), "two pixels")
 
 
-def one(section, title="A page", summary=("First.", "Second.", "Third.")):
-    return Page(title, summary, (section,))
+def written(section, path, title="A page", summary=("First.", "Second.", "Third.")):
+    return pages.write_page(path, title, summary, (section,), {"seed": 3})
 
 
 def test_what_is_written_can_be_read(small, tmp_path):
@@ -61,17 +53,17 @@ def test_what_is_written_can_be_read(small, tmp_path):
     )
     table = Table(("detector", "AUROC"), (("MSP", "0.5"), ("res", "0.99")), "Means", total=True)
     section = Section("Results", ("A paragraph.",), (table,), (small,), (card,), "a\n b")
-    page = check_self_contained(write_page(one(section), tmp_path / "new" / "page.html"))
+    page = check_self_contained(written(section, tmp_path / "new" / "page.html"))
     assert page.texts("h1") == page.texts("title") == ["A page"]
     assert page.texts("p", class_="summary") == ["First. Second. Third."]
-    assert page.texts("h2") == ["Results"]
-    assert [(a["href"], a.text) for a in page.all("a")] == [("#part-1", "Results")]
-    assert page.texts("h3") == ["Means", "dog 3"]
+    assert page.texts("h2") == ["Results", "How this page was made"]
+    assert next((a["href"], a.text) for a in page.all("a")) == ("#part-1", "Results")
+    assert page.texts("h3") == ["Means", "dog 3", "Run", "Versions"]
     assert page.texts("p", class_="verdict") == ["taken for ADV ✗ wrong"]
     assert page.texts("p", class_="note") == ["second answer 7"]
     assert page.texts("pre") == ["a b"]
-    rows = page.texts("tr")
-    assert rows == [
+    assert "seed3" in page.texts("tr")
+    assert page.texts("tr")[:7] == [
         "detectorAUROC",
         "MSP0.5",
         "res0.99",
@@ -80,7 +72,7 @@ def test_what_is_written_can_be_read(small, tmp_path):
         "res3––",
         "sum0––",
     ]
-    assert [row["class"] for row in page.all("tr")][-3:] == ["alarm", None, None]
+    assert [row["class"] for row in page.all("tr")][4:7] == ["alarm", None, None]
     assert len(page.all("table", class_="sortable total")) == 1
 
 
@@ -94,30 +86,44 @@ def test_an_alarm_is_above_the_limit_of_a_signal_that_raises_one():
     assert [reading.alarm for reading in readings] == [True, False, False, False]
 
 
+def test_the_worst_mistakes_come_first():
+    """Four of each, also where they come in parts."""
+
+    @dataclass(frozen=True)
+    class Sample:
+        right: bool
+        severity: float
+
+    samples = [Sample(i % 3 == 0, (7 * i) % 20) for i in range(20)]
+    found = worst_first(samples)
+    assert [sample.severity for sample in found] == [19, 18, 17, 16, 0, 1, 2, 3]
+    assert worst_first(worst_first(samples[:9]) + samples[9:]) == found
+
+
 def test_names_are_shown_and_not_obeyed(tmp_path):
     picture = Picture("data:image/png;base64,", (1, 1), EVIL, EVIL)
     card = Card(EVIL, EVIL, True, (picture,), (Reading(EVIL, 0.0),), EVIL)
     table = Table((EVIL, EVIL), ((EVIL, EVIL),), EVIL)
     section = Section(EVIL, (EVIL,), (table,), (picture,), (card,), EVIL)
     plain = Section("a", ("a",), (Table(("a", "a"), (("a", "a"),), "a"),), (picture,))
-    path = write_page(one(section, EVIL, (EVIL,)), tmp_path / "evil.html")
+    path = written(section, tmp_path / "evil.html", EVIL, (EVIL,))
     page = check_self_contained(path)
     assert page.texts("h1") == [EVIL]
     assert [img["alt"] for img in page.all("img")] == [EVIL, EVIL]
     assert path.read_text().count("<script>") == 1
-    harmless = parsed(write_page(one(plain), tmp_path / "plain.html"))
+    harmless = parsed(written(plain, tmp_path / "plain.html"))
     assert len(page.all("script")) == len(harmless.all("script"))
 
 
 def test_the_browser_is_told_to_load_nothing(tmp_path):
-    path = write_page(one(Section("Empty")), tmp_path / "page.html")
+    path = written(Section("Empty"), tmp_path / "page.html")
     (policy,) = parsed(path).all("meta", **{"http-equiv": "Content-Security-Policy"})
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     assert not re.findall(r"https?://|@import|url\(", path.read_text())
 
 
 def test_light_dark_phone_and_print_have_a_style(tmp_path):
-    path = write_page(one(Section("Empty")), tmp_path / "page.html")
+    path = written(Section("Empty"), tmp_path / "page.html")
     (style,) = parsed(path).texts("style")
     for medium in ("prefers-color-scheme: dark", "max-width: 700px", "@media print"):
         assert medium in style

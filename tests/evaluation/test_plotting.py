@@ -1,17 +1,14 @@
 """Figures: what is drawn, and a clear error without matplotlib."""
 
-import builtins
 import math
+import sys
 
 import pytest
 import torch
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
-from pytorch_ood_viyog.evaluation.plotting import (  # noqa: E402
-    plot_auroc,
-    plot_scores,
-)
+from pytorch_ood_viyog.evaluation.plotting import plot_auroc, plot_scores  # noqa: E402
 
 
 def row(detector, task, dataset, attack, auroc, error=""):
@@ -74,13 +71,6 @@ def test_distributions(drawn, tmp_path):
 
 
 def test_without_matplotlib(monkeypatch, tmp_path):
-    real = builtins.__import__
-
-    def missing(name, *rest, **options):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'pytorch-ood-viyog\[examples\]'"):
         plot_auroc(ROWS, tmp_path / "auroc.png")

@@ -17,7 +17,9 @@ from pytorch_ood_viyog.benchmark.attacks import SmoothPGD, TargetedPGD
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 photographs = import_module("photographs")
 scores = import_module("pretrained_scores")
-report = import_module("pretrained_report")
+separated = import_module("separated")
+pretrained = import_module("pretrained")
+keep = import_module("tables").keep
 
 
 def coloured(n, size=8):
@@ -103,7 +105,7 @@ def test_all_detectors_score_all_groups(setting, tmp_path):
             "dark": len(parts.test),
         }
         assert all(values.isfinite().all() for values in of.values())
-    rows = scores.metric_rows("net", found, ["all"], ["dark"])
+    rows = separated.metric_rows("net", found, ["all"], ["dark"])
     assert len(rows) == len(found) * 2
     assert {row["negatives"] for row in rows} == {"id", "dark"}
 
@@ -131,22 +133,22 @@ RESULTS = rows(
 
 
 def test_table_gives_mean_worst_and_best(tmp_path):
-    text = report.auroc_table(RESULTS[RESULTS["negatives"] != "id"])
+    text = separated.auroc_table(RESULTS[RESULTS["negatives"] != "id"])
     assert "| ViyogResidue | **0.999** (1.00) |" in text
     assert "| ViyogTV | 0.500 (0.40) |" in text
     attacks = RESULTS.drop_duplicates("attack")
-    whole = report.report(RESULTS, attacks)
-    assert "| ID-vs-ADV pgd8, AUROC ≥ 0.995 | **0.7500** |" in whole  # missed
-    assert "| OOD-vs-ADV pgd8, AUROC ≥ 0.999 | 0.9990 |" in whole
-    assert "| OOD-vs-ADV pgd8, FPR95 ≤ 0.01 | 0.0010 |" in whole
-    assert "| ID-vs-ADV pgd1, AUROC ≥ 0.9 | – |" in whole  # not run
+    whole = separated.report("# About", RESULTS, attacks, pretrained.TARGETS, "figure.png")
+    assert "| ID-vs-ADV pgd8, AUROC ≥ 0.995 | **0.750** |" in whole  # missed
+    assert "| OOD-vs-ADV pgd8, AUROC ≥ 0.999 | 0.999 |" in whole
+    assert "| OOD-vs-ADV pgd8, FPR95 ≤ 0.01 | 0.001 |" in whole
+    assert "| ID-vs-ADV pgd1, AUROC ≥ 0.9 |  |" in whole  # not run
     assert "| net | pgd8 | 25 | 20 | 8.0 | 6.00 |" in whole
-    report.draw(RESULTS, tmp_path / "figure.png")
+    separated.draw(RESULTS, tmp_path / "figure.png", pretrained.SHOWN)
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
 def test_rows_of_other_models_stay_and_those_of_a_model_are_replaced(tmp_path):
-    keep, path = report.keep, tmp_path / "table.csv"
+    path = tmp_path / "table.csv"
     keep([{"model": "b", "value": 1.0}, {"model": "a", "value": 2.0}], path)
     table = keep([{"model": "b", "value": 3.0}], path)
     assert table.to_dict("list") == {"model": ["a", "b"], "value": [2.0, 3.0]}

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("timm")
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
-from timm_table import OK, TESTED, examine
+from checked import OK
+from timm_table import TESTED, examine
 
 BRANCHES = {
     "repvgg": "stem.conv_1x1.conv + stem.conv_kxk.conv",
@@ -19,7 +20,7 @@ TWO_HEADS = {"levit", "crossvit"}
 
 @pytest.mark.parametrize("family", TESTED)
 def test_a_residue_is_read(family):
-    row = examine(*TESTED[family])
+    row = examine(family)
     assert (row.residue, row.scored) == (OK, OK)
     assert row.shared == OK or (family in TWO_HEADS and "becomes the logits" in row.shared)
     if family in BRANCHES:

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
-from transformers_table import OK, examine
+from checked import OK
+from transformers_table import examine
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet", "mobilenet_v2"])

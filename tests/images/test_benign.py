@@ -153,9 +153,8 @@ def test_it_says_its_name():
     assert str(BenignChange("blur", 0.5)) == "blur 0.5 px"
 
 
-@pytest.mark.parametrize("kind", BENIGN_KINDS)
-def test_images_outside_the_range_are_refused(kind):
-    change = BenignChange(kind, MODERATE[kind])
+def test_images_outside_the_range_are_refused():
+    change = BenignChange("white noise", 8)
     for x in (photo() * 1.1 + 0.2, photo() - 1, photo() * torch.nan):
         with pytest.raises(ValueError, match=r"Images must be in \[0, 1\], got values from"):
             change(x)

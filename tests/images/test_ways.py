@@ -104,7 +104,7 @@ def test_palettes_and_grey_by_their_colours():
 
 def test_ways_compose_in_their_order():
     x = photo()
-    both = Way("grey").then("JPEG 75")
+    both = Way("grey > JPEG 75")
     assert str(both) == "grey > JPEG 75"
     assert torch.equal(both(x), Way("JPEG 75")(Way("grey")(x)))
     assert pickle.loads(pickle.dumps(both)) == both

@@ -56,8 +56,10 @@ def classes():
 
 @pytest.fixture(scope="module")
 def report(classes):
-    samples = [sample for each in classes for sample in each.samples]
-    return TriageReport.of_classes(classes, samples, 0.05, "the <b>rule</b>", {"triage": 3})
+    samples = tuple(sample for each in classes for sample in each.samples)
+    scores = {n: {c.truth.name: c.scores[n] for c in classes} for n in classes[0].scores}
+    known = {"scores": scores, "samples": samples, "id_fpr": 0.05, "seed": 3}
+    return TriageReport.of(*(c.verdicts for c in classes), rule="the <b>rule</b>", **known)
 
 
 def test_worst_mistakes_come_first_and_then_the_first_right_ones(classes):
@@ -99,16 +101,9 @@ def test_summary_in_three_sentences(report):
 
 
 def test_no_mistake_and_no_promise_are_told():
-    right = [judged(v, ([int(v)], [0.5])) for v in (Verdict.ID, Verdict.OOD, Verdict.ADV)]
-    summary = TriageReport.of_classes(right, [], None, "", {}).summary
+    summary = TriageReport.of(*(torch.tensor([v]) for v in (0, 1, -1))).summary
     assert summary[0] == "Of 1 ID samples, 0.0% raised an alarm."
     assert summary[2] == "There was no mistake."
-
-
-def test_an_empty_class_is_refused():
-    parts = [judged(Verdict.ID, ([0], [0.5])), JudgedClass(Verdict.OOD), JudgedClass(Verdict.ADV)]
-    with pytest.raises(ValueError, match="ood must hold verdicts"):
-        TriageReport.of_classes(parts, [], None, "", {})
 
 
 def test_page(report, tmp_path):
@@ -131,7 +126,7 @@ def test_page(report, tmp_path):
     assert page.texts("p", class_="note") == [
         f"asked again: class 7, at first {first}" for first in (3, 0, 2)
     ]
-    assert "seed of triage3" in page.texts("tr")
+    assert "seed of Triage3" in page.texts("tr")
     assert page.texts("p")[-1] != ""
 
 

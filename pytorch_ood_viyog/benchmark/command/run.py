@@ -58,37 +58,24 @@ def add_run(commands: Commands) -> None:
     parser = command_parser(commands, "run", _DESCRIPTION, limit=500, batch_size=100)
     parser.set_defaults(work=_run)
     add = parser.add_argument
-    add(
-        "--id-test",
-        required=True,
-        type=Path,
-        metavar="PATH",
-        help="ID images to measure on, a folder with one sub-folder a class or an .npz file",
-    )
+    measured = "ID images to measure on, a folder with one sub-folder a class or an .npz file"
+    add("--id-test", required=True, type=Path, metavar="PATH", help=measured)
     add("--ood", nargs="*", default=[], metavar="NAME=PATH", help="OOD images, several allowed")
-    add(
-        "--attacks",
-        nargs="*",
-        default=["fgsm8", "pgd8", "pgd2"],
-        metavar="NAME",
-        help=f"{', '.join(ATTACK_NAMES)}, N in 1/255, or NAME=module:attack for one of your own "
-        f"or of another library; default: fgsm8 pgd8 pgd2",
+    attacks = (
+        f"{', '.join(ATTACK_NAMES)}, N in 1/255, or NAME=module:attack for one of your own or of "
+        f"another library; default: fgsm8 pgd8 pgd2"
     )
-    add(
-        "--benign",
-        nargs="*",
-        default=[],
-        metavar="KIND=STRENGTH or PATH",
-        help=f"benign changes that are no attack, e.g. 'white noise=8' JPEG=75; kinds are "
-        f"{', '.join(BENIGN_KINDS)}; or images that were changed: CIFAR-10-C, ImageNet-C",
+    add("--attacks", nargs="*", default=["fgsm8", "pgd8", "pgd2"], metavar="NAME", help=attacks)
+    benign = (
+        f"benign changes that are no attack, e.g. 'white noise=8' JPEG=75; kinds are "
+        f"{', '.join(BENIGN_KINDS)}; or images that were changed: CIFAR-10-C, ImageNet-C"
     )
-    add(
-        "--detectors",
-        nargs="+",
-        metavar="NAME",
-        help=f"default: all the model allows of {', '.join([*FIRST_LAYER, *BASELINES])}; "
-        f"by name only: {', '.join(_BY_NAME)}",
+    add("--benign", nargs="*", default=[], metavar="KIND=STRENGTH or PATH", help=benign)
+    detectors = (
+        f"default: all the model allows of {', '.join([*FIRST_LAYER, *BASELINES])}; by name only: "
+        f"{', '.join(_BY_NAME)}"
     )
+    add("--detectors", nargs="+", metavar="NAME", help=detectors)
     add("--resamples", type=int, default=500, help="bootstrap resamples, default: 500")
     add("--min-images", type=int, default=10, help="of fewer nothing is said, default: 10")
     add("--verdicts", action="store_true", help="what a Triage says of all images, in a table")
@@ -110,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"clean accuracy {bench.clean_accuracy():.3f}")
     for detector in detectors:
         own = [row for row in rows if row["Detector"] == detector]
-        tasks = [*TASKS, *(["T4"] if options.benign else [])]
+        tasks = [task for task in TASKS if task != "T4" or options.benign]
         means = (f"{t} {mean_auroc(r for r in own if r['Task'] == t):.3f}" for t in tasks)
         print(f"{detector:<18} mean AUROC: {', '.join(means)}")
     print("\n".join(str(file) for file in files))
@@ -124,13 +111,15 @@ def _triage(bench: AdversarialBenchmark) -> Triage:
 
 def _prepare(options: argparse.Namespace) -> tuple[AdversarialBenchmark, Mapping[str, Detector]]:
     """What can be wrong is told before the model's weights are fetched."""
-    _check_names(options.detectors)
+    known = [*FIRST_LAYER, *_BY_NAME, *BASELINES]
+    if unknown := [name for name in options.detectors or () if name not in known]:
+        raise ValueError(f"There is no detector named {unknown}; names are {', '.join(known)}.")
     if options.report is not None:
         check_extra()
     attacks = dict(_attack(text) for text in options.attacks)
     benign = {n: b for text in options.benign for n, b in _benign(text, options).items()}
     paths = dict(_name_and_path(text) for text in options.ood)
-    id_test, id_train = id_images(options, options.id_test)
+    id_test, id_train = id_images(options, options.id_test, labelled=bool(options.attacks))
     ood = {
         name: readable_images(
             load_images(path, options.size, options.limit, labelled=False), strict=options.strict
@@ -179,12 +168,6 @@ def _benign(text: str, options: argparse.Namespace) -> dict[str, Any]:
         ) from error
     change = BenignChange(kind, number)
     return {str(change): change}
-
-
-def _check_names(names: Sequence[str] | None) -> None:
-    known = [*FIRST_LAYER, *_BY_NAME, *BASELINES]
-    if unknown := [name for name in names or () if name not in known]:
-        raise ValueError(f"There is no detector named {unknown}; names are {', '.join(known)}.")
 
 
 def _detectors(model: Module, x: torch.Tensor, names: Sequence[str] | None) -> dict[str, Detector]:

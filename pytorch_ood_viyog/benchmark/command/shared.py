@@ -22,15 +22,21 @@ Commands = Any
 
 
 def command_parser(
-    commands: Commands, name: str, description: str, *, limit: int, batch_size: int
+    commands: Commands,
+    name: str,
+    description: str,
+    *,
+    limit: int,
+    batch_size: int | None = None,
 ) -> argparse.ArgumentParser:
     """
     :param commands: gets the command
     :param name: name of the command
     :param description: its first line stands in the list of commands
     :param limit: default number of images to measure on
-    :param batch_size: default batch size
-    :return: parser of the command with the options that all have
+    :param batch_size: default batch size of a command that attacks images; ``None`` for one that
+        reads no labels, keeps nothing and draws nothing
+    :return: parser of the command with the options that all such commands have
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -39,42 +45,34 @@ def command_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser)
+    folder, fit = ("benchmark", 5000) if name == "run" else (name, 2000)
+    cache, out = Path(".cache") / folder, Path("output") / folder
+    train = "ID images to fit on; default: the training split of the .npz file that is measured on"
+    out_help = f"where to, without suffix; default: {out}"
     add = parser.add_argument
-    add(
-        "--id-train",
-        type=Path,
-        metavar="PATH",
-        help="ID images to fit on; default: the training split of the .npz file that is measured "
-        "on",
-    )
-    add(
-        "--own-labels",
-        action="store_true",
-        help="the model's own answers are the labels: for folders that are not sorted by class",
-    )
+    add("--id-train", type=Path, metavar="PATH", help=train)
     add("--strict", action="store_true", help="stop at an image that cannot be read")
     add("--size", type=int, help="resize and crop to so many pixels; default: as they are")
     add("--limit", type=int, default=limit, help=f"images per test set, default: {limit}")
-    fit = 5000 if name == "run" else 2000
     add("--fit-limit", type=int, default=fit, help=f"images to fit on, default: {fit}")
-    add("--batch-size", type=int, default=batch_size, help=f"default: {batch_size}")
     add("--seed", type=int, default=0, help="default: 0")
-    cache, out = (Path(folder) / _folder(name) for folder in (".cache", "output"))
-    add("--cache", type=Path, default=cache, help=f"default: {cache}")
-    out_help = f"where to, without suffix; default: {out}"
     add("--out", type=Path, default=out, metavar="PATH", help=out_help)
-    add("--no-figures", action="store_true", help="tables only; figures need matplotlib")
+    if batch_size is not None:
+        own = "the model's own answers are the labels: for folders that are not sorted by class"
+        add("--own-labels", action="store_true", help=own)
+        add("--batch-size", type=int, default=batch_size, help=f"default: {batch_size}")
+        add("--cache", type=Path, default=cache, help=f"default: {cache}")
+        add("--no-figures", action="store_true", help="tables only; figures need matplotlib")
     return parser
 
 
-def _folder(name: str) -> str:
-    return "benchmark" if name == "run" else name
-
-
-def id_images(options: argparse.Namespace, measured: Path) -> tuple[Dataset[Any], Dataset[Any]]:
+def id_images(
+    options: argparse.Namespace, measured: Path, *, labelled: bool = True
+) -> tuple[Dataset[Any], Dataset[Any]]:
     """
     :param options: what was given on the command line
     :param measured: path of the images to measure on
+    :param labelled: whether these need labels, unless the model's own are taken
     :return: these, and images to fit on
     :raises ValueError: if there are none to fit on, or no labels to attack by
     """
@@ -82,19 +80,16 @@ def id_images(options: argparse.Namespace, measured: Path) -> tuple[Dataset[Any]
         raise ValueError(f"--id-train is needed to fit detectors, as {measured} is a folder.")
     # one .npz file with a split, or two separate paths
     parts = ("train", "test") if options.id_train is None else ("", "")
-    source = options.id_train or measured
-    found = (
-        load_images(measured, options.size, options.limit, parts[1]),
-        load_images(source, options.size, options.fit_limit, parts[0]),
-    )
-    if options.attacks and not options.own_labels and not has_labels(found[0]):
+    test = load_images(measured, options.size, options.limit, parts[1])
+    train = load_images(options.id_train or measured, options.size, options.fit_limit, parts[0])
+    if labelled and not options.own_labels and not has_labels(test):
         raise ValueError(
             f"{measured} has no labels, which attacks need: sort the images into folders of their "
             f"classes, list them with labels in a .txt file, or take the model's own answers with "
             f"--own-labels."
         )
-    test, train = (readable_images(images, strict=options.strict) for images in found)
-    return test, train
+    strict = options.strict
+    return readable_images(test, strict=strict), readable_images(train, strict=strict)
 
 
 def own_labels(model: Module, name: str, images: Dataset[Any], batch_size: int) -> Dataset[Any]:
@@ -105,7 +100,7 @@ def own_labels(model: Module, name: str, images: Dataset[Any], batch_size: int) 
     :param batch_size: images per batch
     :return: the same with the model's answers as labels
     """
-    loader = DataLoader(EightBit(name, images, labelled=False), batch_size)
+    loader = DataLoader(EightBit(name, images, label=0), batch_size)
     with same_random_state():  # a loader draws a seed
         found = clean_accuracy(model, loader, progress=True).predicted
     return StackDataset(images, found)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@ The command ``ways``: what may happen to images on their way, and whether a dete
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from ...images.ways import Way, apply_ways, require_ways
 from ...layer.batches import in_batches
 from ..data import EightBit, first_images
 from ..model_names import asked_model
+from ..report import write_csv
 from .shared import Commands, command_parser, id_images
 
 __all__ = ["add_ways"]
@@ -32,13 +32,12 @@ are, all numbers are of the other. A table is written to --out.
 _WAYS = ("JPEG 95 4:2:0", "JPEG 75", "WebP 80", "resize 0.5 lanczos", "palette 256")
 #: images of each half: SameWay is fitted on one, and thresholds are set there
 _FEWEST = 30
-Row = dict[str, str | float]
 
 
 def add_ways(commands: Commands) -> None:
     """:param commands: gets the command"""
-    parser = command_parser(commands, "ways", _DESCRIPTION, limit=200, batch_size=50)
-    parser.set_defaults(work=_run, attacks=())
+    parser = command_parser(commands, "ways", _DESCRIPTION, limit=200)
+    parser.set_defaults(work=_run)
     add = parser.add_argument
     add("--images", required=True, type=Path, metavar="PATH", help="ID images, folder or .npz")
     shown = ", ".join(_WAYS)
@@ -51,52 +50,28 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"--alarms must be between 0 and 1, got {options.alarms:g}.")
     ways = [Way(name) for name in options.ways]
     require_ways(options.ways)  # a missing library is told before the weights are fetched
-    measured, train = id_images(options, options.images)
+    measured, train = id_images(options, options.images, labelled=False)
     model = asked_model(options)
-    x, known = (
-        first_images(EightBit(name, images, labelled=False), None)[0].to(options.device)
+    x, fitted = (
+        first_images(EightBit(name, images, label=0), None)[0].to(options.device)
         for name, images in (("--images", measured), ("--id-train", train))
     )
     if len(x) < 2 * _FEWEST:
         raise ValueError(f"--images must hold {2 * _FEWEST} images or more, got {len(x)}.")
-    detector = ViyogResidue(model).fit([*in_batches(known)])
-    rows = _rows(detector, ways, x[0::2], x[1::2], options)
-    for row in rows:
-        alarms, p = row["false alarms"], row["p-value"]
-        print(f"{row['way']:<24} false alarms {alarms:.3f}, p {p:.4f}: {row['said']}")
-    print(_saved(rows, options.out))
-
-
-def _rows(
-    detector: ViyogResidue,
-    ways: list[Way],
-    known: Tensor,
-    judged: Tensor,
-    options: argparse.Namespace,
-) -> list[Row]:
+    detector = ViyogResidue(model).fit([*in_batches(fitted)])
+    known, judged = x[0::2], x[1::2]
     limit = _scores(detector, known).quantile(1 - options.alarms)
     same = SameWay(detector, seed=options.seed).fit(known)
-    rows: list[Row] = []
+    rows = []
     for way in (None, *ways):
         sent = judged if way is None else apply_ways(way, judged, seed=options.seed)
-        check = same.check(sent)
+        check, name = same.check(sent), str(way or "as they are")
         alarms = float((_scores(detector, sent) > limit).double().mean())
-        name = "as they are" if way is None else str(way)
-        rows.append(
-            {"way": name, "false alarms": alarms, "p-value": check.p_value, "said": str(check)}
-        )
-    return rows
+        rows.append({"way": name, "false alarms": alarms, "p-value": check.p_value})
+        rows[-1] |= {"said": str(check)}
+        print(f"{name:<24} false alarms {alarms:.3f}, p {check.p_value:.4f}: {check}")
+    print(write_csv(rows, options.out.with_name(f"{options.out.name}.csv")))
 
 
 def _scores(detector: ViyogResidue, x: Tensor) -> Tensor:
     return torch.cat([detector.predict(part).double() for part in in_batches(x)])
-
-
-def _saved(rows: list[Row], out: Path) -> Path:
-    path = out.with_name(f"{out.name}.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path

@@ -9,33 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluation.page import Table
-from ...evaluation.rows import Row, mean_auroc, pivot
+from ...evaluation.rows import PIVOTS, TASKS, Row, mean_auroc, pivot
 from ..attacks.size import AttackSize
 
 __all__ = ["explanation", "failures", "save_tables", "tables", "write_csv"]
 
 
-def save_tables(
-    rows: Sequence[Row], sizes: Mapping[str, AttackSize], path: Path, title: str = ""
-) -> list[Path]:
-    """
-    :param rows: rows of :func:`task_rows`
-    :param sizes: attacks by name, with their sizes
-    :param path: where to, without suffix; folders are made
-    :param title: heading of the Markdown file, the file's name by default
-    :return: the files written, ``path.csv`` and ``path.md``
-    """
+def save_tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize], path: Path) -> list[Path]:
+    """:return: the files written, ``path.csv`` and ``path.md``"""
     table, text = write_csv(rows, Path(f"{path}.csv")), Path(f"{path}.md")
-    text.write_text(markdown(rows, sizes, title or path.name), encoding="utf-8")
+    text.write_text(markdown(rows, sizes, path.name), encoding="utf-8")
     return [table, text]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
-    """
-    :param rows: of the same fields
-    :param path: file to write; folders are made
-    :return: the file
-    """
+    """:return: the file, with rows of the same fields; folders are made"""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -51,12 +39,7 @@ def _short(value: Any) -> Any:
 
 
 def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -> str:
-    """
-    :param rows: rows of :func:`task_rows`
-    :param sizes: attacks by name, with their sizes
-    :param title: heading
-    :return: tables of the attacks, of AUROC on each task, of cost, and of errors
-    """
+    """:return: tables of the attacks, of AUROC on each task, of cost, and of errors"""
     parts = [f"# {title}", explanation(rows)]
     for table in tables(rows, sizes):
         parts += [f"## {table.caption}", _markdown_table(table)]
@@ -66,34 +49,20 @@ def markdown(rows: Sequence[Row], sizes: Mapping[str, AttackSize], title: str) -
 
 
 def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """
-    :param rows: rows of :func:`task_rows`
-    :return: detectors that failed, with the message
-    """
+    """:return: detectors that failed, with the message"""
     return sorted({(row["Detector"], row["Error"]) for row in rows if row["Error"]})
 
 
 def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
-    """
-    :param rows: rows of :func:`task_rows`
-    :param sizes: attacks by name, with their sizes
-    :return: the attacks, AUROC on each task, and cost
-    """
+    """:return: the attacks, AUROC on each task, and cost"""
     found = []
     if sizes:
         lines = tuple(_attack_line(name, size) for name, size in sizes.items())
         found.append(Table(_ATTACK_HEAD, lines, "Attacks"))
-    for task, column, heading in (
-        ("T1", "Dataset", "T1 ID-vs-OOD, by OOD set"),
-        ("T2", "Attack", "T2 ID-vs-ADV, by attack"),
-        ("T3", "Attack", "T3 OOD-vs-ADV, by attack (mean over OOD sets)"),
-        ("T3", "Dataset", "T3 OOD-vs-ADV, by OOD set (mean over attacks)"),
-        ("T4", "Attack", "T4 benign-vs-ADV, by attack (mean over benign changes)"),
-        ("T4", "Dataset", "T4 benign-vs-ADV, by benign change (mean over attacks)"),
-    ):
+    for task, column, told in PIVOTS:
         cells = pivot(rows, task, column)
         if cells:
-            found.append(_auroc_table(rows, task, cells, heading))
+            found.append(_auroc_table(rows, task, cells, f"{task} {TASKS[task]}, {told}"))
     costs = {row["Detector"]: row.get("SecondsPerImage", math.nan) for row in rows}
     lines = tuple((name, _number(1000 * cost, ".3g")) for name, cost in costs.items())
     found.append(Table(("detector", "ms per image"), lines, "Cost, each detector by itself"))
@@ -101,10 +70,7 @@ def tables(rows: Sequence[Row], sizes: Mapping[str, AttackSize]) -> list[Table]:
 
 
 def explanation(rows: Sequence[Row]) -> str:
-    """
-    :param rows: rows of :func:`task_rows`
-    :return: how to read the tables, and how often the model is right on clean images
-    """
+    """:return: how to read the tables, and how often the model is right on clean images"""
     told = _number(rows[0].get("CleanAccuracy", math.nan), ".3f")
     return (
         "AUROC in the detectors' own direction, not folded: OOD is positive on T1, ADV else. "

@@ -2,9 +2,14 @@
 What a page is made of. All texts are plain: what is HTML in them is shown, not obeyed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Card", "Page", "Picture", "Reading", "Section", "Table"]
+__all__ = ["KEPT", "Card", "Picture", "Reading", "Section", "Table", "worst_first"]
+
+#: samples of a class to look at: so many mistakes, and as many right verdicts
+KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are shown; numbers among them sort as numbers."""
+    """Names of the columns, and rows of cells as they are shown; numbers sort as numbers."""
 
-    #: names of the columns
     head: tuple[str, ...]
-    #: cells of each row, as many as there are columns
     rows: tuple[tuple[str, ...], ...]
     #: heading
     caption: str = ""
@@ -39,17 +42,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one signal says of a sample."""
+    """What one signal says of a sample: an alarm, where it raises one and is above the limit."""
 
-    #: name of the detector or signal
     name: str
-    #: its score
     score: float
-    #: score that it takes to count, ``None`` where there is none
     limit: float | None = None
     #: share of ID samples that score as high
     p_value: float | None = None
-    #: whether it raises an alarm above that
     raises: bool = False
 
     @property
@@ -60,17 +59,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Card:
-    """A sample with what was made of it."""
+    """A sample with what it was taken for, whether that is right, and what was seen in it."""
 
-    #: which sample it is
     title: str
-    #: what it was taken for
     verdict: str
-    #: whether that is right
     right: bool
-    #: the sample, and what was seen in it
     pictures: tuple[Picture, ...] = ()
-    #: scores
     readings: tuple[Reading, ...] = ()
     #: anything else, in a sentence
     note: str = ""
@@ -78,29 +72,22 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading of its own."""
+    """A part of a page under a heading of its own; a listing keeps its lines."""
 
-    #: heading
     title: str
-    #: paragraphs
     text: tuple[str, ...] = ()
-    #: tables
     tables: tuple[Table, ...] = ()
-    #: figures
     figures: tuple[Picture, ...] = ()
-    #: samples
     cards: tuple[Card, ...] = ()
-    #: text that keeps its lines
     listing: str = ""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page."""
-
-    #: heading
-    title: str
-    #: what it says, in a few sentences
-    summary: tuple[str, ...]
-    #: its parts
-    sections: tuple[Section, ...]
+def worst_first(samples: Iterable[Any]) -> list[Any]:
+    """
+    :param samples: of one class, each with ``right`` and a ``severity``; also those that were
+        chosen of others before
+    :return: the samples to look at: the four worst mistakes, then the first four that are right
+    """
+    samples = list(samples)
+    wrong = sorted((s for s in samples if not s.right), key=lambda s: -s.severity)
+    return wrong[:KEPT] + [s for s in samples if s.right][:KEPT]

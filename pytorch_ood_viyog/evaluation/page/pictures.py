@@ -15,18 +15,10 @@ from torch import Tensor
 from ..plotting import pyplot
 from .parts import Picture
 
-__all__ = [
-    "MAP_TOP",
-    "figure_picture",
-    "image_picture",
-    "map_picture",
-    "pillow",
-    "sample_pictures",
-]
+__all__ = ["figure_picture", "image_picture", "map_picture", "pillow", "sample_pictures"]
 
-#: residue that has the brightest colour of a map: twice the usual budget of an attack
-MAP_TOP = 16 / 255
-
+# residue that has the brightest colour of a map: twice the usual budget of an attack
+_MAP_TOP = 16 / 255
 # larger pictures are made smaller, so that some dozen of them fit into a page
 _LONGEST = 224
 # up to here pixels are counted: kept as they are, and shown as squares
@@ -40,7 +32,6 @@ def image_picture(image: Tensor, alt: str) -> Picture | None:
     :param alt: what it shows
     :return: the picture, lossless up to 64 pixels, at most 224 pixels wide and high; ``None`` for
         what is no image of one or three channels
-    :raises ImportError: if Pillow is not installed
     """
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         return None
@@ -52,29 +43,23 @@ def image_picture(image: Tensor, alt: str) -> Picture | None:
 def map_picture(strengths: Tensor, alt: str) -> Picture:
     """
     :param strengths: residue at each place as a fraction of the input's range, shape
-        :math:`H \\times W`; :data:`MAP_TOP` and more has the brightest colour
+        :math:`H \\times W`
     :param alt: what it shows
     :return: the picture, with the scale as its caption
-    :raises ImportError: if Pillow or matplotlib is not installed
     """
     colours = pyplot().get_cmap("inferno")
-    shares = (strengths.detach().cpu().double() / MAP_TOP).clamp(0, 1)
+    shares = (strengths.detach().cpu().double() / _MAP_TOP).clamp(0, 1)
     drawn = pillow().fromarray(colours(shares.numpy(), bytes=True)[..., :3].copy())
     middle, most = (255 * float(v) for v in (strengths.median(), strengths.max()))
     caption = (
-        f"residue in 1/255, black 0 to bright {255 * MAP_TOP:.0f}: median {middle:.1f}, "
+        f"residue in 1/255, black 0 to bright {255 * _MAP_TOP:.0f}: median {middle:.1f}, "
         f"most {most:.1f}"
     )
     return _picture(drawn, alt, caption)
 
 
 def sample_pictures(image: Tensor, residue: Tensor | None, title: str) -> tuple[Picture, ...]:
-    """
-    :param image: shape :math:`C \\times H \\times W`, values in [0, 1]
-    :param residue: what :func:`map_picture` takes, if there is one
-    :param title: which sample it is
-    :return: the image, if it is one, and the map beside it
-    """
+    """:return: the image of a sample, if it is one, and the map of its residue, if there is one"""
     shown = image_picture(image, title)
     found = () if shown is None else (shown,)
     if residue is None:
@@ -83,11 +68,7 @@ def sample_pictures(image: Tensor, residue: Tensor | None, title: str) -> tuple[
 
 
 def figure_picture(draw: Callable[[Path], Any], alt: str) -> Picture:
-    """
-    :param draw: writes the figure to a PNG file of this name
-    :param alt: what it shows
-    :return: the figure as it is
-    """
+    """:return: what ``draw`` writes to a PNG file, as it is"""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "figure.png"
         draw(file)
@@ -110,10 +91,7 @@ def _address(content: bytes, kind: str) -> str:
 
 
 def pillow() -> Any:
-    """
-    :return: the module ``PIL.Image``
-    :raises ImportError: if Pillow is not installed
-    """
+    """:return: the module ``PIL.Image``"""
     try:
         return import_module("PIL.Image")
     except ImportError as error:

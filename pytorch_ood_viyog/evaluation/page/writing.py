@@ -1,31 +1,64 @@
 """
-Pages as HTML files. Needs Jinja2, which the extra ``report`` brings.
+Pages as HTML files, with where they come from: command, time, versions, seeds. Needs Jinja2,
+which the extra ``report`` brings.
 """
 
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..plotting import pyplot
-from .parts import Page
+from .parts import Section, Table
 from .pictures import pillow
 
-__all__ = ["check_extra", "write_page"]
+__all__ = ["check_extra", "machine", "origin", "versions", "write_page"]
+
+# the packages that numbers depend on, in the order they are shown
+_PACKAGES = (
+    *("pytorch-ood-viyog", "pytorch-ood", "torch", "torchvision", "timm", "foolbox"),
+    *("numpy", "scikit-learn", "scikit-image", "Pillow"),
+)
 
 
-def write_page(page: Page, path: str | Path) -> Path:
+def write_page(
+    path: str | Path,
+    title: str,
+    summary: Sequence[str],
+    sections: Sequence[Section],
+    facts: Mapping[str, Any],
+) -> Path:
     """
     Write one HTML file that needs no other: pictures, style and script are inside, and a policy in
     it forbids the browser to load anything.
 
-    :param page: what to write
     :param path: file to write; folders are made
+    :param title: heading
+    :param summary: what the page says, in a few sentences
+    :param sections: its parts; how it was made comes after them
+    :param facts: what else is to be known of that, such as the seeds: name -> value
     :return: the file
     :raises ImportError: if Jinja2 is not installed
     """
-    template = _environment().from_string(_source("page.html"))
-    text = template.render(page=page, style=_source("page.css"), script=_source("page.js"))
+    sources = {name: files(__package__).joinpath(f"page.{name}") for name in ("html", "css", "js")}
+    html, style, script = (source.read_text(encoding="utf-8") for source in sources.values())
+    text = (
+        _environment()
+        .from_string(html)
+        .render(
+            title=title,
+            summary=summary,
+            sections=[*sections, origin(facts)],
+            style=style,
+            script=script,
+        )
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -55,5 +88,34 @@ def _environment() -> Any:
     )
 
 
-def _source(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def origin(facts: Mapping[str, Any]) -> Section:
+    """:return: the section that says how the page was made"""
+    program, *arguments = sys.orig_argv or ["python"]
+    made = {
+        # what was typed, but for the folder that Python is in
+        "command": shlex.join([Path(program).name, *arguments]),
+        "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        **{name: str(value) for name, value in facts.items()},
+    }
+    known = versions() | {"machine": machine()}
+    tables = (
+        Table(("what", "value"), tuple(made.items()), "Run"),
+        Table(("package", "version"), tuple(known.items()), "Versions"),
+    )
+    return Section("How this page was made", tables=tables)
+
+
+def machine() -> str:
+    """:return: the kind of the machine"""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def versions() -> dict[str, str]:
+    """:return: Python and the packages that numbers depend on, as far as they are installed"""
+    found = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # optional, and not there
+            continue
+    return found

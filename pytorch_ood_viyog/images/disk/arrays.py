@@ -3,9 +3,12 @@ Images in arrays of NumPy and PyTorch: ``.npy``, ``.npz`` and ``.pth``, of any l
 disk. Nothing is ever unpickled.
 """
 
+import shutil
+import struct
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -13,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from .decoding import UnreadableImageError, resized
-from .zipped import LazyArrays
 
 __all__ = ["ImageArray", "load_array"]
 
@@ -21,6 +23,8 @@ _PARTS = {"train": 0, "test": 1}
 # of our own files and ART, Keras, MedMNIST
 _IMAGES = ("images", "x", "data", "x_{part}", "{part}_images")
 _LABELS = ("labels", "y", "label", "y_{part}", "{part}_labels")
+# of the header before each entry of a zip file: lengths of its name and of what is added to it
+_LENGTHS_AT, _HEADER = 26, 30
 
 
 class ImageArray(Dataset[tuple[Tensor, int]]):
@@ -123,10 +127,11 @@ def _content(path: Path, part: str) -> dict[str, Any]:
         if beside.is_file() and beside != path:
             found["labels"] = np.load(beside, allow_pickle=False)
     elif path.suffix == ".npz":
-        arrays = LazyArrays(path)
-        found["names"] = arrays.names
-        named = _named(arrays.names, part)
-        found |= {key: arrays.read(name) for key, name in named.items()}
+        with zipfile.ZipFile(path) as file:
+            entries = {info.filename: info for info in file.infolist()}
+        found["names"] = sorted(n.removesuffix(".npy") for n in entries if n.endswith(".npy"))
+        named = _named(found["names"], part)
+        found |= {key: _zipped(path, name, entries[f"{name}.npy"]) for key, name in named.items()}
         found["parted"] = "images" in named and (part or "test") in named["images"]
     else:
         # what torch.save wrote before 1.6 is no zip file and cannot be left on disk
@@ -147,3 +152,39 @@ def _named(names: list[str], part: str) -> dict[str, str]:
                 found[key] = name.format(part=wanted)
                 break
     return found
+
+
+def _zipped(path: Path, name: str, info: zipfile.ZipInfo) -> Any:
+    """
+    An array of ``numpy.savez`` is mapped where it lies in the file; one of
+    ``numpy.savez_compressed`` is unpacked into a temporary file, which goes with the array.
+    """
+    try:
+        with path.open("rb") as file:
+            if info.compress_type == zipfile.ZIP_STORED:
+                file.seek(info.header_offset + _LENGTHS_AT)
+                more = sum(struct.unpack("<HH", file.read(4)))
+                file.seek(info.header_offset + _HEADER + more)
+                return _mapped(file)
+        with zipfile.ZipFile(path) as packed, tempfile.TemporaryFile() as unpacked:
+            with packed.open(info) as entry:
+                shutil.copyfileobj(entry, unpacked)
+            unpacked.seek(0)
+            return _mapped(unpacked)
+    except Exception as error:  # zlib, struct and NumPy raise all kinds
+        raise ValueError(f"array {name!r}: {type(error).__name__}: {error}") from error
+
+
+def _mapped(file: BinaryIO) -> Any:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    if dtype.hasobject:
+        raise ValueError("holds Python objects, which are not unpickled")
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    # the mapping holds the file open
+    return np.memmap(file, dtype, "r", offset=file.tell(), shape=shape, order=order)

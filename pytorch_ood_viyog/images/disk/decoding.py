@@ -45,11 +45,7 @@ def read_image(source: str | Path | BytesIO, size: int | None = None, name: str 
 
 
 def as_rgb(image: Any) -> Any:
-    """
-    :param image: an image of Pillow
-    :return: the same in 8-bit RGB, by the rules of :func:`read_image`
-    :raises ValueError: if its values have no known range
-    """
+    """:return: an image of Pillow in 8-bit RGB, by the rules of :func:`read_image`"""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -76,11 +72,7 @@ def _eight_bit(values: np.ndarray, mode: str) -> np.ndarray:
 
 
 def resized(image: Any, size: int | None) -> Any:
-    """
-    :param image: an image of Pillow
-    :param size: see :func:`read_image`
-    :return: the middle square
-    """
+    """:return: the middle square of an image of Pillow, see :func:`read_image`"""
     if size is None:
         return image
     scale = size / min(image.size)

@@ -36,8 +36,7 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
         """
         :param files: image files
         :param labels: one label per file
-        :param size: the shorter side is resized to it and the middle square cut out; ``None``
-            takes images as they are
+        :param size: see :func:`~pytorch_ood_viyog.images.disk.decoding.read_image`
         :param has_labels: whether the labels are more than stand-ins
         """
         self.files = list(files)
@@ -140,10 +139,7 @@ def readable_images(dataset: Dataset[Any], *, strict: bool = False) -> Dataset[A
 
 
 def has_labels(dataset: Any) -> bool:
-    """
-    :param dataset: what :func:`load_images` returns, or any data set
-    :return: whether its labels are more than zeros that stand for none
-    """
+    """:return: whether the labels of a data set are more than zeros that stand for none"""
     return bool(getattr(_held(dataset), "has_labels", True))
 
 

@@ -31,11 +31,7 @@ class Shard(Dataset[tuple[Tensor, int]]):
     labels: Sequence[int]
 
     def __init__(self, path: Path, size: int | None):
-        """
-        :param path: the file
-        :param size: see :func:`~pytorch_ood_viyog.images.disk.decoding.read_image`
-        :raises ValueError: if it is damaged, or holds no images
-        """
+        """:raises ValueError: if the file is damaged, or holds no images"""
         self.path = path
         self.size = size
 
@@ -183,10 +179,7 @@ SHARDS: dict[str, type[Shard]] = {".parquet": _Parquet, ".tar": _Tar}
 
 
 def is_sharded(path: Path) -> bool:
-    """
-    :param path: a file or a folder
-    :return: whether it is a shard, or a folder of shards without images or folders beside them
-    """
+    """:return: whether it is a shard, or a folder of them without images or folders beside"""
     if not path.is_dir():
         return path.suffix in SHARDS
     inner = [file for file in path.iterdir() if not _hidden(file.name)]

@@ -2,20 +2,23 @@
 What becomes of the samples of one class: verdicts and scores of all, and some to look at.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...detectors.way_check import Rows
+from ...evaluation.page import KEPT, worst_first
+from ...layer.batches import batches, in_batches
+from ...layer.manners import same_random_state
 from ..explanation import Explanation
 from ..populations.verdict import ORDER, Verdict
+from ..verdicts import Verdicts
 
-__all__ = ["JudgedClass", "JudgedSample"]
-
-# samples of a class to look at: so many mistakes, and as many right verdicts
-_KEPT = 4
+__all__ = ["JudgedClass", "JudgedSample", "judged_class", "residue_at"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,9 @@ class JudgedClass:
         :param truth: the class
         """
         self.truth = truth
-        self._verdicts: list[Tensor] = []
-        self._scores: list[dict[str, Tensor]] = []
-        self._wrong: list[JudgedSample] = []
-        self._right: list[JudgedSample] = []
-        self._readings: list[Rows] = []
+        #: the samples to look at, worst mistakes first
+        self.samples: list[JudgedSample] = []
+        self._taken: list[tuple[Tensor, Tensor, Rows]] = []
 
     def take(self, x: Tensor, explanation: Explanation, readings: Rows) -> None:
         """
@@ -78,45 +79,61 @@ class JudgedClass:
         :param explanation: what is behind their verdicts
         :param readings: what tells the way they came
         """
-        self._readings.append(readings)
-        before = sum(map(len, self._verdicts))
-        verdicts = explanation.verdicts.cpu()
-        self._verdicts.append(verdicts)
-        self._scores.append(
-            {
-                f"{v.name} odds": (p.double().clamp(1e-12, 1 - 1e-12)).logit().cpu()
-                for v, p in zip(ORDER, explanation.posterior.unbind(dim=1), strict=True)
-            }
-        )
+        before = sum(len(verdicts) for verdicts, _, _ in self._taken)
+        verdicts, odds = explanation.verdicts.cpu(), explanation.posterior.double().cpu()
+        self._taken.append((verdicts, odds.clamp(1e-12, 1 - 1e-12).logit(), readings))
         right = verdicts == int(self.truth)
-        wrong = (~right).nonzero().flatten().tolist()
-        places = right.nonzero().flatten().tolist()[: _KEPT - len(self._right)]
-        self._right += [self._sample(before, i, x, explanation) for i in places]
-        found = self._wrong + [self._sample(before, i, x, explanation) for i in wrong]
-        self._wrong = sorted(found, key=lambda sample: -sample.severity)[:_KEPT]
-
-    def _sample(self, before: int, i: int, x: Tensor, explanation: Explanation) -> JudgedSample:
-        # a copy, so that the batch can go
-        image = x[i].detach().cpu().clone()
-        return JudgedSample(self.truth, before + i, image, explanation.sample(i))
+        looked_at = ~right | (right.cumsum(dim=0) <= KEPT)
+        own = [
+            JudgedSample(self.truth, before + i, x[i].detach(), explanation.sample(i))
+            for i in looked_at.nonzero().flatten().tolist()
+        ]
+        kept: list[JudgedSample] = worst_first(self.samples + own)
+        # copies, so that the batch can go
+        self.samples = [replace(s, x=s.x.cpu().clone()) if s.number >= before else s for s in kept]
 
     @property
     def verdicts(self) -> Tensor:
         """Verdicts of all samples, int64."""
-        return torch.cat(self._verdicts) if self._verdicts else torch.empty(0, dtype=torch.int64)
+        return torch.cat([torch.zeros(0).long(), *(verdicts for verdicts, _, _ in self._taken)])
 
     @property
     def scores(self) -> dict[str, Tensor]:
-        """Signal -> scores of all samples."""
-        names = self._scores[0] if self._scores else {}
-        return {name: torch.cat([batch[name] for batch in self._scores]) for name in names}
+        """Log-odds of each verdict, of all samples."""
+        odds = torch.cat([torch.zeros(0, 4).double(), *(odds for _, odds, _ in self._taken)])
+        return {f"{v.name} odds": own for v, own in zip(ORDER, odds.unbind(1), strict=True)}
 
     @property
     def readings(self) -> Rows:
         """What tells the way of all samples, one a row."""
-        return np.concatenate(self._readings) if self._readings else np.empty((0, 0))
+        return np.concatenate([readings for _, _, readings in self._taken])
 
-    @property
-    def samples(self) -> list[JudgedSample]:
-        """The samples to look at, worst mistakes first."""
-        return self._wrong + self._right
+
+def judged_class(triage: Verdicts, truth: Verdict, inputs: Any, progress: bool) -> JudgedClass:
+    """:return: what becomes of inputs, a tensor or a loader, of which the truth is known"""
+    found = JudgedClass(truth)
+    with same_random_state(triage.model):
+        for x, _ in batches(in_batches(inputs), "triage", progress):
+            found.take(x, triage.explain(x), triage.drift.read(x))
+    device = triage.answers.device
+    detectors = triage.pipeline.detectors.values()
+    found.samples = [
+        replace(sample, residue=residue_at(detectors, sample.x.to(device)))
+        for sample in found.samples
+    ]
+    return found
+
+
+def residue_at(detectors: Iterable[Any], x: Tensor) -> Tensor | None:
+    """
+    :param detectors: fitted detectors
+    :param x: one model input, without the dimension of a batch
+    :return: the residue that the first of them with a ``residue_map`` and a model sees at each
+        place, as a fraction of the input's range, shape :math:`H' \\times W'`; ``None`` where none
+        does, or the input has no two axes of space
+    """
+    for detector in detectors:
+        if hasattr(detector, "residue_map") and detector.model is not None:
+            found: Tensor = detector.residue_map(x[None])[0]
+            return found.cpu() if found.dim() == 2 else None
+    return None
