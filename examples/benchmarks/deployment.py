@@ -123,7 +123,10 @@ def in_executorch(backend: str) -> Callable[[Setting], Answers]:
         program = torch.export.export(setting.scored, (inputs[0],))
         partitioner = [XnnpackPartitioner()] if backend == "XNNPACK" else []
         lowered = to_edge_transform_and_lower(program, partitioner=partitioner)
-        method = Runtime.get().load_program(lowered.to_executorch().buffer).load_method("forward")
+        # a method reads the memory of both while it runs
+        content = lowered.to_executorch().buffer
+        loaded = Runtime.get().load_program(content)
+        method = loaded.load_method("forward")
         found = [[part.clone() for part in method.execute([x])] for x in inputs]
         logits, scores = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
         return {"logits": logits, "score": scores}
