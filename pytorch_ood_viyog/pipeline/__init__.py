@@ -1,5 +1,5 @@
 """
-Many detectors, one forward pass. Imports ``looks`` and the rooms below it.
+Many detectors, one forward pass, and their saved states. Imports ``looks`` and the rooms below it.
 """
 
 from .shared_forward import SharedForward

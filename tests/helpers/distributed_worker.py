@@ -11,7 +11,7 @@ from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.detectors import ViyogIntent
 
 #: share of 64 images in batches of 8 that each of two ranks sees: number of batches of rank 0
-SHARES = {"even": 4, "uneven": 7, "empty": 8, "empty first": 0}
+SHARES = {"uneven": 7, "empty": 8, "empty first": 0}
 DETECTORS = {
     "Viyog": Viyog,
     "ViyogTV": ViyogTV,

@@ -161,10 +161,7 @@ class EffectiveConvolution:
 
 
 def _without_groups(weight: Tensor, groups: int) -> Tensor:
-    channels, per_group = weight.shape[:2]
-    kernel = weight.new_zeros(channels, per_group * groups, *weight.shape[2:])
-    outputs = channels // groups
-    for group in range(groups):
-        out, into = group * outputs, group * per_group
-        kernel[out : out + outputs, into : into + per_group] = weight[out : out + outputs]
-    return kernel
+    parts = weight.unflatten(0, (groups, -1))
+    kernel = parts.new_zeros(groups, groups, *parts.shape[1:])  # of each group, into each
+    kernel[range(groups), range(groups)] = parts
+    return kernel.movedim(1, 2).flatten(2, 3).flatten(0, 1)
