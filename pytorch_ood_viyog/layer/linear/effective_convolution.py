@@ -161,7 +161,7 @@ class EffectiveConvolution:
 
 
 def _without_groups(weight: Tensor, groups: int) -> Tensor:
-    parts = weight.unflatten(0, (groups, -1))
+    parts = weight.reshape(groups, -1, *weight.shape[1:])
     kernel = parts.new_zeros(groups, groups, *parts.shape[1:])  # of each group, into each
     kernel[range(groups), range(groups)] = parts
     return kernel.movedim(1, 2).flatten(2, 3).flatten(0, 1)
