@@ -41,10 +41,9 @@ def metrics_with_intervals(
     negative: Tensor,
     positive: Tensor,
     counts: tuple[Tensor, Tensor] | None,
-    confidence: float = 0.95,
 ) -> dict[str, float]:
     """
-    Metrics by pytorch-ood and their percentile bootstrap intervals.
+    Metrics by pytorch-ood and their percentile bootstrap intervals, which cover 95 %.
 
     The images count as a sample of those that could have been measured; detector, classifier and
     attack count as given. An adversarial image and the ID image that it was made of are drawn
@@ -53,7 +52,6 @@ def metrics_with_intervals(
     :param negative: scores of the negative class, any float type
     :param positive: scores of the positive class; larger scores mean more likely positive
     :param counts: resamples of both, see :func:`resample`; ``None`` for no intervals
-    :param confidence: share of the resamples that the interval covers
     :return: every metric of ``METRICS`` by name, and ``NAME low`` and ``NAME high`` with it
     :raises ValueError: if a score is NaN or a class is empty
     """
@@ -64,8 +62,7 @@ def metrics_with_intervals(
     if counts is None:
         return values
     chunks = [weighted_metrics(scores, labels < 0, part) for part in _chunks(*counts)]
-    tail = (1 - confidence) / 2
-    quantiles = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
     for name in METRICS:
         drawn = torch.cat([chunk[name] for chunk in chunks])
         low, high = torch.nanquantile(drawn, quantiles).tolist()

@@ -25,7 +25,6 @@ def plot_residue_map(
     path: str | Path,
     *,
     verdict: str | Sequence[str] = "",
-    title: str = "",
 ) -> Path:
     """
     Images beside the same with their residue map as an overlay, whose scale is in grey levels of
@@ -38,7 +37,6 @@ def plot_residue_map(
         :math:`H' \\times W'` or :math:`N \\times H' \\times W'`
     :param path: PNG file to write; folders are made
     :param verdict: what is written below each image, such as its verdict
-    :param title: heading
     :return: the file
     :raises ImportError: if matplotlib is not installed
     :raises ValueError: if images, maps and verdicts do not go together
@@ -53,7 +51,7 @@ def plot_residue_map(
     figure, axes = plt.subplots(
         down,
         2 * across,
-        figsize=(2 * across * _INCHES + 0.6, down * (_INCHES + 0.3) + 0.3 * bool(title)),
+        figsize=(2 * across * _INCHES + 0.6, down * (_INCHES + 0.3)),
         squeeze=False,
         layout="constrained",
     )
@@ -67,8 +65,6 @@ def plot_residue_map(
         shown = _overlay(overlaid, one, own)
         plain.text(0.0, -0.03, text, transform=plain.transAxes, va="top", fontsize=8)
     figure.colorbar(shown, ax=axes, label="residue in 1/255", shrink=0.8, pad=0.01)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return write_figure(plt, figure, path)
 
 
