@@ -1,7 +1,6 @@
 """What our detectors share beyond the contract: streaming, invariances, bad input, manners."""
 
 import math
-import sys
 import threading
 import weakref
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 from manners import count_hooks, untouched
 from networks import (
-    Faulty,
     InPlaceStem,
     LateStem,
     Lazy,
@@ -22,12 +20,10 @@ from networks import (
 )
 from pytorch_ood.api import (
     Detector,
-    DetectorInfo,
     FeatureMapsDetector,
     FeaturesDetector,
     ModelNotSetException,
     RequiresFittingException,
-    Task,
 )
 from torch import nn
 
@@ -60,15 +56,7 @@ def test_is_a_feature_maps_detector(make, model):
     assert not isinstance(detector, FeaturesDetector)
     assert not hasattr(detector, "encoder")
     assert detector.requires_fit is True
-
-
-def test_metadata(make, model):
-    info = make(model).info
-    assert isinstance(info, DetectorInfo)
-    assert info.ai_coded is True
-    assert info.tasks == {Task.CLASSIFICATION}
-    assert info.paper.title
-    assert info.paper.url.startswith("https://")
+    assert detector.info.ai_coded is True
 
 
 def test_hyperparameter_space_holds_the_defaults(make, model):
@@ -83,23 +71,6 @@ def test_only_model_is_positional(make, model):
         make(model, "stem.conv")
 
 
-def test_fit_returns_the_detector(make, model, images, loader):
-    detector = make(model)
-    maps = first_maps(model, images)
-    assert detector.fit(loader) is detector
-    assert detector.fit_features(maps) is detector
-    assert detector.fit_feature_maps(maps, torch.zeros(64)) is detector
-    assert detector.partial_fit_features(maps) is detector
-
-
-def test_model_and_maps_paths_agree(close, fitted, from_maps, model, images, scores):
-    maps = first_maps(model, images)
-    close(fitted.predict_features(maps), scores)
-    close(fitted.predict_feature_maps(maps), scores)
-    detector = from_maps().fit_features(maps)
-    close(detector.predict_features(maps), scores)
-
-
 def test_both_name_pairs_fit_alike(from_maps, model, images):
     maps, y = first_maps(model, images), torch.arange(64) % 5 - 1
     one = from_maps().fit_features(maps, y).predict_features(maps)
@@ -107,6 +78,10 @@ def test_both_name_pairs_fit_alike(from_maps, model, images):
     keywords = from_maps().fit_features(maps=maps, y=y).predict_features(maps=maps)
     assert torch.equal(one, other)
     assert torch.equal(one, keywords)
+    detector = from_maps()
+    assert detector.fit_feature_maps(maps) is detector
+    assert detector.partial_fit_features(maps) is detector
+    assert detector.predict_features(maps[:0]).shape == (0,)
 
 
 def test_layer_name(make, model, loader):
@@ -262,13 +237,11 @@ def test_maps_of_any_float_type_score_alike(close, from_maps, dtype):
     close(scores.double(), expected.double())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_models_of_any_float_type(make, images, dtype):
-    model = build(SmallNet).to(dtype)
+def test_models_in_float64(make, images):
+    model = build(SmallNet).double()
     detector = make(model)
     with untouched(model):
-        detector.fit([images.to(dtype)])
-        scores = detector(images.to(dtype))
+        scores = detector.fit([images.double()])(images.double())
     assert scores.shape == (64,)
     assert bool(scores.isfinite().all())
 
@@ -287,18 +260,11 @@ def test_maps_are_not_changed(from_maps, model, images):
     assert torch.equal(maps, before)
 
 
-def test_empty_batch(fitted, model, images):
-    assert fitted(images[:0]).shape == (0,)
-    assert fitted.predict_features(first_maps(model, images)[:0]).shape == (0,)
-
-
 def test_other_image_sizes_than_fitted(fitted):
     assert fitted(torch.rand(4, 3, 17, 9)).shape == (4,)
 
 
-def test_gradients_of_inputs_and_maps_are_not_needed(fitted, model, images, scores):
-    x = images.clone().requires_grad_()
-    assert not fitted(x).requires_grad
+def test_gradients_of_maps_are_not_needed(fitted, model, images):
     maps = model.stem.conv(images)
     assert maps.requires_grad
     assert not fitted.predict_features(maps).requires_grad
@@ -374,35 +340,29 @@ def test_distributed_data_parallel(make, model, loader, images, scores, process_
         assert torch.equal(make(wrapped).fit(loader)(images), scores)
 
 
-@pytest.mark.parametrize("warm", [True, False])
-def test_compiled_model(make, model, loader, images, scores, warm):
-    compiled = torch.compile(model, backend="eager")
-    expected = compiled(images) if warm else model(images)
-    with untouched(model):
-        assert torch.equal(make(compiled).fit(loader)(images), scores)
-    assert torch.equal(compiled(images), expected)
+def compiled(model):
+    return torch.compile(model, backend="eager")
 
 
-@pytest.mark.parametrize("warm", [True, False])
-def test_model_compiled_in_place(make, model, loader, images, scores, warm):
-    expected = model(images)
+def compiled_in_place(model):
     model.compile(backend="eager")
-    if warm:
-        model(images)
-    with untouched(model):
-        assert torch.equal(make(model).fit(loader)(images), scores)
-    assert torch.equal(model(images), expected)
+    return model
 
 
-@pytest.mark.parametrize("warm", [True, False])
-def test_compiled_submodule(make, model, loader, images, scores, warm):
-    expected = model(images)
+def compiled_in_part(model):
     model.stem = torch.compile(model.stem, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("wrap", [compiled, compiled_in_place, compiled_in_part])
+@pytest.mark.parametrize("warm", [True, False])
+def test_compiled_models(make, model, loader, images, scores, wrap, warm):
+    expected, wrapped = model(images), wrap(model)
     if warm:
-        model(images)
+        expected = wrapped(images)
     with untouched(model):
-        assert torch.equal(make(model).fit(loader)(images), scores)
-    assert torch.equal(model(images), expected)
+        assert torch.equal(make(wrapped).fit(loader)(images), scores)
+    assert torch.equal(wrapped(images), expected)
 
 
 # -- bad input -------------------------------------------------------------------------------
@@ -417,14 +377,6 @@ def with_value(images, value, *samples):
 
 def zeros(*shape, **kwargs):
     return torch.zeros(*shape, **kwargs)
-
-
-@pytest.mark.parametrize("call", ["predict", "predict_features", "predict_feature_maps"])
-def test_predict_before_fit(make, model, images, call):
-    detector = make(model)
-    x = images if call == "predict" else first_maps(model, images)
-    with untouched(model), pytest.raises(RequiresFittingException):
-        getattr(detector, call)(x)
 
 
 def test_raw_input_without_a_model(make, model, images, loader):
@@ -496,22 +448,19 @@ BAD_LOADERS = {
 
 
 @pytest.mark.parametrize("case", BAD_LOADERS)
-@pytest.mark.parametrize("training", [False, True])
-def test_bad_loaders(fitted, model, images, scores, case, training):
+def test_bad_loaders(fitted, model, images, scores, case):
     loader, error, message = BAD_LOADERS[case]
-    model.train(training)
+    model.train()
     loader = loader(images)
     with untouched(model), pytest.raises(error, match=message):
         fitted.fit(loader)
     assert torch.equal(fitted(images), scores)  # the old state
 
 
-@pytest.mark.parametrize("case", BAD_LOADERS)
-def test_bad_loaders_leave_an_unfitted_detector_unfitted(make, model, images, case):
-    loader, error, _ = BAD_LOADERS[case]
+def test_a_bad_loader_leaves_an_unfitted_detector_unfitted(make, model, images):
     detector = make(model)
-    with pytest.raises(error):
-        detector.fit(loader(images))
+    with pytest.raises(ValueError, match="samples 3"):
+        detector.fit([images, with_value(images, math.nan, 3)])
     with pytest.raises(RequiresFittingException):
         detector(images)
 
@@ -527,10 +476,9 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
-@pytest.mark.parametrize("training", [False, True])
-def test_bad_inputs(fitted, model, images, scores, case, training):
+def test_bad_inputs(fitted, model, images, scores, case):
     x, error, message = BAD_INPUTS[case]
-    model.train(training)
+    model.train()
     x = x(images)
     with untouched(model), pytest.raises(error, match=message):
         fitted.predict(x)
@@ -566,30 +514,14 @@ BAD_MAPS = {
 
 
 @pytest.mark.parametrize("case", BAD_MAPS)
-@pytest.mark.parametrize("call", ["predict_features", "predict_feature_maps"])
-def test_bad_maps_in_predict(fitted, model, images, scores, call, case):
+def test_bad_maps(fitted, model, images, scores, case):
     maps, error, message = BAD_MAPS[case]
-    with pytest.raises(error, match=message):
-        getattr(fitted, call)(maps(first_maps(model, images)))
-    assert torch.equal(fitted(images), scores)
-
-
-@pytest.mark.parametrize("case", BAD_MAPS)
-def test_bad_maps_in_partial_fit(fitted, model, images, scores, case):
-    maps, error, message = BAD_MAPS[case]
-    with pytest.raises(error, match=message):
-        fitted.partial_fit_features(maps(first_maps(model, images)))
-    assert torch.equal(fitted(images), scores)
-
-
-@pytest.mark.parametrize(
-    "case", ["no axes", "too many axes", "no positions", "integers", "array", "NaN", "inf"]
-)
-@pytest.mark.parametrize("call", ["fit_features", "fit_feature_maps"])
-def test_bad_maps_in_fit(fitted, model, images, scores, call, case):
-    maps, error, message = BAD_MAPS[case]
-    with pytest.raises(error, match=message):
-        getattr(fitted, call)(maps(first_maps(model, images)))
+    calls = [fitted.predict_features, fitted.partial_fit_features]
+    if case not in ("channels", "more axes", "fewer axes"):  # another fit may have these
+        calls.append(fitted.fit_features)
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call(maps(first_maps(model, images)))
     assert torch.equal(fitted(images), scores)
 
 
@@ -632,20 +564,6 @@ def test_unknown_hyperparameters(fitted, images, scores):
 # -- manners ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_exceptions_of_the_model(make, images, training):
-    model = build(Faulty).train(training)
-    detector = make(model).fit([images])
-    expected = detector(images)
-    model.broken = True
-    with untouched(model), pytest.raises(ArithmeticError, match="user's model"):
-        detector(images)
-    with untouched(model), pytest.raises(ArithmeticError, match="user's model"):
-        detector.fit([2 * images])
-    model.broken = False
-    assert torch.equal(detector(images), expected)
-
-
 def test_nothing_after_the_first_convolution_runs(make, model, loader, images):
     ran = []
     for name, module in model.named_modules():
@@ -656,45 +574,6 @@ def test_nothing_after_the_first_convolution_runs(make, model, loader, images):
     ran.clear()
     detector(images)
     assert ran == ["", "stem", "stem.norm", "stem.dropout", "stem.conv"]
-
-
-def test_another_threads_forward_pass_is_neither_stopped_nor_read(fitted, model, images, scores):
-    """Threads of both kinds hammer one model, with a switch between threads at every chance."""
-    others = torch.rand(5, 3, 12, 12) * 9
-    with torch.no_grad():
-        expected = model(others)
-    failures = []
-
-    def predict():
-        for _ in range(40):
-            if not torch.equal(fitted(images), scores):
-                failures.append("scores")
-
-    def forward():
-        with torch.no_grad():
-            for _ in range(80):
-                if not torch.equal(model(others), expected):
-                    failures.append("forward")
-
-    def guarded(work):
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        work = [predict, forward, predict, forward]
-        threads = [threading.Thread(target=guarded, args=(each,)) for each in work]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    finally:
-        sys.setswitchinterval(interval)
-    assert failures == []
-    assert count_hooks(model) == 0
 
 
 def test_threads_that_predict_with_a_training_model_restore_it(fitted, model, images, scores):

@@ -52,12 +52,12 @@ STEMS = {
 
 @pytest.fixture(scope="module")
 def images():
-    return natural(320, 3, 24, 24)
+    return natural(160, 3, 24, 24)
 
 
 @pytest.fixture(scope="module")
 def fitted(images):
-    return ViyogResidue(network(nn.Conv2d(3, 32, 3, padding=1))).fit([images[:256]])
+    return ViyogResidue(network(nn.Conv2d(3, 32, 3, padding=1))).fit([images[:96]])
 
 
 @pytest.mark.parametrize(("conv", "shape"), STEMS.values(), ids=STEMS)
@@ -97,15 +97,15 @@ def test_standardised_on_id():
 
 @pytest.mark.parametrize("level", [3, 5, 8])
 def test_noise_floor_reads_the_strength_of_the_residue(fitted, images, level):
-    clean = fitted.noise_floor(images[256:]).median() * 255
-    read = fitted.noise_floor(with_residue(images[256:], level / 255)).median() * 255
+    clean = fitted.noise_floor(images[96:]).median() * 255
+    read = fitted.noise_floor(with_residue(images[96:], level / 255)).median() * 255
     assert float(clean) < 0.8
     assert float(read) == pytest.approx(level / float(tensors(fitted)["scale"].mean()), rel=0.15)
 
 
 def test_log_likelihoods_order_and_agreement(fitted, images):
     x = torch.cat(
-        [images[256:264], with_residue(images[256:264], 4 / 255), torch.rand(8, 3, 24, 24)]
+        [images[96:104], with_residue(images[96:104], 4 / 255), torch.rand(8, 3, 24, 24)]
     )
     likelihoods = fitted.log_likelihoods(x)
     assert likelihoods.shape == (24, 3)
@@ -135,9 +135,9 @@ class Normalised(nn.Module):
 
 def test_normalisation_may_sit_inside_or_outside(images):
     conv = nn.Conv2d(3, 32, 3)
-    outside = ViyogResidue(nn.Sequential(conv)).fit([images[:256]])
-    inside = ViyogResidue(Normalised(conv, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))).fit([images[:256]])
-    x = with_residue(images[256:], 2 / 255)
+    outside = ViyogResidue(nn.Sequential(conv)).fit([images[:96]])
+    inside = ViyogResidue(Normalised(conv, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))).fit([images[:96]])
+    x = with_residue(images[96:], 2 / 255)
     torch.testing.assert_close(inside.noise_floor(x), outside.noise_floor(x), rtol=2e-2, atol=1e-4)
     both = torch.stack([inside(x), outside(x)])
     assert float(both.corrcoef()[0, 1]) > 0.95
@@ -145,17 +145,17 @@ def test_normalisation_may_sit_inside_or_outside(images):
 
 def test_scale_of_the_input_does_not_matter(images):
     conv = nn.Conv2d(3, 32, 3, bias=False)
-    one = ViyogResidue(nn.Sequential(conv)).fit([images[:256]])
-    large = ViyogResidue(nn.Sequential(conv)).fit([255 * images[:256]])
-    torch.testing.assert_close(large(255 * images[256:]), one(images[256:]), rtol=1e-2, atol=5e-2)
+    one = ViyogResidue(nn.Sequential(conv)).fit([images[:96]])
+    large = ViyogResidue(nn.Sequential(conv)).fit([255 * images[:96]])
+    torch.testing.assert_close(large(255 * images[96:]), one(images[96:]), rtol=1e-2, atol=5e-2)
     torch.testing.assert_close(
         tensors(large)["scale"], 255 * tensors(one)["scale"], rtol=1e-6, atol=0
     )
 
 
 def test_batches_and_order_of_the_fit_do_not_matter(fitted, images):
-    order = torch.randperm(256, generator=torch.Generator().manual_seed(5))
-    shuffled = images[:256][order]
+    order = torch.randperm(96, generator=torch.Generator().manual_seed(5))
+    shuffled = images[:96][order]
     again = ViyogResidue(fitted.model).fit(list(shuffled.split(50)))
     torch.testing.assert_close(again(images), fitted(images), rtol=1e-2, atol=1e-2)
 
@@ -171,27 +171,27 @@ def test_more_images_than_the_sample_holds(images):
 def test_deterministic_and_without_the_global_generator(fitted, images):
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    again = ViyogResidue(fitted.model).fit([images[:256]])
+    again = ViyogResidue(fitted.model).fit([images[:96]])
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(again(images), fitted(images))
-    other = ViyogResidue(fitted.model, seed=1).fit([images[:256]])
+    other = ViyogResidue(fitted.model, seed=1).fit([images[:96]])
     assert not torch.equal(other(images), fitted(images))
 
 
 def test_maps_alone_with_the_convolution(fitted, images):
     conv = fitted.model[0]
     detector = ViyogResidue(None, layer=conv, input_range=tensors(fitted)["scale"].tolist())
-    detector.fit_features(conv(images[:256]).detach())
-    maps = conv(images[256:]).detach()
+    detector.fit_features(conv(images[:96]).detach())
+    maps = conv(images[96:]).detach()
     torch.testing.assert_close(
-        detector.predict_features(maps), fitted(images[256:]), rtol=1e-2, atol=1e-2
+        detector.predict_features(maps), fitted(images[96:]), rtol=1e-2, atol=1e-2
     )
 
 
 def test_the_range_is_reconstructed_from_maps_of_full_rank(images):
     conv = nn.Conv2d(3, 32, 3)
-    detector = ViyogResidue(None, layer=conv).fit_features(conv(images[:200]).detach())
-    expected = images[:200].amax(dim=(0, 2, 3)) - images[:200].amin(dim=(0, 2, 3))
+    detector = ViyogResidue(None, layer=conv).fit_features(conv(images[:96]).detach())
+    expected = images[:96].amax(dim=(0, 2, 3)) - images[:96].amin(dim=(0, 2, 3))
     torch.testing.assert_close(tensors(detector)["scale"].float(), expected, rtol=0.05, atol=0)
 
 
