@@ -13,7 +13,6 @@ from pytorch_ood_viyog.benchmark.attacks import (
     AdversarialExamples,
     Attack,
     FoolboxAttack,
-    TorchattacksAttack,
     craft,
     round_to_8_bit,
 )
@@ -279,21 +278,3 @@ def test_missing_foolbox_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "foolbox", None)
     with pytest.raises(ImportError, match=r"pytorch-ood-viyog\[foolbox\]"):
         FoolboxAttack(None)
-
-
-class LikeTorchattacks:
-    """What the adapter uses of a torchattacks object: ``model`` and a call with (x, y)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return Shift(2 / 255)(self.model, x, y)
-
-
-def test_torchattacks_object_attacks_its_own_model_only() -> None:
-    model = Brightness()
-    attack = TorchattacksAttack(LikeTorchattacks(model))
-    assert run(attack, model).index.tolist() == [2, 3, 4]
-    with pytest.raises(ValueError, match="another model"):
-        run(attack, Brightness())

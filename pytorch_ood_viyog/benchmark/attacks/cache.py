@@ -1,28 +1,26 @@
-"""Disk cache of crafted attacks: one file a batch, under a key of its inputs."""
+"""
+What is kept on disk: a file each for the batches of some work, in a folder under a key of its
+inputs, so that a run that was killed goes on where it stopped.
+"""
 
 import hashlib
 import os
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DAMAGED", "AttackedBatch", "BatchCache", "digest"]
+__all__ = ["digest", "keep", "read_kept"]
 
-AttackedBatch = tuple[Tensor, Tensor, Tensor]
-"""Rounded images uint8 (B, ...), clean prediction correct (B,), attack successful (B,)."""
+T = TypeVar("T")
 
-#: what reading a damaged file may raise
-DAMAGED = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    KeyError,
-    EOFError,
-    OSError,
+# what reading a damaged file may raise
+_DAMAGED = (
+    *(RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError, OSError),
     pickle.UnpicklingError,
 )
 
@@ -47,46 +45,31 @@ def digest(model: nn.Module, x: Tensor, y: Tensor, settings: str) -> str:
     return result.hexdigest()[:16]
 
 
-class BatchCache:
+def read_kept(file: Path | None, read: Callable[[Any], T]) -> T | None:
     """
-    Files of finished batches in one folder.
-
-    :param folder: created if it does not exist
+    :param file: where something may be kept; ``None`` keeps nothing
+    :param read: makes of what the file holds what is asked for, or raises
+    :return: that; ``None`` if there is no file or, after a warning, if it is damaged
     """
+    if file is None or not file.exists():
+        return None
+    try:
+        return read(torch.load(file, weights_only=True))
+    except _DAMAGED as error:
+        warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=3)
+        return None
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
 
-    def _file(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.pt"
+def keep(file: Path | None, value: Any) -> None:
+    """
+    A file under its final name is always complete.
 
-    def read(self, number: int, shape: torch.Size) -> AttackedBatch | None:
-        """
-        :param number: position of the batch
-        :param shape: shape of its images
-        :return: the batch; None if there is no file or, after a warning, if it is damaged
-        """
-        file = self._file(number)
-        if not file.exists():
-            return None
-        try:
-            attacked, correct, success = torch.load(file, weights_only=True)
-            if attacked.shape != shape or len(correct) != shape[0] or len(success) != shape[0]:
-                raise ValueError(f"expected shape {tuple(shape)}, got {tuple(attacked.shape)}")
-        except DAMAGED as error:
-            warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=3)
-            return None
-        return attacked, correct, success
-
-    def write(self, number: int, batch: AttackedBatch) -> None:
-        """
-        Store a batch. A file under its final name is always complete.
-
-        :param number: position of the batch
-        :param batch: tensors on the CPU
-        """
-        file = self._file(number)
-        partial = file.with_suffix(f".partial-{os.getpid()}")
-        torch.save(batch, partial)
-        os.replace(partial, file)
+    :param file: where to; folders are made; ``None`` keeps nothing
+    :param value: tensors on the CPU, numbers and text, or lists and dictionaries of these
+    """
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".partial-{os.getpid()}")
+    torch.save(value, partial)
+    os.replace(partial, file)

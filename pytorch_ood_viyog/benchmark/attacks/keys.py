@@ -124,7 +124,7 @@ _MODEST = (
     "secmlt.",
     "pytorch_ood.",
     "sklearn.",
-    f"{__package__}.foreign.",
+    f"{__package__}.adapters",
 )
 
 

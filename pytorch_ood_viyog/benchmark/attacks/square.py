@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Square", "square_search"]
+__all__ = ["Square", "margins", "square_search"]
 
 #: losses of candidates (B, C, H, W) for the images at positions (B,)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -47,7 +47,7 @@ class Square:
         """
 
         def loss(candidate: Tensor, index: Tensor) -> Tensor:
-            return _margins(model, candidate, y[index])
+            return margins(model(candidate), y[index])
 
         epsilon = torch.full((len(x), 1, 1, 1), self.epsilon).to(x)
         return square_search(x, epsilon, loss, self.queries, self.share)
@@ -105,10 +105,7 @@ def _with_squares(x: Tensor, attacked: Tensor, epsilon: Tensor, side: int) -> Te
     return candidate
 
 
-def _margins(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def margins(logits: Tensor, y: Tensor) -> Tensor:
     """:return: logit of the label minus the largest other logit, shape (B,)"""
-    logits = model(x).clone()
     own = logits.gather(1, y[:, None]).squeeze(1)
-    others = logits.scatter(1, y[:, None], -math.inf).amax(dim=1)
-    margins: Tensor = own - others
-    return margins
+    return own - logits.scatter(1, y[:, None], -math.inf).amax(dim=1)

@@ -19,7 +19,7 @@ from ...triage.triage import Triage
 from ..baselines import BASELINES, baseline_detectors
 from ..data import EightBit, as_dataset, first_images
 from ..evasion import Evasion, evasion
-from ..evasion.attacks import FAMILIES
+from ..evasion.attacks import ATTACKS
 from ..evasion.evasion import check_options
 from ..model_names import asked_model
 from .shared import Commands, command_parser, id_images
@@ -77,7 +77,7 @@ def add_evasion(commands: Commands) -> None:
         metavar="NAME",
         help=f"{', '.join(names)}; default: ViyogResidue Triage",
     )
-    add("--attacks", nargs="+", default=list(FAMILIES), choices=FAMILIES, metavar="NAME")
+    add("--attacks", nargs="+", default=list(ATTACKS), choices=ATTACKS, metavar="NAME")
     add(
         "--budgets",
         nargs="+",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ....layer.manners import as_found
+from ...layer.manners import as_found
 
 __all__ = ["ModelState", "foreign_code"]
 
