@@ -112,12 +112,6 @@ class FoolboxAttack:
         self.targets = targets
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """
-        :param model: classifier in evaluation mode
-        :param x: images (B, ...) in [0, 1]
-        :param y: labels (B,)
-        :return: perturbed images, same shape
-        """
         wrapped = self._foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
         criteria = self._foolbox.criteria
         if self.targets is not None:

@@ -26,13 +26,7 @@ _DAMAGED = (
 
 
 def digest(model: nn.Module, x: Tensor, y: Tensor, settings: str) -> str:
-    """
-    :param model: its ``state_dict`` counts, its code does not
-    :param x: images
-    :param y: labels
-    :param settings: text that stands for the attack and all its settings
-    :return: 16 hexadecimal digits that change with any of them
-    """
+    """:return: of a model's weights, images, labels and settings as text, 16 hexadecimal digits"""
     result = hashlib.sha256(f"{settings}\n".encode())
     for name, value in [*sorted(model.state_dict().items()), ("x", x), ("y", y)]:
         result.update(name.encode())
@@ -61,12 +55,7 @@ def read_kept(file: Path | None, read: Callable[[Any], T]) -> T | None:
 
 
 def keep(file: Path | None, value: Any) -> None:
-    """
-    A file under its final name is always complete.
-
-    :param file: where to; folders are made; ``None`` keeps nothing
-    :param value: tensors on the CPU, numbers and text, or lists and dictionaries of these
-    """
+    """Tensors on the CPU, numbers and text; a file under its final name is always complete."""
     if file is None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)

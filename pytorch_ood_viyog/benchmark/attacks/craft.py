@@ -57,14 +57,10 @@ def craft(
     model: nn.Module, attack: Attack, x: Tensor, y: Any, **options: Any
 ) -> AdversarialExamples:
     """
-    :func:`craft_of` for images in memory.
+    :func:`craft_of` for images in memory, with its keyword arguments.
 
-    :param model: classifier of images in [0, 1]
-    :param attack: see :func:`~pytorch_ood_viyog.benchmark.attacks.as_attack.as_attack`
     :param x: images (N, ...) in [0, 1]
     :param y: class numbers (N,)
-    :param options: the keyword arguments of :func:`craft_of`
-    :return: the successful examples and the size of the attack
     :raises ValueError: as :func:`craft_of`, and if x and y do not fit together
     """
     y = class_numbers(y)
@@ -155,7 +151,11 @@ class _Crafting:
 
     def add(self, number: int, x: Tensor, y: Tensor) -> None:
         """Attack a batch, or take it from the folder."""
-        _check_range(x)
+        if not (x.is_floating_point() and x.min() >= 0 and x.max() <= 1):
+            raise ValueError(
+                f"x must be floating point in [0, 1], got {x.dtype} from {x.min():g} "
+                f"to {x.max():g}"
+            )
         x, y = (part.to(device_of(self.model)) for part in (x, y))
         file = self.folder and self.folder / f"{number:05d}.pt"
         batch = read_kept(file, lambda kept: _as_batch(kept, x.shape))
@@ -248,10 +248,3 @@ def _as_batch(kept: Any, shape: torch.Size) -> Batch:
     if attacked.shape != shape or not len(correct) == len(outcome) == shape[0]:
         raise ValueError(f"expected shape {tuple(shape)}, got {tuple(attacked.shape)}")
     return attacked, correct, outcome
-
-
-def _check_range(x: Tensor) -> None:
-    if not (x.is_floating_point() and x.min() >= 0 and x.max() <= 1):
-        raise ValueError(
-            f"x must be floating point in [0, 1], got {x.dtype} from {x.min():g} to {x.max():g}"
-        )

@@ -39,12 +39,7 @@ class Square:
     share: float = 0.05
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """
-        :param model: classifier in evaluation mode
-        :param x: images (B, C, H, W) in [0, 1]
-        :param y: labels (B,)
-        :return: perturbed images, same shape
-        """
+        """:return: perturbed images (B, C, H, W), in [0, 1] as those given"""
 
         def loss(candidate: Tensor, index: Tensor) -> Tensor:
             return margins(model(candidate), y[index])
@@ -58,15 +53,9 @@ def square_search(
     x: Tensor, epsilon: Tensor, loss: Loss, queries: int, share: float = 0.05
 ) -> Tensor:
     """
-    The search of the Square attack for any loss.
-
-    :param x: images (B, C, H, W) in [0, 1]
-    :param epsilon: change of a pixel for each image, shape (B, 1, 1, 1)
-    :param loss: of candidates for some of the images, whose positions come with them; an image is
-        done when it is negative
-    :param queries: losses asked for, per image
-    :param share: share of the pixels that a square covers at first
-    :return: perturbed images, same shape
+    The search of the Square attack for any loss of candidates for some of the images, whose
+    positions come with them; an image is done when it is negative. Each has an epsilon of its own,
+    shape (B, 1, 1, 1).
     """
     every = torch.arange(len(x), device=x.device)
     stripes = _signs((len(x), x.shape[1], 1, x.shape[3])).to(x) * epsilon

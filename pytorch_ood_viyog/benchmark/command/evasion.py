@@ -39,16 +39,12 @@ files; a table and a curve are written to --out.
 """
 
 
-def _look(model: Module) -> SecondLook:
-    return SecondLook(model)
-
-
 #: detectors with a threshold of the share of alarms that is asked for
 DETECTORS: dict[str, Callable[[Module], Detector]] = {
     "ViyogResidue": ViyogResidue,
     "ViyogTV": ViyogTV,
     "Viyog": lambda model: Viyog(model, bounded=False),
-    "SecondLook": _look,
+    "SecondLook": lambda model: SecondLook(model),
 }
 #: what sets thresholds by itself, with the same share of alarms
 TRIAGES: dict[str, Callable[[Module, float], Triage]] = {

@@ -49,11 +49,9 @@ class Target:
         self, candidates: Tensor, *, everywhere: bool = True, gradients: bool = True
     ) -> Attempt:
         """
-        :param candidates: a changed image for each of the target's
-        :param everywhere: ask the system also where the classifier is right; otherwise the
-            pressure is 0 there, and the detector's work is saved
-        :param gradients: whether those of the pressure are asked for
-        :return: what comes of them
+        What comes of a candidate for each image. The system is asked where the classifier is
+        right only if ``everywhere``: else the pressure is 0 there, and the detector's work is
+        saved; and for gradients only if the attack needs them.
         """
         margin = margins(self.system.classify(candidates), self.y)
         wrong = margin.detach() < 0
@@ -99,12 +97,7 @@ class Descent:
         return knows_directions and (watched or not self.knows_system)
 
     def run(self, target: Target, steps: int, random_start: bool) -> tuple[Tensor, Tensor]:
-        """
-        :param target: images, budgets and system
-        :param steps: gradient steps
-        :param random_start: start from random changes and not from the clean images
-        :return: 8-bit candidates of the shape of the images, and which of them are worth judging
-        """
+        """:return: 8-bit candidates for a target, and which of them are worth judging"""
         free = torch.zeros_like(target.x)
         if random_start:
             free = (torch.rand(free.shape).to(free) - 0.5) * target.epsilon

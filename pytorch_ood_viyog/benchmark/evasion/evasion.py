@@ -99,7 +99,7 @@ def evasion(
     """
     named = named_systems(system)
     classifier = model_of(named, model)
-    x, known = round_to_8_bit(_checked_images(images)), _checked_labels(labels, len(images))
+    x, known = _checked(images, labels)
     counts = {"steps": steps, "restarts": restarts, "checks": checks, "batch_size": batch_size}
     limits, names = check_options(budgets, attacks, alarms, **counts)
     chosen, folder = {n: ATTACKS[n] for n in names}, None if cache is None else Path(cache)
@@ -110,17 +110,11 @@ def evasion(
         systems = systems_of(named, classifier, calibration, alarms, x)
         index, x, y = _answered_rightly(systems[ALONE], x, known, batch_size)
         results = {name: _attacked(name, each, x, y, plan) for name, each in systems.items()}
-        with torch.no_grad():
-            clean = {
-                name: torch.cat([each.watch(part).alarm for part in torch.split(x, batch_size)])
-                for name, each in systems.items()
-            }
     return Evasion(
         budgets=limits,
         systems=results,
         index=index.cpu(),
         left_out=len(images) - len(index),
-        alarms={name: float(alarm.float().mean()) for name, alarm in clean.items()},
         settings=f"Thresholds of detectors at {alarms:.0%} alarms on ID images. {len(names)} "
         f"attacks ({', '.join(names)}), {steps} steps and {restarts} "
         f"run{'s' if restarts > 1 else ''} each.",
@@ -157,10 +151,14 @@ def check_options(
 def _attacked(name: str, system: System, x: Tensor, y: Tensor, plan: Plan) -> SystemResult:
     """All attacks on one system, batch by batch; what is finished is kept."""
     suited = {name: each for name, each in plan.attacks.items() if each.suits(system)}
-    folder = plan.cache and plan.cache / f"evasion-{_key(system, x, y, plan, list(suited))}"
+    plan = replace(plan, attacks=suited)
+    with torch.no_grad():
+        clean = [system.watch(part) for part in torch.split(x, plan.batch_size)]
+    pressures, alarms = map(torch.cat, zip(*clean, strict=True))
+    folder = plan.cache and plan.cache / f"evasion-{_key(system, x, y, plan, pressures)}"
     parts, starts = [], range(0, len(x), plan.batch_size)
     with tqdm(total=len(starts) + (plan.checks > 0), desc=name, disable=not plan.progress) as bar:
-        plan = replace(plan, attacks=suited, tell=bar.set_postfix_str)
+        plan = replace(plan, tell=bar.set_postfix_str)
         for number, start in enumerate(starts):
             part = slice(start, start + plan.batch_size)
             file = folder and folder / f"{number:05d}.pt"
@@ -168,7 +166,7 @@ def _attacked(name: str, system: System, x: Tensor, y: Tensor, plan: Plan) -> Sy
             if found is None:
                 torch.manual_seed(plan.seed + number)
                 found = smallest_budgets(system, x[part], y[part], plan)
-                keep(file, (_pixels(found.x), found.level.cpu(), found.attack.cpu()))
+                keep(file, (found.pixels(), found.level.cpu(), found.attack.cpu()))
             parts.append(found)
             bar.update()
         every = Found(*map(torch.cat, zip(*parts, strict=True)))
@@ -183,26 +181,21 @@ def _attacked(name: str, system: System, x: Tensor, y: Tensor, plan: Plan) -> Sy
     return SystemResult(
         level=every.level.cpu(),
         attack=[names[i] for i in every.attack.tolist()],
-        pixels=_pixels(every.x),
+        pixels=every.pixels(),
         differentiable=system.differentiable,
         draws=system.draws,
+        alarms=float(alarms.float().mean()),
         checks=checks,
     )
 
 
-def _key(system: System, x: Tensor, y: Tensor, plan: Plan, attacks: list[str]) -> str:
+def _key(system: System, x: Tensor, y: Tensor, plan: Plan, pressures: Tensor) -> str:
     """The classifier's weights and the system's pressures on some images count, and the plan."""
-    with torch.no_grad():
-        pressures = torch.cat([system.watch(p).pressure for p in torch.split(x[:64], 32)])
     # digits that do not depend on the number of threads
-    seen = " ".join(f"{value:.2f}" for value in pressures.tolist())
-    how = f"{plan.budgets} {attacks} {plan.steps} {plan.restarts} {system.draws} "
+    seen = " ".join(f"{value:.2f}" for value in pressures[:64].tolist())
+    how = f"{plan.budgets} {list(plan.attacks)} {plan.steps} {plan.restarts} {system.draws} "
     how += f"{plan.batch_size} {plan.checks} {plan.seed}"
     return digest(system.model, x, y, f"{type(system).__name__} {how} {seen}")
-
-
-def _pixels(x: Tensor) -> Tensor:
-    return (x * 255).round().to(torch.uint8).cpu()
 
 
 def _as_found(clean: Tensor, kept: Any) -> Found:
@@ -229,7 +222,7 @@ def _answered_rightly(
     return index, x[index], y[index]
 
 
-def _checked_images(images: Any) -> Tensor:
+def _checked(images: Any, labels: Any) -> tuple[Tensor, Tensor | None]:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a tensor of floats in [0, 1], got {got}.")
@@ -243,16 +236,12 @@ def _checked_images(images: Any) -> Tensor:
             f"images must be in [0, 1], got values from {low:g} to {high:g}. Put the "
             f"normalisation into the model, as attacks and rounding work on pixels."
         )
-    return images
-
-
-def _checked_labels(labels: Any, count: int) -> Tensor | None:
     if labels is None:
-        return None
+        return round_to_8_bit(images), None
     known = torch.as_tensor(labels)
-    if known.shape != (count,) or known.is_floating_point():
+    if known.shape != (len(images),) or known.is_floating_point():
         raise ValueError(
-            f"labels must be one class for each of the {count} images, got {known.dtype} of shape "
-            f"{tuple(known.shape)}."
+            f"labels must be one class for each of the {len(images)} images, got {known.dtype} of "
+            f"shape {tuple(known.shape)}."
         )
-    return known.long()
+    return round_to_8_bit(images), known.long()

@@ -45,6 +45,8 @@ class SystemResult:
     differentiable: bool
     #: how often it was asked about the same image: more than once where it has random parts
     draws: int
+    #: share of the clean attacked images that it raises an alarm for
+    alarms: float
     #: sanity checks
     checks: Checks | None
 
@@ -61,8 +63,6 @@ class Evasion:
     index: Tensor
     #: number of images that the classifier got wrong before any attack; they were left out
     left_out: int
-    #: share of the clean attacked images that each system raises an alarm for
-    alarms: dict[str, float]
     #: what was asked for, in words
     settings: str
     #: seed of the bootstrap resamples
@@ -80,10 +80,9 @@ class Evasion:
         """
         :param system: name of a system
         :return: :math:`\\epsilon_{50}`, the smallest budget at which half of the images get
-            through, by straight lines between the budgets; the smallest of them if that is enough
-            already, infinite if the largest is not
+            through, see :func:`half_budgets`
         """
-        return float(self._halves(system, self._once())[0])
+        return float(self._halves(system, torch.ones(1, len(self.index)))[0])
 
     def price(self, system: str) -> tuple[float, float, float]:
         """
@@ -92,15 +91,13 @@ class Evasion:
             95 % bootstrap interval: both systems were attacked on the same images, which are drawn
             together. Infinite where half of the images do not get through at any budget.
         """
-        drawn = torch.cat([self._once(), resample(len(self.index), _RESAMPLES, self.seed)])
+        drawn = resample(len(self.index), _RESAMPLES, self.seed)
+        drawn = torch.cat([torch.ones_like(drawn[:1]), drawn])
         prices = self._halves(system, drawn) / self._halves(ALONE, drawn)
         prices = prices.nan_to_num(nan=math.inf, posinf=math.inf)
         ends = (prices[1:].quantile(q, interpolation="nearest") for q in (0.025, 0.975))
         low, high = map(float, ends)
         return float(prices[0]), low, high
-
-    def _once(self) -> Tensor:
-        return torch.ones(1, len(self.index), dtype=torch.int32)
 
     def _halves(self, system: str, drawn: Tensor) -> Tensor:
         levels = range(len(self.budgets))
@@ -128,7 +125,7 @@ class Evasion:
     def table(self, title: str = "The price of evasion") -> str:
         """
         :param title: heading
-        :return: Markdown: accepted shares, prices, the attacks that got through, transfer, checks
+        :return: Markdown: accepted shares, prices, the attacks that got through, checks
         """
         budgets = [f"{255 * budget:g}" for budget in self.budgets]
         shares = [self._line(name) for name in self.systems]
@@ -148,7 +145,7 @@ class Evasion:
         return "\n\n".join([*parts, *notes]) + "\n"
 
     def _line(self, name: str) -> list[str]:
-        shares = two_digits(self.alarms[name], *self.accepted(name).values())
+        shares = two_digits(self.systems[name].alarms, *self.accepted(name).values())
         half, alone, largest = self.half(name), self.half(ALONE), self.budgets[-1]
         half_text = f"> {255 * largest:g}" if math.isinf(half) else f"{255 * half:.1f}"
         if name == ALONE or math.isinf(alone):
@@ -185,11 +182,9 @@ class Evasion:
 
 def half_budgets(budgets: Sequence[float], shares: Tensor) -> Tensor:
     """
-    :param budgets: ascending
-    :param shares: accepted shares at each budget, ascending, shape :math:`R \\times K`
-    :return: where straight lines through the shares reach one half; the smallest budget where
-        they begin above it, as changes below 1/255 cannot be stored; infinite where they do not
-        reach it, shape :math:`R`
+    Where straight lines through accepted shares, :math:`R \\times K`, reach one half; the smallest
+    budget where they begin above it, as changes below 1/255 cannot be stored; infinite where they
+    do not reach it, shape :math:`R`.
     """
     at, values = torch.tensor(budgets).double(), shares.double()
     reached = values >= 0.5 - 1e-9
@@ -204,12 +199,7 @@ def half_budgets(budgets: Sequence[float], shares: Tensor) -> Tensor:
 def plot_accepted(
     panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]], path: Path
 ) -> Path:
-    """
-    :param panels: title -> budgets, and system -> accepted share at each
-    :param path: PNG file to write; folders are made
-    :return: the file
-    :raises ImportError: if matplotlib is not installed
-    """
+    """:return: a PNG file of panels: title -> budgets, and system -> accepted share at each"""
     plt = pyplot()
     names = list(dict.fromkeys(name for _, curves in panels.values() for name in curves))
     size = (1.2 + 3.3 * len(panels), 3.4)
@@ -226,8 +216,7 @@ def plot_accepted(
         axis.set_xscale("log", base=2)
         axis.set_xticks(levels, [f"{level:g}" for level in levels], fontsize=7)
         axis.minorticks_off()
-        axis.set(ylim=(-0.02, 1.02), title=title, xlabel="budget in 1/255")
-    axes[0][0].set_ylabel("accepted share")
+        axis.set(ylim=(-0.02, 1.02), title=title, xlabel="budget in 1/255", ylabel="accepted")
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize=8)
     return write_figure(plt, figure, path)
 

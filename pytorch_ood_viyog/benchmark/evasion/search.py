@@ -59,11 +59,9 @@ class Plan:
     restarts: int = 1
     #: images for the sanity checks, 0 for none
     checks: int = 0
-    #: images that are attacked together
     batch_size: int = 50
-    #: seed of each batch
     seed: int = 0
-    #: folder for what is finished
+    #: folder for finished batches
     cache: Path | None = None
     progress: bool = False
     #: told what goes on
@@ -80,18 +78,16 @@ class Found(NamedTuple):
     #: what got through, the clean image where nothing did, (B, C, H, W)
     x: Tensor
 
+    def pixels(self) -> Tensor:
+        """:return: the images as bytes"""
+        return (self.x * 255).round().to(torch.uint8).cpu()
+
 
 def smallest_budgets(system: System, x: Tensor, y: Tensor, plan: Plan) -> Found:
     """
-    Bisection, for each image: what gets through at a budget does so at all larger ones, what no
-    attack brings through is tried with more. Each image is thus attacked at a third of the
-    budgets, the one below its answer always among them.
-
-    :param system: what is attacked
-    :param x: clean images, which the classifier gets right
-    :param y: labels
-    :param plan: how it is attacked
-    :return: what was found
+    Bisection, for each clean image, which the classifier gets right: what gets through at a budget
+    does so at all larger ones, what no attack brings through is tried with more. Each image is
+    thus attacked at a third of the budgets, the one below its answer always among them.
     """
     limits = torch.tensor(plan.budgets, device=x.device, dtype=x.dtype)
     failed = torch.full_like(y, -1)
@@ -189,14 +185,7 @@ def two_digits(*shares: float) -> list[str]:
 
 
 def checked(system: System, x: Tensor, y: Tensor, plan: Plan, found: Found) -> Checks | None:
-    """
-    :param system: what is attacked
-    :param x: a few clean images, which the classifier gets right
-    :param y: labels
-    :param plan: how it is attacked
-    :param found: what was found for these images, and others after them
-    :return: the checks; ``None`` where no attack has gradients
-    """
+    """The checks on a few images, the first that something was found for; none of square alone."""
     gradient = {n: each for n, each in plan.attacks.items() if not isinstance(each, Square)}
     if not gradient:
         return None

@@ -170,13 +170,9 @@ def systems_of(
     x: Tensor,
 ) -> dict[str, System]:
     """
-    :param named: fitted detectors and triages by name
-    :param model: classifier of images in [0, 1], in evaluation mode
-    :param calibration: ID images that thresholds of detectors are set on
-    :param alarms: share of ID images that may raise an alarm
-    :param x: some images, to find out whether there are gradients, and randomness
-    :return: systems by name, the classifier alone first
-    :raises ValueError: if there are no calibration images where they are needed, or too few
+    Systems by name, the classifier alone first: thresholds of detectors are such that a share of
+    the calibration images raises an alarm; some images tell whether there are gradients, and
+    randomness.
     """
     systems: dict[str, System] = {ALONE: System(model)}
     for name, each in named.items():
