@@ -72,7 +72,10 @@ class Page:
 
 _SMALL = ("cifar10-3x3", "gtsrb-3x3", "photo15-3x3")
 _SYSTEMS = "--systems ViyogResidue SecondLook --n 24 --steps 20 --batch 8"
-_LARGE = "--attacks pgd quiet smooth alternating transfer --checks 4"
+_LARGE = (
+    "--attacks pgd pgd-soft quiet quiet-selective quiet-selective-soft smooth smooth-selective"
+)
+_LARGE += " selective orthogonal --checks 4"
 PAGES = (
     Page(("separation.md",), "separation.py --data {data}"),
     Page(("pretrained.md",), "pretrained.py --images {photos} --ood {ood}"),

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pytorch_ood_viyog import Triage, ViyogResidue
 from pytorch_ood_viyog.benchmark import Evasion, evasion
-from pytorch_ood_viyog.benchmark.evasion.attacks import FAMILIES
+from pytorch_ood_viyog.benchmark.evasion.attacks import ATTACKS
 from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.looks import SecondLook
 
@@ -50,32 +50,12 @@ _CALIBRATED = 500
 #: ID samples
 Batches = list[tuple[Tensor, Tensor]]
 
-
-def residue(model: nn.Module, fit: Batches, held: Batches) -> Detector:
-    """:return: the detector to recommend, alone"""
-    return ViyogResidue(model).fit(fit)
-
-
-def triage(model: nn.Module, fit: Batches, held: Batches) -> Triage:
-    """:return: verdicts, with a second look where the first pass leaves them open"""
-    return Triage(model).fit(fit, held)
-
-
-def triage_looking_twice(model: nn.Module, fit: Batches, held: Batches) -> Triage:
-    """:return: the same with a second look at every sample"""
-    return Triage(model, look="always").fit(fit, held)
-
-
-def second_look(model: nn.Module, fit: Batches, held: Batches) -> Detector:
-    """:return: how much the model's answer hangs on the residue, alone"""
-    return SecondLook(model).fit(fit)
-
-
+#: what is fitted to ID images, some held back for the thresholds of a triage
 SYSTEMS: dict[str, Callable[[nn.Module, Batches, Batches], Detector | Triage]] = {
-    "ViyogResidue": residue,
-    "Triage": triage,
-    "Triage, look always": triage_looking_twice,
-    "SecondLook": second_look,
+    "ViyogResidue": lambda model, fit, held: ViyogResidue(model).fit(fit),
+    "Triage": lambda model, fit, held: Triage(model).fit(fit, held),
+    "Triage, look always": lambda model, fit, held: Triage(model, look="always").fit(fit, held),
+    "SecondLook": lambda model, fit, held: SecondLook(model).fit(fit),
 }
 
 
@@ -143,7 +123,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--configs", nargs="+", choices=(*CONFIGS, LARGE), default=MODELS)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--attacks", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
     for option, (default, meaning) in NUMBERS.items():
         parser.add_argument(f"--{option}", type=int, default=default, help=meaning)
     arguments = parser.parse_args()
@@ -157,7 +137,7 @@ def main() -> None:
 def command(name: str, arguments: argparse.Namespace) -> str:
     """:return: the command that makes a configuration's tables"""
     options = f"--configs {name} --systems {shlex.join(arguments.systems)}"
-    if arguments.attacks != list(FAMILIES):
+    if arguments.attacks != list(ATTACKS):
         options += f" --attacks {' '.join(arguments.attacks)}"
     numbers = " ".join(f"--{each} {getattr(arguments, each)}" for each in NUMBERS)
     return f"python examples/benchmarks/evasion.py --data DATA_FOLDER {options} {numbers}"

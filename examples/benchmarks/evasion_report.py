@@ -59,6 +59,6 @@ def overview(table: DataFrame) -> str:
             "# The price of evasion",
             _READ,
             markdown(lines),
-            f"What got through, transfer, sanity checks, and the commands: {details}.\n",
+            f"What got through, sanity checks, and the commands: {details}.\n",
         ]
     )

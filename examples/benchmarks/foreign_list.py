@@ -8,16 +8,10 @@ from functools import partial
 from typing import Any
 
 import torch
+from own_attacks import ColourShift, SmoothPGD, TrainedPatch
 from torch import Tensor, nn
 
-from pytorch_ood_viyog.benchmark.attacks import (
-    ColourShift,
-    SmoothPGD,
-    Square,
-    TrainedPatch,
-    as_attack,
-    named_attack,
-)
+from pytorch_ood_viyog.benchmark.attacks import Square, as_attack, named_attack
 
 __all__ = ["LIBRARIES", "Transferred", "foreign_attacks"]
 

@@ -9,10 +9,10 @@ import foolbox
 import torch
 from images import fit_images, test_images
 from models import Images
+from own_attacks import SmoothPGD
 from photographs import read_images, split_photographs
 from prepare import CONFIGS, load_model, load_ood
 from pretrained_scores import CARLINI_WAGNER, answers_of
-from smooth_pgd import SmoothPGD
 from torch import Tensor, nn
 from torch.nn import functional
 

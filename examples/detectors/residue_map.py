@@ -18,7 +18,6 @@ import torch
 from packaged_images import PHOTOGRAPHS, crops, halves, read
 
 from pytorch_ood_viyog import ViyogResidue
-from pytorch_ood_viyog.benchmark.attacks.gradient import ConfinedPGD
 from pytorch_ood_viyog.benchmark.model_names import named_model
 from pytorch_ood_viyog.evaluation import plot_residue_map
 
@@ -44,12 +43,23 @@ clean = torch.cat([crops(unseen[name], 1, 1) for name in asked])
 # The attacks, rounded to 8 bit, and where they are.
 with torch.no_grad():
     answers = model(clean).argmax(dim=1)
-attack = ConfinedPGD(8 / 255, steps=3 if options.quick else 10)
-attacked = (attack(model, clean, answers) * 255).round() / 255
+inside = torch.zeros_like(clean[:, :1])
+half = min(clean.shape[2:]) // 2
+for one in inside:
+    top, left = (int(torch.randint(size - half + 1, ())) for size in clean.shape[2:])
+    one[:, top : top + half, left : left + half] = 1
+steps = 3 if options.quick else 10
+change = (2 * torch.rand(clean.shape) - 1) * 8 / 255 * inside
+for _ in range(steps):
+    change.requires_grad_()
+    loss = torch.nn.functional.cross_entropy(model((clean + change).clamp(0, 1)), answers)
+    (gradient,) = torch.autograd.grad(loss, change)
+    moved = change.detach() + 2.5 / steps * 8 / 255 * gradient.sign() * inside
+    change = moved.clamp(-8 / 255, 8 / 255)
+attacked = ((clean + change).clamp(0, 1) * 255).round() / 255
 with torch.no_grad():
     changed = model(attacked).argmax(dim=1) != answers
 print(f"answers that changed: {int(changed.sum())} of {len(changed)}")
-inside = (attacked != clean).any(dim=1).float()
 
 # %%
 # ViyogResidue reads one noise floor for an image. Most of an attacked image is clean here, so that
@@ -63,7 +73,7 @@ for kind, images in {"": clean, ", attacked": attacked}.items():
 # The residue part by part, as a share of the input's range like the budget of the attack: within
 # the square about what PGD left there, beside it what the texture of a photograph shows.
 maps = residue.residue_map(attacked)
-cells = torch.nn.functional.adaptive_avg_pool2d(inside, maps.shape[1:])
+cells = torch.nn.functional.adaptive_avg_pool2d(inside[:, 0], maps.shape[1:])
 for name, own, square in zip(asked, maps, cells, strict=True):
     levels = 255 * torch.stack([own[square == 1].median(), own[square == 0].median()])
     print(f"{name:<10} inside {levels[0]:.1f}/255, beside it {levels[1]:.1f}/255")

@@ -18,7 +18,7 @@ from .attacks.keys import data_digest, described, model_digest
 from .data import first_images
 from .output import BenchmarkOutput
 from .results import task_rows
-from .scoring import Scorer, ScoreStore, named_detectors, score_stores
+from .scoring import Scorer, ScoreStore, score_stores
 
 __all__ = ["AdversarialBenchmark"]
 
@@ -47,7 +47,7 @@ class AdversarialBenchmark(BenchmarkOutput):
     :func:`~pytorch_ood_viyog.benchmark.attacks.craft.craft_of`.
 
     **Attacks** are what their libraries make, see
-    :func:`~pytorch_ood_viyog.benchmark.attacks.foreign.as_attack.as_attack`, or any callable
+    :func:`~pytorch_ood_viyog.benchmark.attacks.as_attack.as_attack`, or any callable
     ``(model, x, y) -> x_adv``. One that fails is a row that says why. Whatever it does, the model
     is judged in evaluation mode and given back as found.
 
@@ -102,7 +102,7 @@ class AdversarialBenchmark(BenchmarkOutput):
         :raises ValueError: if there are no detectors, images or labels are not what they should
             be, or the model is right on too few images to attack
         """
-        named = named_detectors(detector)
+        named = _named(detector)
         if device is not None:
             self.model.to(device)
         fitting = dict(loader_kwargs or {})
@@ -152,3 +152,24 @@ class AdversarialBenchmark(BenchmarkOutput):
             warnings.warn(f"Scores are not kept for another run: {error}", stacklevel=3)
             return None
         return score_stores(self.cache, self.model, detectors, belongs_to)
+
+
+def _named(detector: Any) -> dict[str, Detector]:
+    """Detectors by name; without names that of the class, numbered from the second on."""
+    if isinstance(detector, Detector):
+        detector = [detector]
+    if not isinstance(detector, (Mapping, Sequence)) or not detector:
+        raise ValueError(f"detector must be one or several detectors, got {detector!r}.")
+    values = list(detector.values()) if isinstance(detector, Mapping) else list(detector)
+    strange = [type(value).__name__ for value in values if not isinstance(value, Detector)]
+    if strange:
+        raise TypeError(f"All detectors must be pytorch_ood.api.Detector, got {strange}.")
+    if isinstance(detector, Mapping):
+        return dict(detector)
+    named: dict[str, Detector] = {}
+    for value in values:
+        name, number = type(value).__name__, 2
+        while name in named:
+            name, number = f"{type(value).__name__} ({number})", number + 1
+        named[name] = value
+    return named

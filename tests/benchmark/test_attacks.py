@@ -13,7 +13,6 @@ from pytorch_ood_viyog.benchmark.attacks import (
     AdversarialExamples,
     Attack,
     FoolboxAttack,
-    TorchattacksAttack,
     craft,
     round_to_8_bit,
 )
@@ -188,39 +187,6 @@ def test_everything_that_changes_the_result_changes_the_key(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_model_and_random_state_are_as_found(fails: bool) -> None:
-    model = Brightness().train()
-    model.dropout.eval()
-    model.threshold.grad = gradient = torch.tensor(3.0)
-    seen = []
-
-    def intrusive(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        seen.append(model.training)
-        x = x.clone().requires_grad_()
-        model(x).sum().backward()
-        torch.rand(3), np.random.rand(3)
-        if fails:
-            raise RuntimeError("from the attack")
-        return x
-
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    if fails:
-        with pytest.raises(RuntimeError, match="from the attack"):
-            run(intrusive, model)
-    else:
-        run(intrusive, model)
-    assert seen
-    assert not any(seen)
-    assert model.training
-    assert not model.dropout.training
-    assert model.threshold.requires_grad
-    assert model.threshold.grad is gradient
-    assert gradient == 3
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)
-
-
 def test_random_attacks_repeat_and_differ_between_batches() -> None:
     drawn = []
 
@@ -279,21 +245,3 @@ def test_missing_foolbox_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "foolbox", None)
     with pytest.raises(ImportError, match=r"pytorch-ood-viyog\[foolbox\]"):
         FoolboxAttack(None)
-
-
-class LikeTorchattacks:
-    """What the adapter uses of a torchattacks object: ``model`` and a call with (x, y)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return Shift(2 / 255)(self.model, x, y)
-
-
-def test_torchattacks_object_attacks_its_own_model_only() -> None:
-    model = Brightness()
-    attack = TorchattacksAttack(LikeTorchattacks(model))
-    assert run(attack, model).index.tolist() == [2, 3, 4]
-    with pytest.raises(ValueError, match="another model"):
-        run(attack, Brightness())

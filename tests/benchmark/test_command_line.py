@@ -326,7 +326,7 @@ def test_a_whole_run_of_evasion(files, capsys, monkeypatch):
     monkeypatch.chdir(files)
     arguments = "evasion --model test_command_line:colour_model --checkpoint model.pt"
     arguments += " --images id.npz --systems ViyogTV MSP --limit 4 --fit-limit 300 --steps 2"
-    arguments += " --attacks penalty --budgets 8 64 --out out/price --no-figures"
+    arguments += " --attacks selective --budgets 8 64 --out out/price --no-figures"
     main(arguments.split())
     printed = capsys.readouterr().out
     assert "| classifier alone | " in printed

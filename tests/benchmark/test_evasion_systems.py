@@ -9,12 +9,10 @@ from pytorch_ood.detector import ODIN, EnergyBased, Mahalanobis
 from torch import nn
 
 from pytorch_ood_viyog import Triage, Viyog, ViyogResidue, ViyogTV
-from pytorch_ood_viyog.benchmark.evasion.attacks import Descent
+from pytorch_ood_viyog.benchmark.evasion.attacks import Descent, proportional
 from pytorch_ood_viyog.benchmark.evasion.gradients import WithGradients
-from pytorch_ood_viyog.benchmark.evasion.preparing import systems_of
 from pytorch_ood_viyog.benchmark.evasion.projections import OUT_OF_QUIET
-from pytorch_ood_viyog.benchmark.evasion.system import DetectorSystem, TriageSystem
-from pytorch_ood_viyog.benchmark.evasion.target import Target
+from pytorch_ood_viyog.benchmark.evasion.system import DetectorSystem, TriageSystem, systems_of
 from pytorch_ood_viyog.detectors import ResidueView
 from pytorch_ood_viyog.looks import SecondLook
 from pytorch_ood_viyog.triage import AdversarialOdds
@@ -128,7 +126,6 @@ def test_a_triage_sees_what_its_verdicts_say(look):
         assert torch.equal(system.classify(x), made.read(x).logits)
     verdicts = made.predict(x)
     assert torch.equal(~seen.alarm, (verdicts == 0) | (verdicts == 2))
-    assert torch.equal(~seen.alarm, system.passes(x))
     assert 0 < int(seen.alarm.sum()) < len(x)
 
 
@@ -144,7 +141,7 @@ def test_detectors_of_pytorch_ood_get_thresholds_and_are_tried():
     images = id_images()[0]
     distances = Mahalanobis(lambda x: model.features(x)).fit(id_batches())
     detectors = {"mahalanobis": distances, "energy": EnergyBased(model), "odin": ODIN(model)}
-    found = systems_of(detectors, model, list(id_batches(seed=1)), 0.1, images[:4], 3)
+    found = systems_of(detectors, model, list(id_batches(seed=1)), 0.1, images[:4])
     kinds = {name: system.differentiable for name, system in found.items()}
     assert kinds == {"classifier alone": True, "mahalanobis": True, "energy": True, "odin": False}
     for name, detector in detectors.items():
@@ -161,9 +158,8 @@ def test_what_keeps_out_of_quiet_directions_keeps_little_there():
     system = DetectorSystem(exact(), residue(), 0.0, 1.0)
     assert system.residue is residue()
     x = torch.full((8, 3, 8, 8), 0.5)
-    target = Target(system, x, torch.zeros(8).long(), torch.ones(8, 1, 1, 1))
     free = 0.05 * torch.randn_like(x)
-    change = OUT_OF_QUIET.of(target)(free)
+    change = OUT_OF_QUIET.of(system.residue, (8, 8))(free)
     kept = float(change.square().mean() / free.square().mean())
     assert kept == pytest.approx(0.2, abs=0.05)
     weight = exact().stem[0].weight.detach()
@@ -180,3 +176,34 @@ def test_a_watcher_without_directions_has_none_to_keep_out_of():
     system = DetectorSystem(nn.Identity(), EnergyBased(nn.Identity()), 0.0, 1.0)
     assert system.residue is None
     assert not Descent("margin", OUT_OF_QUIET).suits(system)
+
+
+# -- how far pixels go along a direction -------------------------------------------------------
+
+
+def test_steps_by_hand():
+    direction = torch.tensor([[-8.0, 0.0, 1.0, -1.0, 2.0]]).view(1, 1, 1, 5)  # mean size 2.4
+    shares = torch.tensor([-1.0, 0.0, 1 / 4.8, -1 / 4.8, 2 / 4.8])
+    torch.testing.assert_close(proportional(direction).flatten(), shares)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
+def test_proportional_steps_depend_on_neither_scale_nor_other_images(scale):
+    direction = torch.randn(3, 2, 4, 4, generator=torch.manual_seed(0))
+    torch.testing.assert_close(proportional(direction * scale), proportional(direction))
+    torch.testing.assert_close(proportional(direction)[1:2], proportional(direction[1:2]))
+
+
+def test_where_nothing_leads_on_nothing_moves():
+    assert not proportional(torch.zeros(2, 1, 3, 3)).any()
+
+
+def test_proportional_steps_leave_less_fine_detail():
+    """A gradient with few large pixels: its signs are as rough where it hardly matters."""
+    direction = torch.randn(1, 1, 16, 16, generator=torch.manual_seed(0)) * 1e-3
+    direction[..., 4:8, 4:8] += 1.0
+
+    def roughness(change):
+        return (change - change.roll(1, dims=3)).square().mean() / change.square().mean()
+
+    assert roughness(proportional(direction)) < 0.5 * roughness(direction.sign())

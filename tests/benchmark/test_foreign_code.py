@@ -94,8 +94,11 @@ def test_an_attack_that_changes_nothing_of_the_image_succeeds_nowhere(
     model, images, attack, training
 ):
     model.train(training)
+    model[0].weight.grad = gradient = torch.ones_like(model[0].weight)
     with untouched(model):
         found = craft(model, attack, *images, batch_size=4, progress=False)
+    assert model[0].weight.grad is gradient
+    assert bool((gradient == 1).all())
     assert (found.size.attacked, found.size.succeeded, found.size.unchanged) == (12, 0, 12)
 
 
@@ -113,10 +116,11 @@ def test_randomness_of_all_three_is_seeded_and_given_back(model, images):
     drawn = []
 
     def draws(model, x, y):
+        assert not any(module.training for module in model.modules())
         drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))
         return x
 
-    with untouched(model):
+    with untouched(model.train()):
         for _ in range(2):
             craft(model, draws, *images, progress=False)
     craft(model, draws, *images, seed=1, progress=False)

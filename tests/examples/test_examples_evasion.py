@@ -21,7 +21,7 @@ def test_tables_of_all_classifiers_and_a_figure(tmp_path):
         halves_images(3),
         calibration=torch.full((40, 1, 4, 4), GREY),
         budgets=(1 / 255, 4 / 255),
-        attacks=["alternating"],
+        attacks=["selective"],
         steps=3,
         checks=0,
         progress=False,

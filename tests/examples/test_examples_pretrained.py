@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pytorch_ood_viyog.benchmark.attacks import SmoothPGD, TargetedPGD
+from pytorch_ood_viyog.benchmark.attacks import Square
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 photographs = import_module("photographs")
@@ -77,8 +77,8 @@ def setting():
     with torch.no_grad():
         model[-1].bias -= model(smooth).mean(0)
     trials = {
-        "few": scores.Trial(SmoothPGD(8 / 255, 1.0, steps=3), share=0.4),
-        "all": scores.Trial(TargetedPGD(16 / 255, steps=3)),
+        "few": scores.Trial(Square(8 / 255, queries=3), share=0.4),
+        "all": scores.Trial(Square(16 / 255, queries=30)),
     }
     return model, parts, trials
 

@@ -25,8 +25,8 @@ QUESTIONS = {
     "which detectors a triage asks": ("triage/rule/default_evidence.py", "def "),
     "how thresholds are calibrated": ("triage/rule/thresholds.py", "class "),
     "how a page of HTML is written": ("evaluation/page/writing.py", "def write_page"),
-    "how an attack is cached": ("benchmark/attacks/cache.py", "class BatchCache"),
-    "which attacks know the detector": ("benchmark/evasion/attacks.py", "FAMILIES"),
+    "how an attack is cached": ("benchmark/attacks/cache.py", "def read_kept"),
+    "which attacks know the detector": ("benchmark/evasion/attacks.py", "ATTACKS"),
     "which checks the contract makes": ("testing/contract.py", "class DetectorContract"),
     "what a saved state holds": ("fitting/saving.py", "def saved_state"),
 }

@@ -1,40 +1,32 @@
-"""Disk cache of crafted attacks: one file a batch, under a key of its inputs."""
+"""
+What is kept on disk: a file each for the batches of some work, in a folder under a key of its
+inputs, so that a run that was killed goes on where it stopped.
+"""
 
 import hashlib
 import os
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DAMAGED", "AttackedBatch", "BatchCache", "digest"]
+__all__ = ["digest", "keep", "read_kept"]
 
-AttackedBatch = tuple[Tensor, Tensor, Tensor]
-"""Rounded images uint8 (B, ...), clean prediction correct (B,), attack successful (B,)."""
+T = TypeVar("T")
 
-#: what reading a damaged file may raise
-DAMAGED = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    KeyError,
-    EOFError,
-    OSError,
+# what reading a damaged file may raise
+_DAMAGED = (
+    *(RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError, OSError),
     pickle.UnpicklingError,
 )
 
 
 def digest(model: nn.Module, x: Tensor, y: Tensor, settings: str) -> str:
-    """
-    :param model: its ``state_dict`` counts, its code does not
-    :param x: images
-    :param y: labels
-    :param settings: text that stands for the attack and all its settings
-    :return: 16 hexadecimal digits that change with any of them
-    """
+    """:return: of a model's weights, images, labels and settings as text, 16 hexadecimal digits"""
     result = hashlib.sha256(f"{settings}\n".encode())
     for name, value in [*sorted(model.state_dict().items()), ("x", x), ("y", y)]:
         result.update(name.encode())
@@ -47,46 +39,26 @@ def digest(model: nn.Module, x: Tensor, y: Tensor, settings: str) -> str:
     return result.hexdigest()[:16]
 
 
-class BatchCache:
+def read_kept(file: Path | None, read: Callable[[Any], T]) -> T | None:
     """
-    Files of finished batches in one folder.
-
-    :param folder: created if it does not exist
+    :param file: where something may be kept; ``None`` keeps nothing
+    :param read: makes of what the file holds what is asked for, or raises
+    :return: that; ``None`` if there is no file or, after a warning, if it is damaged
     """
+    if file is None or not file.exists():
+        return None
+    try:
+        return read(torch.load(file, weights_only=True))
+    except _DAMAGED as error:
+        warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=3)
+        return None
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
 
-    def _file(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.pt"
-
-    def read(self, number: int, shape: torch.Size) -> AttackedBatch | None:
-        """
-        :param number: position of the batch
-        :param shape: shape of its images
-        :return: the batch; None if there is no file or, after a warning, if it is damaged
-        """
-        file = self._file(number)
-        if not file.exists():
-            return None
-        try:
-            attacked, correct, success = torch.load(file, weights_only=True)
-            if attacked.shape != shape or len(correct) != shape[0] or len(success) != shape[0]:
-                raise ValueError(f"expected shape {tuple(shape)}, got {tuple(attacked.shape)}")
-        except DAMAGED as error:
-            warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=3)
-            return None
-        return attacked, correct, success
-
-    def write(self, number: int, batch: AttackedBatch) -> None:
-        """
-        Store a batch. A file under its final name is always complete.
-
-        :param number: position of the batch
-        :param batch: tensors on the CPU
-        """
-        file = self._file(number)
-        partial = file.with_suffix(f".partial-{os.getpid()}")
-        torch.save(batch, partial)
-        os.replace(partial, file)
+def keep(file: Path | None, value: Any) -> None:
+    """Tensors on the CPU, numbers and text; a file under its final name is always complete."""
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".partial-{os.getpid()}")
+    torch.save(value, partial)
+    os.replace(partial, file)

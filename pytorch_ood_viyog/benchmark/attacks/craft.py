@@ -5,8 +5,9 @@ rounding comes before success is judged. Many minimal-norm attacks lose part of 
 there. What an attack says of its own success does not count.
 """
 
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
-from ...layer.manners import as_found, same_random_state
-from ...looks.logits import PickLogits
-from .cache import AttackedBatch, BatchCache
-from .foreign import Attack, KeyedAttack, as_attack
-from .foreign.guard import ModelState, foreign_code
+from ...layer.manners import as_found, device_of, same_random_state
+from ...looks.logits import PickLogits, usual_logits
+from .as_attack import Attack, KeyedAttack, as_attack
+from .cache import keep, read_kept
+from .guard import ModelState, foreign_code
 from .images import class_numbers, returned_images, round_to_8_bit
 from .keys import data_digest, described, model_digest
-from .logits import PickedLogits, checked_logits, with_logits
-from .size import AttackSize, changes, measured
+from .logits import PickedLogits, checked_logits
+from .size import AttackSize, changes
 
-__all__ = ["AdversarialExamples", "Attack", "AttackSize", "craft", "craft_of", "round_to_8_bit"]
+__all__ = ["AdversarialExamples", "craft", "craft_of", "key_of"]
+
+#: rounded images uint8 (B, ...), clean prediction correct (B,), what became of each (B,)
+Batch = tuple[Tensor, Tensor, Tensor]
 
 # what became of an image, added up
-_SUCCEEDED, _FOOLED, _BROKEN, _UNCHANGED, _OUTSIDE = 1, 2, 4, 8, 16
+_SUCCEEDED = 1
+_FLAGS = {"fooled": 2, "broken": 4, "unchanged": 8, "outside": 16}
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,10 @@ def craft(
     model: nn.Module, attack: Attack, x: Tensor, y: Any, **options: Any
 ) -> AdversarialExamples:
     """
-    :func:`craft_of` for images in memory.
+    :func:`craft_of` for images in memory, with its keyword arguments.
 
-    :param model: classifier of images in [0, 1]
-    :param attack: see :func:`~pytorch_ood_viyog.benchmark.attacks.as_attack.as_attack`
     :param x: images (N, ...) in [0, 1]
     :param y: class numbers (N,)
-    :param options: the keyword arguments of :func:`craft_of`
-    :return: the successful examples and the size of the attack
     :raises ValueError: as :func:`craft_of`, and if x and y do not fit together
     """
     y = class_numbers(y)
@@ -117,63 +118,74 @@ def craft_of(
     with same_random_state():  # a loader draws a seed
         batches = tqdm(DataLoader(data, batch_size), desc=name, disable=not progress)
         with as_found(classifier):
-            work = _Crafting(classifier, attack, seed)
             folder = None
             if cache is not None:
-                own = attack.key if isinstance(attack, KeyedAttack) else None
-                key = key or own or described(attack, {id(model): "the model"})
-                settings = f"{name}\n{key} {batch_size=} {seed=} {data_digest(data)}"
-                folder = BatchCache(
-                    Path(cache) / f"{name}-{model_digest(classifier, data, settings)}"
-                )
+                settings = f"{name}\n{key or key_of(attack, model)} {batch_size=} {seed=} "
+                settings += data_digest(data)
+                folder = Path(cache) / f"{name}-{model_digest(classifier, data, settings)}"
+            work = _Crafting(classifier, attack, seed, folder)
             for number, (x, y) in enumerate(batches):
-                work.add(number, x, y, folder)
+                work.add(number, x, y)
     return work.examples()
+
+
+def key_of(attack: Attack, model: nn.Module) -> str:
+    """:return: text that stands for an attack, by default all settings that are found"""
+    known = {id(model): "the model"}
+    return attack.key if isinstance(attack, KeyedAttack) else described(attack, known)
 
 
 class _Crafting:
     """Batches of one attack, judged one after the other."""
 
-    def __init__(self, model: nn.Module, attack: Attack, seed: int):
+    def __init__(self, model: nn.Module, attack: Attack, seed: int, folder: Path | None):
         self.model = model
         self.attack = attack
         self.seed = seed
+        self.folder = folder
         self.state = ModelState(model)
         self._attacked_model: nn.Module | None = None
-        self._device = next((p.device for p in model.parameters()), None)
         self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._attacked = self._images = 0
         self._outcomes: list[Tensor] = []
 
-    def add(self, number: int, x: Tensor, y: Tensor, folder: BatchCache | None) -> None:
+    def add(self, number: int, x: Tensor, y: Tensor) -> None:
         """Attack a batch, or take it from the folder."""
-        _check_range(x)
-        x, y = x.to(self._device or x.device), y.to(self._device or y.device)
-        batch = folder.read(number, x.shape) if folder else None
+        if not (x.is_floating_point() and x.min() >= 0 and x.max() <= 1):
+            raise ValueError(
+                f"x must be floating point in [0, 1], got {x.dtype} from {x.min():g} "
+                f"to {x.max():g}"
+            )
+        x, y = (part.to(device_of(self.model)) for part in (x, y))
+        file = self.folder and self.folder / f"{number:05d}.pt"
+        batch = read_kept(file, lambda kept: _as_batch(kept, x.shape))
         if batch is not None and not self._confirmed(batch, y):
             warnings.warn(
-                f"{folder.folder.name if folder else ''}: the model answers other than when "
-                f"batch {number} was stored, which is computed again",
+                f"{self.folder and self.folder.name}: the model answers other than when batch "
+                f"{number} was stored, which is computed again",
                 stacklevel=4,
             )
             batch = None
         if batch is None:
             batch = self._attack(x, y, self.seed + number)
-            if folder:
-                folder.write(number, batch)
+            keep(file, batch)
         self._keep(batch, x.cpu(), y.cpu())
 
-    def _confirmed(self, batch: AttackedBatch, y: Tensor) -> bool:
+    def _confirmed(self, batch: Batch, y: Tensor) -> bool:
         pixels, correct, outcome = (part.to(y.device) for part in batch)
         fooled = self._classes(pixels.float() / 255) != y
         return torch.equal(correct & fooled, (outcome & _SUCCEEDED).bool())
 
-    def _attack(self, x: Tensor, y: Tensor, seed: int) -> AttackedBatch:
+    def _attack(self, x: Tensor, y: Tensor, seed: int) -> Batch:
         correct = self._classes(x) == y
         attacked, outcome = x.clone(), torch.zeros(len(x), dtype=torch.uint8, device=x.device)
         if correct.any():
             given, labels = x[correct], y[correct]
-            self._attacked_model = self._attacked_model or with_logits(self.model, given[:1])
+            if self._attacked_model is None:  # one that returns logits by name returns them alone
+                tensor = isinstance(self.model(given[:1]), Tensor)
+                self._attacked_model = (
+                    self.model if tensor else PickedLogits(self.model, usual_logits)
+                )
             with foreign_code(self.state, seed):
                 # a copy: some attacks write into what they are given
                 returned = self.attack(self._attacked_model, given.clone(), labels.clone())
@@ -194,26 +206,22 @@ class _Crafting:
                 stacklevel=5,
             )
         rounded = round_to_8_bit(images)
-        fooled = finite & (self._classes(images.clamp(0, 1)) != y)
-        succeeded = finite & (self._classes(rounded) != y)
-        unchanged = finite & (rounded == round_to_8_bit(x)).flatten(1).all(1)
-        outcome = sum(
-            flag * happened.to(torch.uint8)
-            for flag, happened in (
-                (_SUCCEEDED, succeeded),
-                (_FOOLED, fooled),
-                (_BROKEN, ~finite),
-                (_UNCHANGED, unchanged),
-                (_OUTSIDE, outside),
-            )
-        )
-        assert isinstance(outcome, Tensor)
+        outcome = finite & (self._classes(rounded) != y)
+        outcome = outcome.to(torch.uint8) * _SUCCEEDED
+        happened = {
+            "fooled": finite & (self._classes(images.clamp(0, 1)) != y),
+            "broken": ~finite,
+            "unchanged": finite & (rounded == round_to_8_bit(x)).flatten(1).all(1),
+            "outside": outside,
+        }
+        for what, where in happened.items():
+            outcome += _FLAGS[what] * where.to(torch.uint8)
         return rounded, outcome
 
     def _classes(self, x: Tensor) -> Tensor:
         return checked_logits(self.model, x).argmax(dim=1)
 
-    def _keep(self, batch: AttackedBatch, x: Tensor, y: Tensor) -> None:
+    def _keep(self, batch: Batch, x: Tensor, y: Tensor) -> None:
         pixels, correct, outcome = batch
         chosen = (outcome & _SUCCEEDED).bool()
         found = pixels[chosen]
@@ -227,17 +235,16 @@ class _Crafting:
         """:return: all that succeeded"""
         pixels, y, index, found = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
         outcomes = torch.cat(self._outcomes)
-        flags = {"fooled": _FOOLED, "broken": _BROKEN, "unchanged": _UNCHANGED}
-        counts = {
-            name: int((outcomes & flag).bool().sum())
-            for name, flag in (flags | {"outside": _OUTSIDE}).items()
-        }
-        size = measured(found, images=self._images, attacked=self._attacked, **counts)
+        counts = {name: int((outcomes & flag).bool().sum()) for name, flag in _FLAGS.items()}
+        means = found.double().mean(0).tolist() if len(found) else [math.nan] * 4
+        linf, rms, l2, share = means
+        size = AttackSize(self._attacked, len(found), linf, rms, self._images, l2=l2, pixels=share)
+        size = replace(size, **counts)  # type: ignore[arg-type]
         return AdversarialExamples(pixels.float() / 255, y, index, size)
 
 
-def _check_range(x: Tensor) -> None:
-    if not (x.is_floating_point() and x.min() >= 0 and x.max() <= 1):
-        raise ValueError(
-            f"x must be floating point in [0, 1], got {x.dtype} from {x.min():g} to {x.max():g}"
-        )
+def _as_batch(kept: Any, shape: torch.Size) -> Batch:
+    attacked, correct, outcome = kept
+    if attacked.shape != shape or not len(correct) == len(outcome) == shape[0]:
+        raise ValueError(f"expected shape {tuple(shape)}, got {tuple(attacked.shape)}")
+    return attacked, correct, outcome

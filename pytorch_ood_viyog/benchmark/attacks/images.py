@@ -14,20 +14,12 @@ _REMEDY = "Labels must be class numbers 0, 1, 2, ..."
 
 
 def round_to_8_bit(x: Tensor) -> Tensor:
-    """
-    :param x: images in [0, 1]
-    :return: the nearest images that 8 bit can store, :math:`\\mathrm{round}(255 x) / 255`
-    """
+    """:return: the nearest images that 8 bit can store, :math:`\\mathrm{round}(255 x) / 255`"""
     return (x.clamp(0, 1) * 255).round() / 255
 
 
 def class_number(label: Any, whose: str) -> int:
-    """
-    :param label: a number, or a tensor or an array that holds one
-    :param whose: what has this label, for the message
-    :return: the number of the class
-    :raises ValueError: if it is no class number, such as text, 0.5 or one-hot
-    """
+    """:return: the class that a number, a tensor or an array tells, whose it is for the message"""
     value = label
     if isinstance(label, (Tensor, np.ndarray, np.generic)):
         if (held := np.asarray(label)).size != 1:
@@ -41,11 +33,7 @@ def class_number(label: Any, whose: str) -> int:
 
 
 def class_numbers(labels: Any) -> Tensor:
-    """
-    :param labels: tensor, array or list of shape (N,)
-    :return: class numbers (N,), int64
-    :raises ValueError: if they are no class numbers
-    """
+    """:return: class numbers (N,), int64, of a tensor, an array or a list"""
     try:
         given = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -64,13 +52,9 @@ def _one_hot(labels: Tensor) -> bool:
 
 def returned_images(returned: Any, x: Tensor) -> Tensor:
     """
-    :param returned: what an attack returned: images as a tensor or an array of any
-        floating-point type, or the first such in a tuple; of foolbox's
-        ``(raw, clipped, success)`` the clipped ones
-    :param x: the images that it was given
-    :return: the attacked images, of the shape, type and device of ``x``
-    :raises TypeError: if there are no images
-    :raises ValueError: if they have another shape or are integers
+    The images that an attack returned, of the shape, type and device of those it was given: as a
+    tensor or an array of any floating-point type, or the only such in a tuple; of foolbox's
+    ``(raw, clipped, success)`` the clipped ones.
     """
     if isinstance(returned, (tuple, list)):
         returned = _of_several(returned, x)

@@ -118,13 +118,8 @@ class _Describing:
 
 # what tells less by its repr than what it is set to
 _MODEST = (
-    "torchattacks.",
-    "foolbox.",
-    "art.",
-    "secmlt.",
-    "pytorch_ood.",
-    "sklearn.",
-    f"{__package__}.foreign.",
+    *("torchattacks.", "foolbox.", "art.", "secmlt.", "pytorch_ood.", "sklearn."),
+    f"{__package__}.adapters",
 )
 
 
@@ -175,10 +170,7 @@ def _digest_of(array: Any) -> str:
 
 
 def data_digest(data: Any) -> str:
-    """
-    :param data: a data set of images and labels
-    :return: digest of its length and of its samples, of more than 1,000 of so many evenly spread
-    """
+    """:return: digest of a data set's length and samples, of 1,000 evenly spread ones of more"""
     count = len(data)
     result = hashlib.sha256(str(count).encode())
     for index in range(count) if count <= _SAMPLED else np.linspace(0, count - 1, _SAMPLED):
@@ -188,12 +180,7 @@ def data_digest(data: Any) -> str:
 
 
 def model_digest(model: nn.Module, data: Any, settings: str) -> str:
-    """
-    :param model: classifier in evaluation mode; its weights count, and its answers to a few images
-    :param data: data set to take these from
-    :param settings: text that counts as well
-    :return: 16 hexadecimal digits that change with any of them
-    """
+    """:return: digest of a classifier's weights, of its answers to a few images, and of a text"""
     x = torch.stack([data[i][0] for i in range(min(_PROBED, len(data)))])
     device = next((p.device for p in model.parameters()), x.device)
     answers = _behaviour(checked_logits(model, x.to(device)))

@@ -7,29 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...looks.logits import PickLogits, picked_logits, usual_logits
+from ...looks.logits import PickLogits, picked_logits
 
-__all__ = ["PickedLogits", "checked_logits", "with_logits"]
+__all__ = ["PickedLogits", "checked_logits"]
 
 
 class PickedLogits(nn.Module):
-    """A model whose logits are picked out of what it returns."""
+    """A classifier that returns anything, such as a dictionary, with what picks its logits."""
 
     def __init__(self, model: nn.Module, pick: PickLogits):
-        """
-        :param model: classifier that returns anything, such as a dictionary
-        :param pick: picks the logits out of it
-        """
         super().__init__()
         self.model = model
         self.pick = pick
         self.training = model.training
 
     def forward(self, *inputs: Any) -> Tensor:
-        """
-        :param inputs: what the model takes
-        :return: logits (B, C)
-        """
+        """:return: logits (B, C)"""
         return self.pick(self.model(*inputs))
 
 
@@ -50,13 +43,3 @@ def checked_logits(model: nn.Module, x: Tensor) -> Tensor:
             f"torch.cat([torch.zeros_like(z), z], 1), with z.logit() where z is a probability."
         )
     return picked_logits(output, None, len(x), model)
-
-
-@torch.no_grad()
-def with_logits(model: nn.Module, x: Tensor) -> nn.Module:
-    """
-    :param model: classifier in evaluation mode
-    :param x: images
-    :return: the model, or where it returns its logits by name, one that returns them alone
-    """
-    return model if isinstance(model(x), Tensor) else PickedLogits(model, usual_logits)

@@ -3,16 +3,16 @@ Common attacks by name, ``pgd8`` for PGD with a budget of 8/255. Most need foolb
 """
 
 import re
+from typing import Any
 
-from .foreign import Attack, FoolboxAttack
-from .gradient import TargetedPGD
+from .adapters import FoolboxAttack
+from .as_attack import Attack, as_attack
 from .square import Square
 
 __all__ = ["ATTACK_NAMES", "named_attack"]
 
 #: the forms that :func:`named_attack` knows, N being the budget in 1/255
 ATTACK_NAMES = ("fgsmN", "pgdN", "bimN", "targetedN", "squareN", "deepfool", "cw")
-_OWN = {"targeted": TargetedPGD, "square": Square}
 
 
 def named_attack(name: str) -> Attack:
@@ -26,10 +26,14 @@ def named_attack(name: str) -> Attack:
     :raises ValueError: if the name is unknown
     :raises ImportError: if foolbox is not installed
     """
-    own = re.fullmatch(r"(targeted|square)(\d+)", name)
-    if own is not None:
-        attack: Attack = _OWN[own[1]](int(own[2]) / 255)
-        return attack
+    match = re.fullmatch(r"(fgsm|pgd|bim|targeted|square)(\d+)|deepfool|cw", name)
+    if match is None:
+        raise ValueError(
+            f"There is no attack named {name!r}; names are {', '.join(ATTACK_NAMES)}."
+        )
+    kind, budget = match[1] or name, int(match[2] or 0) / 255
+    if kind == "square":
+        return Square(budget)
     try:
         from foolbox import attacks
     except ImportError as error:
@@ -39,19 +43,13 @@ def named_attack(name: str) -> Attack:
     if name == "deepfool":
         return FoolboxAttack(attacks.L2DeepFoolAttack(steps=30, candidates=5, overshoot=0.3))
     if name == "cw":
-        return FoolboxAttack(
-            attacks.L2CarliniWagnerAttack(
-                binary_search_steps=3, steps=30, stepsize=0.02, confidence=0.5, initial_const=0.3
-            )
-        )
-    match = re.fullmatch(r"(fgsm|pgd|bim)(\d+)", name)
-    if match is None:
-        raise ValueError(
-            f"There is no attack named {name!r}; names are {', '.join(ATTACK_NAMES)}."
-        )
-    family, budget = match[1], int(match[2]) / 255
-    if family == "fgsm":
+        settings: dict[str, Any] = {"binary_search_steps": 3, "steps": 30, "stepsize": 0.02}
+        settings |= {"confidence": 0.5, "initial_const": 0.3}
+        return FoolboxAttack(attacks.L2CarliniWagnerAttack(**settings))
+    if kind == "fgsm":
         return FoolboxAttack(attacks.FGSM(), budget)
-    if family == "pgd":
-        return FoolboxAttack(attacks.LinfPGD(steps=20, rel_stepsize=2.5 / 20), budget)
-    return FoolboxAttack(attacks.LinfBasicIterativeAttack(steps=20, rel_stepsize=0.1), budget)
+    if kind == "bim":
+        return FoolboxAttack(attacks.LinfBasicIterativeAttack(steps=20, rel_stepsize=0.1), budget)
+    pgd = attacks.LinfPGD(steps=20, rel_stepsize=2.5 / 20)
+    targets = "random" if kind == "targeted" else None
+    return as_attack(pgd, epsilon=budget, targets=targets)

@@ -3,12 +3,12 @@ How often an attack succeeds, how large its changes are, and what went wrong.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["AttackSize", "changes", "measured"]
+__all__ = ["AttackSize", "changes"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class AttackSize:
     @property
     def remarks(self) -> str:
         """What a reader of the table should know, empty if it is nothing."""
-        lost = self.fooled - self.succeeded
         told = {
-            "lost by rounding": lost,
+            "lost by rounding": self.fooled - self.succeeded,
             "came back unchanged": self.unchanged,
             "not finite": self.broken,
             "outside [0, 1]": self.outside,
@@ -81,15 +80,3 @@ def changes(adversarial: Tensor, x: Tensor) -> Tensor:
         pixels.float().mean(1),
     ]
     return torch.stack(found, 1)
-
-
-def measured(found: Tensor, attacked: int, **counts: int) -> AttackSize:
-    """
-    :param found: :func:`changes` of all successes
-    :param attacked: number of images that were attacked
-    :param counts: other counts of :class:`AttackSize`
-    :return: the size of the attack
-    """
-    linf, rms, l2, pixels = found.double().mean(0).tolist() if len(found) else [math.nan] * 4
-    size = AttackSize(attacked, len(found), linf, rms, l2=l2, pixels=pixels)
-    return replace(size, **counts)  # type: ignore[arg-type]

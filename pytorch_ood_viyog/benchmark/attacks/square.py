@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Square", "square_search"]
+__all__ = ["Square", "margins", "square_search"]
 
 #: losses of candidates (B, C, H, W) for the images at positions (B,)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -39,15 +39,10 @@ class Square:
     share: float = 0.05
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """
-        :param model: classifier in evaluation mode
-        :param x: images (B, C, H, W) in [0, 1]
-        :param y: labels (B,)
-        :return: perturbed images, same shape
-        """
+        """:return: perturbed images (B, C, H, W), in [0, 1] as those given"""
 
         def loss(candidate: Tensor, index: Tensor) -> Tensor:
-            return _margins(model, candidate, y[index])
+            return margins(model(candidate), y[index])
 
         epsilon = torch.full((len(x), 1, 1, 1), self.epsilon).to(x)
         return square_search(x, epsilon, loss, self.queries, self.share)
@@ -58,15 +53,9 @@ def square_search(
     x: Tensor, epsilon: Tensor, loss: Loss, queries: int, share: float = 0.05
 ) -> Tensor:
     """
-    The search of the Square attack for any loss.
-
-    :param x: images (B, C, H, W) in [0, 1]
-    :param epsilon: change of a pixel for each image, shape (B, 1, 1, 1)
-    :param loss: of candidates for some of the images, whose positions come with them; an image is
-        done when it is negative
-    :param queries: losses asked for, per image
-    :param share: share of the pixels that a square covers at first
-    :return: perturbed images, same shape
+    The search of the Square attack for any loss of candidates for some of the images, whose
+    positions come with them; an image is done when it is negative. Each has an epsilon of its own,
+    shape (B, 1, 1, 1).
     """
     every = torch.arange(len(x), device=x.device)
     stripes = _signs((len(x), x.shape[1], 1, x.shape[3])).to(x) * epsilon
@@ -105,10 +94,7 @@ def _with_squares(x: Tensor, attacked: Tensor, epsilon: Tensor, side: int) -> Te
     return candidate
 
 
-def _margins(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def margins(logits: Tensor, y: Tensor) -> Tensor:
     """:return: logit of the label minus the largest other logit, shape (B,)"""
-    logits = model(x).clone()
     own = logits.gather(1, y[:, None]).squeeze(1)
-    others = logits.scatter(1, y[:, None], -math.inf).amax(dim=1)
-    margins: Tensor = own - others
-    return margins
+    return own - logits.scatter(1, y[:, None], -math.inf).amax(dim=1)

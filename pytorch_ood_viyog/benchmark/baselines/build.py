@@ -32,19 +32,13 @@ class MultiMahalanobis(ood.MultiMahalanobis):  # type: ignore[misc]
     """
 
     def __init__(self, model: Module, layers: Sequence[str]):
-        """
-        :param model: the classifier
-        :param layers: dotted names of layers with 4-dimensional output
-        """
+        """:param layers: dotted names of layers with 4-dimensional output"""
         super().__init__([model] * len(layers))  # one weight a layer; the model for its device
         self.layers = list(layers)
         self._outputs = LayerOutputs(model, layers)
 
     def fit(self, data_loader: Any) -> Self:
-        """
-        :param data_loader: yields ``(x, y)`` of ID samples of all classes
-        :return: the fitted detector
-        """
+        """:return: the detector, fitted to batches of ID samples of all classes"""
         batches = [(self._spatial_means(x.to(self.device)), y) for x, y in data_loader]
         layers = zip(*(means for means, _ in batches), strict=True)
         self.fit_structured(
@@ -53,10 +47,7 @@ class MultiMahalanobis(ood.MultiMahalanobis):  # type: ignore[misc]
         return self
 
     def predict(self, x: Tensor) -> Tensor:
-        """
-        :param x: batch of model inputs
-        :return: outlier scores of shape :math:`B`
-        """
+        """:return: outlier scores of shape :math:`B`"""
         scores: Tensor = self.predict_structured(self._spatial_means(x.to(self.device)))
         return scores
 
@@ -71,11 +62,7 @@ class Gram(ood.Gram):  # type: ignore[misc]
     """
 
     def __init__(self, model: Module, layers: Sequence[str], num_classes: int):
-        """
-        :param model: the classifier, from inputs to logits
-        :param layers: dotted names of layers with 4-dimensional output
-        :param num_classes: number of logits
-        """
+        """:param layers: dotted names of layers with 4-dimensional output"""
         super().__init__(model, [model] * len(layers), num_classes)
         self.layers = list(layers)
         self._outputs = LayerOutputs(model, layers)

@@ -24,43 +24,29 @@ _ACTIVATIONS = (
 
 
 class Penultimate(Module):
-    """Encoder: the input of a layer, usually the last linear one."""
+    """Encoder: the input of a named layer, usually the last linear one; no more of it runs."""
 
     def __init__(self, model: Module, layer: str):
-        """
-        :param model: the classifier
-        :param layer: dotted name of the layer whose input counts; the model runs only up to it
-        """
         super().__init__()
         self.model = model
         self._reader = FirstLayer(model, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: batch of model inputs
-        :return: features of shape :math:`B \\times D`, without gradient
-        """
+        """:return: features of shape :math:`B \\times D`, without gradient"""
         return self._reader.run(x, lambda call: call.input.flatten(1).clone())
 
 
 class FeatureMaps(Module):
-    """Backbone: the output of a layer as feature maps."""
+    """Backbone: the output of a named layer as feature maps."""
 
     def __init__(self, model: Module, layer: str):
-        """
-        :param model: the classifier
-        :param layer: dotted name of the layer
-        """
         super().__init__()
         self.model = model
         self.layer = layer
         self._reader = LayerOutputs(model, [layer])
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: batch of model inputs
-        :return: feature maps of shape :math:`B \\times C \\times H \\times W`, without gradient
-        """
+        """:return: maps of shape :math:`B \\times C \\times H \\times W`, without gradient"""
         return self._reader.run(x, lambda name, output: output.clone())[self.layer]
 
 
@@ -68,18 +54,12 @@ class PooledHead(Module):
     """Head: global average pooling and the last linear layer, from maps to logits."""
 
     def __init__(self, linear: Module):
-        """
-        :param linear: the classifier's last linear layer
-        """
         super().__init__()
         self.linear = linear
 
     @torch.no_grad()
     def forward(self, maps: Tensor) -> Tensor:
-        """
-        :param maps: feature maps of shape :math:`B \\times C \\times H \\times W`
-        :return: logits of shape :math:`B \\times K`
-        """
+        """:return: logits of feature maps, shape :math:`B \\times K`"""
         logits: Tensor = self.linear(maps.mean(dim=(2, 3)))
         return logits
 

@@ -19,7 +19,7 @@ from ...triage.triage import Triage
 from ..baselines import BASELINES, baseline_detectors
 from ..data import EightBit, as_dataset, first_images
 from ..evasion import Evasion, evasion
-from ..evasion.attacks import FAMILIES
+from ..evasion.attacks import ATTACKS
 from ..evasion.evasion import check_options
 from ..model_names import asked_model
 from .shared import Commands, command_parser, id_images
@@ -39,16 +39,12 @@ files; a table and a curve are written to --out.
 """
 
 
-def _look(model: Module) -> SecondLook:
-    return SecondLook(model)
-
-
 #: detectors with a threshold of the share of alarms that is asked for
 DETECTORS: dict[str, Callable[[Module], Detector]] = {
     "ViyogResidue": ViyogResidue,
     "ViyogTV": ViyogTV,
     "Viyog": lambda model: Viyog(model, bounded=False),
-    "SecondLook": _look,
+    "SecondLook": lambda model: SecondLook(model),
 }
 #: what sets thresholds by itself, with the same share of alarms
 TRIAGES: dict[str, Callable[[Module, float], Triage]] = {
@@ -77,7 +73,7 @@ def add_evasion(commands: Commands) -> None:
         metavar="NAME",
         help=f"{', '.join(names)}; default: ViyogResidue Triage",
     )
-    add("--attacks", nargs="+", default=list(FAMILIES), choices=FAMILIES, metavar="NAME")
+    add("--attacks", nargs="+", default=list(ATTACKS), choices=ATTACKS, metavar="NAME")
     add(
         "--budgets",
         nargs="+",

@@ -5,7 +5,6 @@ budgets. Imports ``detectors``, ``looks``, ``triage``, ``evaluation`` and ``laye
 """
 
 from .evasion import BUDGETS, evasion
-from .report import Evasion
-from .result import SystemResult
+from .report import Evasion, SystemResult
 
 __all__ = ["BUDGETS", "Evasion", "SystemResult", "evasion"]

@@ -3,54 +3,66 @@ Attacks on a classifier with a detector: one descent that varies loss, step and 
 random search without gradients.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..attacks.craft import round_to_8_bit
-from ..attacks.square import square_search
-from .projections import BLURRED, OUT_OF_QUIET, PIXELS, Project, Projection
-from .system import DetectorSystem, System, TriageSystem
-from .target import Attempt, Target
+from ..attacks.images import round_to_8_bit
+from ..attacks.square import margins, square_search
+from .projections import BLURRED, OUT_OF_QUIET, PIXELS, Projection
+from .system import System
 
-__all__ = ["FAMILIES", "Attack", "Descent", "Square", "attacks_of", "proportional"]
+__all__ = ["ATTACKS", "Attack", "Attempt", "Descent", "Square", "Target", "proportional"]
 
 # answers asked for, per gradient step of the other attacks: one costs about a third of a step
 _QUERIES_PER_STEP = 10
 # pixels above it, in mean sizes of the direction, go the whole step
 _WHOLE = 2.0
-_PENALTY = 2.0
 
 
-def _margin(fool: Tensor, calm: Tensor, wrong: Tensor) -> Tensor:
-    return fool
+class Attempt(NamedTuple):
+    """What came of candidates, with gradients where they ask for them; each of shape (B,)."""
+
+    #: logit of the label minus the largest other one: negative where the classifier is wrong
+    margin: Tensor
+    #: how close to an alarm, see :class:`~pytorch_ood_viyog.benchmark.evasion.system.Watch`
+    pressure: Tensor
+    #: whether the classifier is wrong and no alarm is raised
+    through: Tensor
 
 
-def _selective(fool: Tensor, calm: Tensor, wrong: Tensor) -> Tensor:
-    return torch.where(wrong, calm, fool)
+@dataclass(frozen=True)
+class Target:
+    """Clean 8-bit images (B, C, H, W), labels, and the largest change of each, (B, 1, 1, 1)."""
 
+    system: System
+    x: Tensor
+    y: Tensor
+    epsilon: Tensor
 
-def _orthogonal(fool: Tensor, calm: Tensor, wrong: Tensor) -> Tensor:
-    along = (fool * calm).sum(dim=(1, 2, 3), keepdim=True)
-    return torch.where(wrong, calm - along * fool, fool - along * calm)
+    def __getitem__(self, index: Tensor) -> "Target":
+        return Target(self.system, self.x[index], self.y[index], self.epsilon[index])
 
-
-def _penalty(fool: Tensor, calm: Tensor, wrong: Tensor) -> Tensor:
-    return fool + _PENALTY * calm
-
-
-#: what to go against, of the gradients of margin and pressure, each of length 1 for each image,
-#: and where the classifier is wrong: the margin alone, which knows no detector; one of the two at
-#: a time; that without what would undo the other; or their sum
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "margin": _margin,
-    "selective": _selective,
-    "orthogonal": _orthogonal,
-    "penalty": _penalty,
-}
+    def attempt(
+        self, candidates: Tensor, *, everywhere: bool = True, gradients: bool = True
+    ) -> Attempt:
+        """
+        What comes of a candidate for each image. The system is asked where the classifier is
+        right only if ``everywhere``: else the pressure is 0 there, and the detector's work is
+        saved; and for gradients only if the attack needs them.
+        """
+        margin = margins(self.system.classify(candidates), self.y)
+        wrong = margin.detach() < 0
+        asked = (wrong | everywhere).nonzero().squeeze(1)
+        pressure, through = torch.zeros_like(margin.detach()), torch.zeros_like(wrong)
+        if len(asked):
+            with torch.set_grad_enabled(gradients and torch.is_grad_enabled()):
+                seen = self.system.watch(candidates[asked])
+            pressure = pressure.index_put((asked,), seen.pressure)
+            through[asked] = wrong[asked] & ~seen.alarm
+        return Attempt(margin, pressure, through)
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,9 @@ class Descent:
     loop (gradients pass through the rounding). An image is done at the first step at which it
     gets through.
 
-    :param loss: a key of :data:`LOSSES`
+    :param loss: ``"margin"`` of the classifier alone, which knows no detector; ``"selective"``,
+        the pressure of the system where the classifier is wrong and the margin elsewhere; or
+        ``"orthogonal"``, the same without what would undo the other
     :param projection: what perturbations may look like
     :param soft: steps by :func:`proportional`, otherwise every pixel goes the whole step
     :see: Bryniarski et al., *Evading Adversarial Example Detection Defenses with Orthogonal
@@ -77,60 +91,47 @@ class Descent:
         return self.loss != "margin"
 
     def suits(self, system: System) -> bool:
-        """
-        :param system: what is attacked
-        :return: whether the attack can be run on it, and is not the same as a simpler one
-        """
-        watched = isinstance(system, (DetectorSystem, TriageSystem)) and system.differentiable
-        has_residue = system.residue is not None
-        return (watched or not self.knows_system) and (
-            has_residue or not self.projection.needs_residue
-        )
+        """:return: whether it can be run on a system, and is not the same as a simpler attack"""
+        watched = type(system) is not System and system.differentiable
+        knows_directions = system.residue is not None or not self.projection.needs_residue
+        return knows_directions and (watched or not self.knows_system)
 
     def run(self, target: Target, steps: int, random_start: bool) -> tuple[Tensor, Tensor]:
-        """
-        :param target: images, budgets and system
-        :param steps: gradient steps
-        :param random_start: start from random changes and not from the clean images
-        :return: 8-bit candidates of the shape of the images, and which of them are worth judging
-        """
+        """:return: 8-bit candidates for a target, and which of them are worth judging"""
         free = torch.zeros_like(target.x)
         if random_start:
             free = (torch.rand(free.shape).to(free) - 0.5) * target.epsilon
-        found, project = target.x.clone(), self.projection.of(target)
-        done = torch.zeros(len(free), dtype=torch.bool, device=free.device)
+        found, done = target.x.clone(), torch.zeros_like(target.y, dtype=torch.bool)
+        project = self.projection.of(target.system.residue, tuple(free.shape[2:]))
         first_step = 2 * self.projection.travel / steps
         for number in range(steps + 1):
             index = (~done).nonzero().squeeze(1)
             if len(index) == 0:
                 break
-            part = target[index]
-            candidates, through, direction = self._look(part, free[index], project)
-            done[index] = through
-            found[index[through]] = candidates[through]
-            size = first_step * part.epsilon * (1 - number / (steps + 1))
+            part, own = target[index], free[index].requires_grad_()
+            candidates = _applied(part.x, part.epsilon, project(own))
+            attempt = part.attempt(
+                candidates, everywhere=self.loss == "orthogonal", gradients=self.knows_system
+            )
+            done[index] = attempt.through
+            found[index[attempt.through]] = candidates.detach()[attempt.through]
+            direction = self._direction(own, attempt)
             step = proportional(direction) if self.soft else direction.sign()
+            size = first_step * part.epsilon * (1 - number / (steps + 1))
             limit = self.projection.reach * part.epsilon
-            free[index] = torch.clamp(free[index] - size * step, -limit, limit)
+            free[index] = torch.clamp(own.detach() - size * step, -limit, limit)
         return found, done
 
-    def _look(
-        self, target: Target, free: Tensor, project: Project
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates, which get through, and where to step."""
-        free = free.requires_grad_()
-        candidates = _applied(target.x, target.epsilon, project(free))
-        attempt = target.attempt(
-            candidates,
-            everywhere=self.loss in ("orthogonal", "penalty"),
-            gradients=self.knows_system,
-        )
-        return candidates.detach(), attempt.through, self._direction(free, attempt)
-
     def _direction(self, free: Tensor, attempt: Attempt) -> Tensor:
+        """What to go against, of gradients of length 1 for each image."""
         fool = _unit_gradient(attempt.margin, free, retain=self.knows_system)
+        if not self.knows_system:
+            return fool
         calm = _unit_gradient(attempt.pressure, free)
-        return LOSSES[self.loss](fool, calm, (attempt.margin < 0).view(-1, 1, 1, 1))
+        if self.loss == "orthogonal":
+            along = (fool * calm).sum(dim=(1, 2, 3), keepdim=True)
+            fool, calm = fool - along * calm, calm - along * fool
+        return torch.where((attempt.margin < 0).view(-1, 1, 1, 1), calm, fool)
 
 
 class Square:
@@ -161,37 +162,20 @@ class Square:
 
 Attack: TypeAlias = Descent | Square
 
-#: families of attacks by name, those first that are cheap; each came first on some image of the
-#: measured tables. ``transfer`` has none of its own: it tries on each system what got through
-#: another. ``square`` tells whether gradients are masked.
-FAMILIES: dict[str, dict[str, Attack]] = {
-    "pgd": {"PGD": Descent(), "PGD, soft steps": Descent(soft=True)},
-    "quiet": {
-        "out of quiet": Descent("margin", OUT_OF_QUIET),
-        "out of quiet, selective": Descent("selective", OUT_OF_QUIET),
-        "out of quiet, selective, soft steps": Descent("selective", OUT_OF_QUIET, soft=True),
-    },
-    "smooth": {
-        "blurred": Descent("margin", BLURRED),
-        "blurred, selective": Descent("selective", BLURRED),
-    },
-    "alternating": {
-        "selective": Descent("selective"),
-        "selective, soft steps": Descent("selective", soft=True),
-        "orthogonal": Descent("orthogonal"),
-    },
-    "penalty": {"penalty": Descent("penalty")},
-    "transfer": {},
-    "square": {"square": Square()},
+#: attacks by name, those first that are cheap; each came first on some images of the measured
+#: tables, but ``square``, which tells whether gradients are masked
+ATTACKS: dict[str, Attack] = {
+    "pgd": Descent(),
+    "pgd-soft": Descent(soft=True),
+    "quiet": Descent("margin", OUT_OF_QUIET),
+    "quiet-selective": Descent("selective", OUT_OF_QUIET),
+    "quiet-selective-soft": Descent("selective", OUT_OF_QUIET, soft=True),
+    "smooth": Descent("margin", BLURRED),
+    "smooth-selective": Descent("selective", BLURRED),
+    "selective": Descent("selective"),
+    "orthogonal": Descent("orthogonal"),
+    "square": Square(),
 }
-
-
-def attacks_of(families: Iterable[str]) -> dict[str, Attack]:
-    """
-    :param families: names of families
-    :return: their attacks by name
-    """
-    return {name: each for family in families for name, each in FAMILIES[family].items()}
 
 
 def proportional(direction: Tensor) -> Tensor:

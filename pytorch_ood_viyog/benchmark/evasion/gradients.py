@@ -14,7 +14,6 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ["WithGradients", "gradients_to_input"]
 
-
 # x.data, which is a detached x
 _DATA = getattr_static(Tensor, "data").__get__
 _LEAVES_TORCH = (Tensor.numpy, Tensor.__array__, Tensor.item, Tensor.__float__)
@@ -55,21 +54,15 @@ class WithGradients(TorchFunctionMode):
 
 @contextmanager
 def gradients_to_input(model: Module) -> Iterator[None]:
-    """
-    Where gradients are switched on, everything inside the block has them in respect to the input,
-    and to nothing else.
-
-    :param model: model whose parameters need none meanwhile
-    """
-    asked = torch.is_grad_enabled()
+    """Where gradients are switched on, all have them in respect to the input, and to no weight."""
     found = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in found:
             parameter.requires_grad_(False)
-        if not asked:
-            yield
-            return
-        with WithGradients():
+        if torch.is_grad_enabled():
+            with WithGradients():
+                yield
+        else:
             yield
     finally:
         for parameter in found:

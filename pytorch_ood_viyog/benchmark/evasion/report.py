@@ -1,20 +1,24 @@
 """
-An evaluation as tables and a figure.
+What evading systems costs: accepted shares, prices, and both as tables and a figure.
 """
 
-import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...evaluation.plotting import pyplot, write_figure
-from .checks import Checks
-from .preparing import ALONE
-from .result import Outcome
+import torch
+from torch import Tensor
 
-__all__ = ["Evasion", "plot_accepted"]
+from ...evaluation.bootstrap import resample
+from ...evaluation.plotting import pyplot, write_figure
+from ...evaluation.rows import Row
+from ..report.tables import write_csv
+from .search import CHECKED, READ_CHECKS, Checks, two_digits
+from .system import ALONE
+
+__all__ = ["Evasion", "SystemResult", "half_budgets", "plot_accepted"]
 
 _READ = (
     "Share of the attacked images that fool the classifier and that the system lets pass, by the "
@@ -23,114 +27,132 @@ _READ = (
     "1 means that the detector costs an attacker nothing. Budgets and *half* are largest changes "
     "of a pixel in 1/255, all changes are rounded to 8 bit."
 )
-_TRANSFER = (
-    "Share of what gets through the system of a line that gets through the system of a column "
-    "too, though made without it."
-)
-_CHECKS = (
-    "Sanity checks on a few images. *By budget* and *by steps*: the attack that by itself gets "
-    "most of them through, from scratch at each budget, and with fewer steps at the one in "
-    "brackets; both should grow. *Unbounded*: all attacks without a budget, should be near 1. "
-    "*Noise*: random changes of the largest budget, should be near 0. *Square*: search without "
-    "gradients, against *gradients*: if it is the stronger one (in bold), gradients are masked "
-    "and the attacks above are too weak."
-)
-
-_COLOURS = ("#555555", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee")
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Evasion(Outcome):
+class SystemResult:
+    """What got through one system; :math:`n` images were attacked at :math:`K` budgets."""
+
+    #: index of the smallest budget at which an image gets through, :math:`K` where it does at
+    #: none, shape :math:`n`
+    level: Tensor
+    #: name of the attack that did it for each image, empty where none did
+    attack: list[str]
+    #: what got through, the clean image where nothing did, uint8 of shape (n, C, H, W)
+    pixels: Tensor
+    #: whether it was attacked by the gradients of its alarms
+    differentiable: bool
+    #: how often it was asked about the same image: more than once where it has random parts
+    draws: int
+    #: share of the clean attacked images that it raises an alarm for
+    alarms: float
+    #: sanity checks
+    checks: Checks | None
+
+
+@dataclass(frozen=True)
+class Evasion:
     """What :func:`~pytorch_ood_viyog.benchmark.evasion.evasion.evasion` found."""
+
+    #: largest changes of a pixel, for images in [0, 1], ascending
+    budgets: tuple[float, ...]
+    #: system -> what got through, the classifier alone first
+    systems: dict[str, SystemResult]
+    #: images that were attacked, of those given
+    index: Tensor
+    #: number of images that the classifier got wrong before any attack; they were left out
+    left_out: int
+    #: what was asked for, in words
+    settings: str
+    #: seed of the bootstrap resamples
+    seed: int = 0
+
+    def accepted(self, system: str) -> dict[float, float]:
+        """
+        :param system: name of a system
+        :return: budget -> share of the attacked images that any attack gets through with it
+        """
+        level = self.systems[system].level
+        return {b: float((level <= i).float().mean()) for i, b in enumerate(self.budgets)}
+
+    def half(self, system: str) -> float:
+        """
+        :param system: name of a system
+        :return: :math:`\\epsilon_{50}`, the smallest budget at which half of the images get
+            through, see :func:`half_budgets`
+        """
+        return float(self._halves(system, torch.ones(1, len(self.index)))[0])
+
+    def price(self, system: str) -> tuple[float, float, float]:
+        """
+        :param system: name of a system
+        :return: :math:`\\epsilon_{50}` over that of the classifier alone, and the ends of its
+            95 % bootstrap interval: both systems were attacked on the same images, which are drawn
+            together. Infinite where half of the images do not get through at any budget.
+        """
+        drawn = resample(len(self.index), _RESAMPLES, self.seed)
+        drawn = torch.cat([torch.ones_like(drawn[:1]), drawn])
+        prices = self._halves(system, drawn) / self._halves(ALONE, drawn)
+        prices = prices.nan_to_num(nan=math.inf, posinf=math.inf)
+        ends = (prices[1:].quantile(q, interpolation="nearest") for q in (0.025, 0.975))
+        low, high = map(float, ends)
+        return float(prices[0]), low, high
+
+    def _halves(self, system: str, drawn: Tensor) -> Tensor:
+        levels = range(len(self.budgets))
+        through = torch.stack([self.systems[system].level <= i for i in levels], dim=1)
+        return half_budgets(self.budgets, drawn.double() @ through.double() / len(self.index))
+
+    def rows(self) -> list[Row]:
+        """:return: one row for each system and budget"""
+        return [
+            {
+                "System": name,
+                "Budget": 255 * budget,
+                "Accepted": share,
+                "Attacked": len(self.index),
+                "HalfBudget": 255 * self.half(name),
+                "Price": price,
+                "Price low": low,
+                "Price high": high,
+            }
+            for name in self.systems
+            for price, low, high in [self.price(name)]
+            for budget, share in self.accepted(name).items()
+        ]
 
     def table(self, title: str = "The price of evasion") -> str:
         """
         :param title: heading
-        :return: Markdown: accepted shares, prices, the attacks that got through, transfer, checks
+        :return: Markdown: accepted shares, prices, the attacks that got through, checks
         """
-        counts = f"{len(self.index)} images attacked, {self.left_out} left out: the classifier "
-        counts += f"gets them wrong before any attack. {self.settings}"
-        parts = [f"# {title}", counts, _READ, _table(self._head(), self._lines())]
-        parts += ["What got through, by the first attack that did it:", self._attacks()]
-        if any(self.transfer.values()):
-            parts += [_TRANSFER, self._transfer()]
-        checks = {name: r.checks for name, r in self.systems.items() if r.checks is not None}
-        if checks:
-            parts += [_CHECKS, _checks(checks)]
-        return "\n\n".join([*parts, *self._notes()]) + "\n"
-
-    def _head(self) -> list[str]:
         budgets = [f"{255 * budget:g}" for budget in self.budgets]
-        return ["system", "clean alarms", *budgets, "half", "price"]
-
-    def _lines(self) -> list[list[str]]:
-        return [
-            [
-                name,
-                f"{self.alarms[name]:.2f}",
-                *(f"{share:.2f}" for share in self.accepted(name).values()),
-                self._half_text(name),
-                self._price_text(name),
-            ]
-            for name in self.systems
+        shares = [self._line(name) for name in self.systems]
+        checks = [[n, *r.checks.cells()] for n, r in self.systems.items() if r.checks is not None]
+        parts = [
+            f"# {title}",
+            f"{len(self.index)} images attacked, {self.left_out} left out: the classifier gets "
+            f"them wrong before any attack. {self.settings}",
+            _READ,
+            _table(["system", "clean alarms", *budgets, "half", "price"], shares),
+            "What got through, by the first attack that did it:",
+            _table(["system", "attacks"], [[n, _by(r)] for n, r in self.systems.items()]),
         ]
+        if checks:
+            parts += [READ_CHECKS, _table(["system", *CHECKED], checks)]
+        notes = [note for n, result in self.systems.items() for note in _notes(n, result)]
+        return "\n\n".join([*parts, *notes]) + "\n"
 
-    def _half_text(self, name: str) -> str:
-        half = self.half(name)
-        largest = 255 * self.budgets[-1]
-        return f"> {largest:g}" if math.isinf(half) else f"{255 * half:.1f}"
-
-    def _price_text(self, name: str) -> str:
-        if name == ALONE:
-            return "1"
-        alone = self.half(ALONE)
-        if math.isinf(alone):
-            return "–"
-        most = self.budgets[-1] / alone
-        price, low, high = (
-            f"> {most:.1f}" if math.isinf(value) else f"{value:.1f}" for value in self.price(name)
-        )
-        return f"{price} ({low} to {high})"
-
-    def _attacks(self) -> str:
-        lines = []
-        for name, result in self.systems.items():
-            counts = Counter(attack for attack in result.attack if attack)
-            shown = [
-                f"**square {count}**" if attack == "square" else f"{attack} {count}"
-                for attack, count in counts.most_common()
-            ]
-            lines.append([name, ", ".join(shown) or "nothing"])
-        return _table(["system", "attacks"], lines)
-
-    def _transfer(self) -> str:
-        names = list(self.systems)
-        lines = [
-            [name, *(_share(self.transfer.get(name, {}).get(other)) for other in names)]
-            for name in names
-        ]
-        return _table(["made for", *names], lines)
-
-    def _notes(self) -> list[str]:
-        notes = []
-        for name, result in self.systems.items():
-            if not result.differentiable:
-                notes.append(
-                    f"**{name} has no gradients**: it was attacked by what does not know it, by "
-                    f"transfer and by the search without gradients only. A low share here is "
-                    f"weak evidence."
-                )
-            if result.draws > 1:
-                notes.append(
-                    f"{name} has random parts: gradients are means over {result.draws} draws, "
-                    f"and what counts gets through in half of them."
-                )
-            if result.checks is not None and result.checks.masked:
-                notes.append(
-                    f"**{name} masks its gradients**: the search without gradients gets more "
-                    f"through. The table shows too little."
-                )
-        return notes
+    def _line(self, name: str) -> list[str]:
+        shares = two_digits(self.systems[name].alarms, *self.accepted(name).values())
+        half, alone, largest = self.half(name), self.half(ALONE), self.budgets[-1]
+        half_text = f"> {255 * largest:g}" if math.isinf(half) else f"{255 * half:.1f}"
+        if name == ALONE or math.isinf(alone):
+            return [name, *shares, half_text, "1" if name == ALONE else "–"]
+        most = f"> {largest / alone:.1f}"
+        price, low, high = (most if math.isinf(p) else f"{p:.1f}" for p in self.price(name))
+        return [name, *shares, half_text, f"{price} ({low} to {high})"]
 
     def save(self, path: str | Path, title: str = "The price of evasion") -> list[Path]:
         """
@@ -138,14 +160,7 @@ class Evasion(Outcome):
         :param title: heading
         :return: the files written, ``path.md`` and ``path.csv``
         """
-        text, table = Path(f"{path}.md"), Path(f"{path}.csv")
-        text.parent.mkdir(parents=True, exist_ok=True)
-        rows = self.rows()
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({n: _short(value) for n, value in row.items()})
+        text, table = Path(f"{path}.md"), write_csv(self.rows(), Path(f"{path}.csv"))
         text.write_text(self.table(title), encoding="utf-8")
         return [text, table]
 
@@ -165,74 +180,70 @@ class Evasion(Outcome):
         return self.table()
 
 
+def half_budgets(budgets: Sequence[float], shares: Tensor) -> Tensor:
+    """
+    Where straight lines through accepted shares, :math:`R \\times K`, reach one half; the smallest
+    budget where they begin above it, as changes below 1/255 cannot be stored; infinite where they
+    do not reach it, shape :math:`R`.
+    """
+    at, values = torch.tensor(budgets).double(), shares.double()
+    reached = values >= 0.5 - 1e-9
+    last = reached.int().argmax(dim=1)
+    first = (last - 1).clamp_min(0)
+    low, high = (values.gather(1, i[:, None]).squeeze(1) for i in (first, last))
+    part = (0.5 - low) / (high - low).clamp_min(1e-12)
+    found = at[first] + part * (at[last] - at[first])
+    return torch.where(reached.any(dim=1), found, torch.inf)
+
+
 def plot_accepted(
     panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]], path: Path
 ) -> Path:
-    """
-    :param panels: title -> budgets, and system -> accepted share at each
-    :param path: PNG file to write; folders are made
-    :return: the file
-    :raises ImportError: if matplotlib is not installed
-    """
+    """:return: a PNG file of panels: title -> budgets, and system -> accepted share at each"""
     plt = pyplot()
     names = list(dict.fromkeys(name for _, curves in panels.values() for name in curves))
-    colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
+    size = (1.2 + 3.3 * len(panels), 3.4)
     figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(1.2 + 3.3 * len(panels), 3.4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
+    lines = {}
     for axis, (title, (budgets, curves)) in zip(axes[0], panels.items(), strict=True):
         levels = [255 * budget for budget in budgets]
         for name, shares in curves.items():
-            style = "--" if name == names[0] else "-"
-            axis.plot(levels, shares, style, marker="o", ms=3, color=colours[name])
+            style = f"{'-' if name != names[0] else '--'}C{names.index(name)}"
+            lines[name] = axis.plot(levels, shares, style, marker="o", ms=3)[0]
         axis.axhline(0.5, color="black", linewidth=0.5, linestyle=":")
         axis.set_xscale("log", base=2)
         axis.set_xticks(levels, [f"{level:g}" for level in levels], fontsize=7)
         axis.minorticks_off()
-        axis.set_ylim(-0.02, 1.02)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("budget in 1/255", fontsize=8)
-        axis.tick_params(axis="y", labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("accepted share", fontsize=8)
-    lines = [plt.Line2D([], [], color=colours[name], label=name) for name in names]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(names)), fontsize=8)
+        axis.set(ylim=(-0.02, 1.02), title=title, xlabel="budget in 1/255", ylabel="accepted")
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize=8)
     return write_figure(plt, figure, path)
 
 
-def _checks(checks: dict[str, Checks]) -> str:
-    head = ["system", "images", "attack", "by budget", "by steps", "unbounded", "noise"]
-    lines = []
-    for name, each in checks.items():
-        square = f"{each.black_box:.2f}"
-        lines.append(
-            [
-                name,
-                str(each.images),
-                each.attack,
-                " ".join(f"{share:.2f}" for share in each.by_budget),
-                ", ".join(f"{steps}: {share:.2f}" for steps, share in each.by_steps.items())
-                + f" ({255 * each.budget:g}/255)",
-                f"{each.unbounded:.2f}",
-                f"{each.noise:.2f}",
-                f"**{square}**" if each.masked else square,
-                f"{each.white_box:.2f}",
-            ]
+def _by(result: SystemResult) -> str:
+    """Attacks that got through, by how often they were the first to."""
+    counts = Counter(attack for attack in result.attack if attack).most_common()
+    shown = (f"**square {n}**" if name == "square" else f"{name} {n}" for name, n in counts)
+    return ", ".join(shown) or "nothing"
+
+
+def _notes(name: str, result: SystemResult) -> Iterator[str]:
+    if not result.differentiable:
+        yield (
+            f"**{name} has no gradients**: it was attacked by what does not know it and by the "
+            f"search without gradients only. A low share here is weak evidence."
         )
-    return _table([*head, "square", "gradients"], lines)
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _short(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value
+    if result.draws > 1:
+        yield (
+            f"{name} has random parts: gradients are means over {result.draws} draws, and what "
+            f"counts gets through in half of them."
+        )
+    if result.checks is not None and result.checks.masked:
+        yield (
+            f"**{name} masks its gradients**: the search without gradients gets more through. "
+            f"The table shows too little."
+        )
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -4,16 +4,8 @@ model is right on clean images, which says whether they mean anything. Imports `
 ``layer``, ``pipeline`` and the attacks' keys.
 """
 
-from .asking import named_detectors
 from .clean import CleanAccuracy, clean_accuracy
 from .scorer import Scorer
 from .store import ScoreStore, score_stores
 
-__all__ = [
-    "CleanAccuracy",
-    "ScoreStore",
-    "Scorer",
-    "clean_accuracy",
-    "named_detectors",
-    "score_stores",
-]
+__all__ = ["CleanAccuracy", "ScoreStore", "Scorer", "clean_accuracy", "score_stores"]

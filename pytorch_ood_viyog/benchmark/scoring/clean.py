@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 from tqdm import tqdm
 
-from ...layer.manners import as_found
+from ...layer.manners import as_found, device_of
 from ..attacks.logits import checked_logits
 
 __all__ = ["CleanAccuracy", "clean_accuracy"]
@@ -46,13 +46,7 @@ class CleanAccuracy:
         return self.accuracy < chance + max((1 - chance) / 10, min(guessing, (1 - chance) / 2))
 
     def check(self, attacked: int | None, min_images: int) -> None:
-        """
-        Warn where the accuracy is near chance.
-
-        :param attacked: how many of the first images are to be attacked, ``None`` for none
-        :param min_images: of fewer images nothing is said
-        :raises ValueError: if the model is right on fewer of the images to attack
-        """
+        """Warn near chance; refuse to attack the first images where too few of them are right."""
         told = (
             f"The model classifies {self.accuracy:.1%} of the {len(self.labels)} id_test images "
             f"correctly, where chance is {1 / self.classes:.1%}"
@@ -82,17 +76,11 @@ class CleanAccuracy:
 
 
 def clean_accuracy(model: Module, loader: Iterable[Any], progress: bool) -> CleanAccuracy:
-    """
-    :param model: classifier of images
-    :param loader: yields images and class numbers
-    :param progress: show a progress bar
-    :return: what it makes of them, in evaluation mode
-    """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    """:return: what a classifier makes of images and class numbers, in evaluation mode"""
     predicted, labels, classes = [], [], 0
     with as_found(model):
         for x, y in tqdm(loader, desc="clean accuracy", leave=False, disable=not progress):
-            logits = checked_logits(model, x.to(device))
+            logits = checked_logits(model, x.to(device_of(model)))
             predicted.append(logits.argmax(1).cpu())
             labels.append(y.cpu())
             classes = logits.shape[1]

@@ -6,22 +6,22 @@ detector.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from pytorch_ood.api import Detector
+from pytorch_ood.api import Detector, GradientDetector
 from torch import Tensor
 from torch.nn import Module
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...evaluation.rows import Scores
+from ...layer.manners import as_found_with_gradients, device_of, unwrap
 from ...looks.logits import PickLogits
 from ...pipeline.shared_forward import SharedForward
-from .asking import predicted, shared_forward
-from .attempts import Attempts
+from ..attacks.guard import ModelState
 from .store import ScoreStore
 
 __all__ = ["Scorer"]
@@ -33,9 +33,9 @@ _TIMED_RUNS = 3
 
 class Scorer:
     """
-    Fits, times and applies detectors of one model. Exceptions are kept, with a warning, and the
-    detector that raised one is left out from then on, for the images at hand or, if it could not
-    be fitted, for all.
+    Fits, times and applies detectors of one model, in evaluation mode and with one seed.
+    Exceptions are kept, with a warning, and the detector that raised one is left out from then on,
+    for the images at hand or, if it could not be fitted, for all.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class Scorer:
         """
         self.model = model
         self.detectors = dict(detectors)
+        self.seed = seed
         self.progress = progress
+        self.logits = logits
         #: detector -> name of the images -> scores of shape (N,), or the error as text
         self.scores: Scores = {name: {} for name in detectors}
         #: detector -> seconds to fit, those of the common fit where it shared one
@@ -65,15 +67,11 @@ class Scorer:
         self.seconds_per_image: dict[str, float] = {}
         #: detector -> why it could not be fitted
         self.unfit: dict[str, str] = {}
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.device = device
+        self.device = device_of(model)
         for detector in self.detectors.values():
-            detector.to(device)
-        self.logits = logits
-        self._attempts = Attempts(model, seed)
-        self._shareable = {
-            n for n, d in self.detectors.items() if shared_forward(model, {n: d}, logits)
-        }
+            detector.to(self.device)
+        self._state = ModelState(unwrap(model))
+        self._shareable = [n for n, d in self.detectors.items() if self._one_pass({n: d})]
         self._panel: SharedForward | None = None
 
     def fit(self, loader: Iterable[Any]) -> None:
@@ -84,8 +82,8 @@ class Scorer:
         alone = [(n, detector) for n, detector in self.detectors.items() if n not in together]
         for name, detector in self._bar(alone, "fit"):
             start = time.perf_counter()
-            outcome = self._attempts.outcome(f"fitting {name}", partial(detector.fit, loader))
-            self._attempts.give_back(f"The fit of {name}")
+            outcome = self._outcome(f"fitting {name}", partial(detector.fit, loader))
+            self._give_back(f"The fit of {name}")
             self.fit_seconds[name] = time.perf_counter() - start
             if isinstance(outcome, str):
                 self.unfit[name] = outcome
@@ -97,7 +95,7 @@ class Scorer:
             return set()
         start = time.perf_counter()
         fit = partial(shared.fit, loader, progress=self.progress)
-        if isinstance(self._attempts.outcome(None, fit), str):
+        if isinstance(self._outcome(None, fit), str):
             return set()
         self.fit_seconds |= dict.fromkeys(shared.detectors, time.perf_counter() - start)
         return set(shared.detectors)
@@ -113,7 +111,7 @@ class Scorer:
             runs = []
             for _ in range(_TIMED_RUNS + 1):
                 start = time.perf_counter()
-                outcome = self._attempts.outcome(None, partial(predicted, detector, x))
+                outcome = self._outcome(None, partial(_predicted, detector, x))
                 runs.append(time.perf_counter() - start)
                 if isinstance(outcome, str):
                     break
@@ -144,50 +142,25 @@ class Scorer:
             if len(data) == 0:  # type: ignore[arg-type]
                 return
             store = stores(data) if stores else None
-            known = store.complete(list(parts)) if store else 0
-            for number in range(known):
-                stored = store.read(number) if store else {}
-                for detector, own in parts.items():
-                    own.append(stored[detector])
-            for number, x in self._rest(name, data, options, known):
-                self._score_numbered(name, number, x, parts, failed, store)
+            for number, (x, _) in enumerate(self._bar(DataLoader(data, **options), name)):
+                found: dict[str, Tensor | str] = dict(store.read(number)) if store else {}
+                asked = {n: d for n, d in self._fitted() if n not in failed and n not in found}
+                new = self._score_batch(asked, x.to(self.device), name)
+                if store:
+                    store.write(number, {n: s for n, s in new.items() if isinstance(s, Tensor)})
+                for detector, outcome in (found | new).items():
+                    if isinstance(outcome, str):
+                        failed[detector] = outcome
+                    elif detector not in failed:
+                        parts[detector].append(outcome)
         except Exception as error:
             message = f"images of {name}: {type(error).__name__}: {error}"
             warnings.warn(f"Failure while reading {message}", stacklevel=2)
             failed |= dict.fromkeys(parts, message)
-        self._attempts.give_back(f"A detector, while scoring {name},")
+        self._give_back(f"A detector, while scoring {name},")
         for detector in self.detectors:
             done = failed.get(detector) or torch.cat(parts[detector])
             self.scores[detector][name] = done
-
-    def _rest(
-        self, name: str, images: Dataset[Any], options: Mapping[str, Any], known: int
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Batches that not all detectors have scores of, with their numbers."""
-        first, count = known * options["batch_size"], len(images)  # type: ignore[arg-type]
-        loader = DataLoader(Subset(images, range(min(first, count), count)), **options)
-        for number, (x, _) in enumerate(self._bar(loader, name), known):
-            yield number, x.to(self.device)
-
-    def _score_numbered(
-        self,
-        name: str,
-        number: int,
-        x: Tensor,
-        parts: dict[str, list[Tensor]],
-        failed: dict[str, str],
-        store: ScoreStore | None,
-    ) -> None:
-        found: dict[str, Tensor | str] = dict(store.read(number)) if store else {}
-        working = {n: self.detectors[n] for n in parts if n not in failed and n not in found}
-        new = self._score_batch(working, x, name)
-        if store:
-            store.write(number, {n: s for n, s in new.items() if isinstance(s, Tensor)})
-        for detector, outcome in (found | new).items():
-            if isinstance(outcome, str):
-                failed[detector] = outcome
-            elif detector not in failed:
-                parts[detector].append(outcome)
 
     def costs(self) -> dict[str, dict[str, float]]:
         """
@@ -208,14 +181,14 @@ class Scorer:
         shared = self._shared(detectors)
         outcome: dict[str, Tensor | str] = {}
         if shared is not None:
-            together = self._attempts.outcome(None, partial(shared.predict, x))
+            together = self._outcome(None, partial(shared.predict, x))
             # a failure in the shared pass does not tell whose it is: all are then run alone
             if not isinstance(together, str):
                 outcome |= {name: scores.cpu() for name, scores in together.items()}
         for name, detector in detectors.items():
             if name not in outcome:
                 what = f"scoring {images} with {name}"
-                outcome[name] = self._attempts.outcome(what, partial(predicted, detector, x))
+                outcome[name] = self._outcome(what, partial(_predicted, detector, x))
         for name, scores in outcome.items():
             if isinstance(scores, Tensor) and bool(scores.isnan().any()):
                 outcome[name] = (
@@ -227,10 +200,15 @@ class Scorer:
         """What feeds from one forward pass; the same object for the same detectors."""
         names = tuple(name for name in detectors if name in self._shareable)
         if self._panel is None or tuple(self._panel.detectors) != names:
-            self._panel = shared_forward(
-                self.model, {name: detectors[name] for name in names}, self.logits
-            )
+            self._panel = self._one_pass({name: detectors[name] for name in names})
         return self._panel
+
+    def _one_pass(self, detectors: dict[str, Detector]) -> SharedForward | None:
+        try:
+            shared = SharedForward(self.model, detectors, logits=self.logits)
+            return shared if detectors else None
+        except (TypeError, ValueError):  # they cannot share: different first layers, for example
+            return None
 
     def _fitted(self) -> list[tuple[str, Detector]]:
         return [(n, detector) for n, detector in self.detectors.items() if n not in self.unfit]
@@ -238,3 +216,33 @@ class Scorer:
     def _bar(self, items: Iterable[T], description: str) -> Iterable[T]:
         bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not self.progress)
         return bar
+
+    def _outcome(self, what: str | None, work: Callable[[], T]) -> T | str:
+        """What work returns, or its exception as text, warned of if it is told what is done."""
+        try:
+            with as_found_with_gradients(self._state.model):
+                torch.manual_seed(self.seed)
+                return work()
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            if what is not None:
+                warnings.warn(f"Failure while {what}: {message}", stacklevel=3)
+            return message
+        finally:
+            self._state.give_back_modes()
+
+    def _give_back(self, who: str) -> None:
+        if self._state.give_back_values():
+            warnings.warn(
+                f"{who} changed weights or buffers of the model, which were put back.",
+                stacklevel=3,
+            )
+
+
+def _predicted(detector: Detector, x: Tensor) -> Tensor:
+    with torch.set_grad_enabled(isinstance(detector, GradientDetector)):
+        scores: Tensor = detector.predict(x)
+    if not isinstance(scores, Tensor) or scores.shape != x.shape[:1]:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"scores must be a tensor of shape ({len(x)},), got {got}")
+    return scores.detach().cpu()

@@ -3,19 +3,16 @@ Scores on disk as they come, so that a run that was killed goes on where it stop
 """
 
 import hashlib
-import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_ood.api import Detector
 from torch import Tensor
 from torch.nn import Module
 
-from ..attacks.cache import DAMAGED
+from ..attacks.cache import keep, read_kept
 from ..attacks.keys import data_digest, described
 
 __all__ = ["ScoreStore", "score_stores"]
@@ -29,25 +26,12 @@ class ScoreStore:
 
     def __init__(self, folder: Path, keys: Mapping[str, str]):
         """
-        :param folder: where to, of these images and this model; created if it does not exist
+        :param folder: where to, of these images and this model
         :param keys: detector -> text that stands for it, its settings and its fit; those that
             are missing are not stored
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._entries = {
-            name: hashlib.sha256(key.encode()).hexdigest()[:16] for name, key in keys.items()
-        }
-
-    def complete(self, detectors: Sequence[str]) -> int:
-        """
-        :param detectors: names of detectors
-        :return: how many of the first batches have scores of all of them
-        """
-        number = 0
-        while detectors and set(detectors) <= self.read(number).keys():
-            number += 1
-        return number
+        self._entries = {name: _hash(key) for name, key in keys.items()}
 
     def read(self, number: int) -> dict[str, Tensor]:
         """
@@ -63,28 +47,24 @@ class ScoreStore:
         :param scores: detector -> its scores
         """
         new = {self._entries[n]: s.clone() for n, s in scores.items() if n in self._entries}
-        if not new:
-            return
-        file = self._file(number)
-        partial = file.with_suffix(f".partial-{os.getpid()}")
-        torch.save(self._held(number) | new, partial)
-        os.replace(partial, file)
+        if new:
+            keep(self._file(number), self._held(number) | new)
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.pt"
 
     def _held(self, number: int) -> dict[str, Tensor]:
-        file = self._file(number)
-        if not file.exists():
-            return {}
-        try:
-            found = torch.load(file, weights_only=True)
-            if not isinstance(found, dict):
-                raise TypeError(f"expected a dictionary, got {type(found).__name__}")
-        except DAMAGED as error:
-            warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=2)
-            return {}
-        return found
+        return read_kept(self._file(number), _as_dictionary) or {}
+
+
+def _as_dictionary(kept: Any) -> dict[str, Tensor]:
+    if not isinstance(kept, dict):
+        raise TypeError(f"expected a dictionary, got {type(kept).__name__}")
+    return kept
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def score_stores(
@@ -102,11 +82,6 @@ def score_stores(
     for name, detector in detectors.items():
         with suppress(ValueError, RecursionError):
             keys[name] = described(detector, {id(model): "the model"})
-
-    def store(images: Any) -> ScoreStore:
-        text = f"{data_digest(images)} {belongs_to}"
-        return ScoreStore(
-            folder / f"scores-{hashlib.sha256(text.encode()).hexdigest()[:16]}", keys
-        )
-
-    return store
+    return lambda images: ScoreStore(
+        folder / f"scores-{_hash(f'{data_digest(images)} {belongs_to}')}", keys
+    )

@@ -5,13 +5,19 @@ Anybody's attack as this package calls it, recognised by where its class or func
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from .adapters import ARTAttack, FunctionAttack, SecmlAttack, TorchattacksAttack
-from .foolbox_attack import FoolboxAttack
-from .targets import as_targets
+from .adapters import (
+    ARTAttack,
+    FoolboxAttack,
+    FunctionAttack,
+    SecmlAttack,
+    TorchattacksAttack,
+    as_targets,
+)
 
 __all__ = ["Attack", "KeyedAttack", "as_attack"]
 
@@ -19,29 +25,15 @@ __all__ = ["Attack", "KeyedAttack", "as_attack"]
 Attack = Callable[[nn.Module, Tensor, Tensor], Any]
 
 
+@dataclass(frozen=True)
 class KeyedAttack:
-    """
-    An attack and the text that its stored images belong to.
+    """An attack, and the text that stands for it and all its settings where images are stored."""
 
-    :param attack: the attack
-    :param key: stands for it and all its settings
-    """
-
-    def __init__(self, attack: Attack, key: str) -> None:
-        self.attack = attack
-        self.key = key
+    attack: Attack
+    key: str
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Any:
-        """
-        :param model: classifier in evaluation mode
-        :param x: images (B, ...) in [0, 1]
-        :param y: labels (B,)
-        :return: what the attack returns
-        """
         return self.attack(model, x, y)
-
-    def __repr__(self) -> str:
-        return f"KeyedAttack({self.key!r})"
 
 
 def as_attack(
@@ -71,7 +63,7 @@ def as_attack(
     :param epsilon: budget, for foolbox
     :param criterion: makes a criterion of the labels, for foolbox
     :param targets: classes to arrive at, see
-        :func:`~pytorch_ood_viyog.benchmark.attacks.targets.as_targets`. An image counts as
+        :func:`~pytorch_ood_viyog.benchmark.attacks.adapters.as_targets`. An image counts as
         adversarial wherever it arrives.
     :param key: text that stored images belong to; default are all the settings that are found
     :param settings: keyword arguments for a function, such as those of adv-lib

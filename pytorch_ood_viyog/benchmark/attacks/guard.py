@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ....layer.manners import as_found
+from ...layer.manners import as_found
 
 __all__ = ["ModelState", "foreign_code"]
 
@@ -23,7 +23,6 @@ class ModelState:
     """A copy of all that foreign code may change in a model: about as large as the model."""
 
     def __init__(self, model: Module):
-        """:param model: the model to copy from, and to give it back to"""
         self.model = model
         self._modules = [
             (m, m.training, m._parameters.copy(), m._buffers.copy(), _hooks(m))
@@ -50,11 +49,7 @@ class ModelState:
 
     @torch.no_grad()
     def give_back_values(self) -> bool:
-        """
-        Weights, buffers and gradients are afterwards as they were copied.
-
-        :return: whether weights or buffers had to be put back
-        """
+        """:return: whether weights or buffers had to be put back; gradients are, too"""
         moved = [(tensor, value) for tensor, value in self._values if not _same(tensor, value)]
         for tensor, value in moved:
             tensor.data = value.clone()
@@ -91,9 +86,6 @@ def foreign_code(state: ModelState, seed: int) -> Iterator[None]:
     Run foreign code: the model in evaluation mode, gradients for the input alone, the random
     numbers of Python, NumPy and torch seeded, images in double precision cast to the model's.
     Model and random numbers are afterwards as found, also after an exception.
-
-    :param state: what the model is given back as
-    :param seed: seed of all random numbers
     """
     model = state.model
     python, numpy = random.getstate(), np.random.get_state()
