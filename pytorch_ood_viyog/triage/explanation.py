@@ -2,15 +2,14 @@
 What is behind verdicts, for people to read.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from .populations.verdict import ORDER, Verdict
-from .rule.evidence import FLAT
-from .rule.learning import Learnt
-from .rule.reading import Reading
+from .rule.evidence import FLAT, Reading
+from .rule.rule import Learnt
 from .rule.thresholds import Thresholds
 
 __all__ = ["Explanation", "explanation"]
@@ -61,16 +60,8 @@ class Explanation:
         def each(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: own(column) for name, column in values.items()}
 
-        return replace(
-            self,
-            verdicts=own(self.verdicts),
-            posterior=own(self.posterior),
-            scores=each(self.scores),
-            log_odds=each(self.log_odds),
-            p_values=each(self.p_values),
-            first=own(self.first),
-            second=own(self.second),
-        )
+        values = (getattr(self, field.name) for field in fields(self))
+        return Explanation(*(each(v) if isinstance(v, dict) else own(v) for v in values))
 
     def strongest(self, i: int) -> list[tuple[str, float]]:
         """
