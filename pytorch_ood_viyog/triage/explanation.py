@@ -3,6 +3,7 @@ What is behind verdicts, for people to read.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,8 +61,9 @@ class Explanation:
         def each(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: own(column) for name, column in values.items()}
 
-        values = (getattr(self, field.name) for field in fields(self))
-        return Explanation(*(each(v) if isinstance(v, dict) else own(v) for v in values))
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts = {n: each(v) if isinstance(v, dict) else own(v) for n, v in values.items()}
+        return Explanation(**parts)
 
     def strongest(self, i: int) -> list[tuple[str, float]]:
         """

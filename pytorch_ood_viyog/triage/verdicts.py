@@ -30,7 +30,7 @@ class Verdicts:
     answers: Answers
     id_fpr: float
     noisy_fpr: float
-    look: Any
+    look: str
     ask_share: float
     simulate_on: int
     held_out: float
