@@ -6,17 +6,8 @@ below it.
 
 from .onnx_file import export_onnx
 from .score_nodes import score_nodes
-from .scored_model import ScoredModel, with_score
-from .scorers import MapsToScores, maps_to_scores
-from .second_look_graph import SecondLookGraph, with_second_look
+from .scored_model import with_score
+from .scorers import maps_to_scores
+from .second_look_graph import with_second_look
 
-__all__ = [
-    "MapsToScores",
-    "ScoredModel",
-    "SecondLookGraph",
-    "export_onnx",
-    "maps_to_scores",
-    "score_nodes",
-    "with_score",
-    "with_second_look",
-]
+__all__ = ["export_onnx", "maps_to_scores", "score_nodes", "with_score", "with_second_look"]

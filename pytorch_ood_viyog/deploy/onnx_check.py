@@ -31,12 +31,9 @@ def check_file(
     Run the file on the example, in reverse order and more than 16 at once, on one input, and on
     inputs far from it (see :func:`far_inputs`), and compare.
 
-    :param path: ONNX file
-    :param graph: what it was made from
-    :param example: batch of model inputs
     :param classes: number of classes that have names; 0 if they have none
     :param tolerance: largest difference, relative or absolute, that is taken for rounding
-    :param runtime: what runs it, one of :data:`RUNTIMES`
+    :param runtime: one of :data:`RUNTIMES`
     :raises RuntimeError: if an output differs, with the largest difference
     :raises ValueError: if there are not as many logits as names of classes
     """

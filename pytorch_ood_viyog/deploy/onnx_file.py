@@ -21,10 +21,11 @@ from ..layer.checks import check_input, check_number
 from ..layer.manners import same_random_state, unwrap
 from ..looks.second_look import SecondLook
 from ..triage.triage import Triage
-from .graphs import Graph, PickLogits, ScoresGraph, TriageGraph
+from .graphs import Graph, PickLogits, ScoresGraph
 from .onnx_check import RUNTIMES, check_file
 from .score_nodes import mark_score_nodes
 from .second_look_graph import SecondLookGraph
+from .triage_graph import TriageGraph
 
 __all__ = ["export_onnx"]
 

@@ -40,11 +40,7 @@ class ScoredModel(Module):
         detectors: FirstLayerDetector | Mapping[str, FirstLayerDetector],
         name: str,
     ):
-        """
-        :param model: model without wrappers; it is copied
-        :param detectors: fitted detector, or several by name
-        :param name: name of the layer to read
-        """
+        """As :func:`with_score`, of a model without wrappers and the name of its layer."""
         super().__init__()
         self.several = isinstance(detectors, Mapping)
         named = detectors if isinstance(detectors, Mapping) else {_ONE: detectors}

@@ -16,19 +16,15 @@ __all__ = ["FittedState", "MapsToScores", "Scorers", "checked_detector", "maps_t
 
 
 class FittedState(Module):
-    """Fitted tensors as buffers, so that they move and are exported with the module."""
+    """Copies of fitted tensors as buffers, so that they move and are exported with the module."""
 
     def __init__(self, state: Mapping[str, Tensor]):
-        """
-        :param state: tensors by name; they are copied
-        """
         super().__init__()
         self.names = list(state)
         for name, tensor in state.items():
             self.register_buffer(name, tensor.detach().clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """:return: the tensors by name"""
         return {name: self.get_buffer(name) for name in self.names}
 
 
@@ -39,10 +35,6 @@ class Scorers(Module):
     """
 
     def __init__(self, detectors: Mapping[str, FirstLayerDetector]):
-        """
-        :param detectors: fitted detectors by name
-        :raises RequiresFittingException: if one is not fitted
-        """
         super().__init__()
         fits = {id(detector.fits): detector.fits for detector in detectors.values()}
         self.states = ModuleList(FittedState(fit._require_state()) for fit in fits.values())
@@ -51,20 +43,14 @@ class Scorers(Module):
         self.scoring = {name: _bare(detector, bare) for name, detector in detectors.items()}
 
     def of_maps(self, maps: Tensor) -> dict[str, Tensor]:
-        """
-        :param maps: raw outputs of the layer, :math:`B \\times C \\times *S`
-        :return: detector -> scores of shape :math:`B`
-        """
+        """Detector -> scores, of raw outputs of the layer, :math:`B \\times C \\times *S`."""
         return {
             name: scoring._score(check_maps(maps, scoring.fits._layout), self._state(name))
             for name, scoring in self.scoring.items()
         }
 
     def of_call(self, call: LayerCall) -> dict[str, Tensor]:
-        """
-        :param call: the moment that the layer runs
-        :return: detector -> scores of shape :math:`B`
-        """
+        """Detector -> scores of the moment that the layer runs."""
         return {
             name: scoring._score_call(call, self._state(name))
             for name, scoring in self.scoring.items()
@@ -122,11 +108,7 @@ maps_to_scores = MapsToScores
 
 
 def checked_detector(detector: object) -> FirstLayerDetector:
-    """
-    :param detector: what a user gave as a detector
-    :return: the same
-    :raises TypeError: if it is no first-layer detector
-    """
+    """What a user gave as a detector, if it is a first-layer detector."""
     if not isinstance(detector, FirstLayerDetector):
         raise TypeError(f"detector must be a first-layer detector, got {type(detector).__name__}.")
     return detector

@@ -30,9 +30,7 @@ class Slot(Generic[T]):
         self._local = threading.local()
 
     def put(self, value: T | None) -> None:
-        """
-        :param value: what :meth:`take` is to give; ``None`` for nothing
-        """
+        """``None`` is for nothing."""
         if torch.compiler.is_compiling():  # a trace has one thread and cannot see the other kind
             self._traced = value
         else:
@@ -86,9 +84,7 @@ class ScoredLayer(_StandIn):
         runs: Runs,
     ):
         """
-        :param layer: layer to stand in for
         :param read: layer to score, the same one, the branches or the stem that it belongs to
-        :param detectors: fitted detectors by name
         :param runs: how its rows belong to samples
         """
         super().__init__(layer)
@@ -102,19 +98,12 @@ class ScoredLayer(_StandIn):
         self.parts: Slot[list[LayerCall]] = Slot()
 
     def begin(self, samples: int | None) -> None:
-        """
-        :param samples: number of samples in the batch that is about to pass; ``None``: the first
-            run is on all of them
-        """
+        """A batch of so many samples is about to pass; ``None``: the first run is on all."""
         self.slot.put(None)
         self.samples.put(samples)
         self.parts.put([])
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: the layer's input
-        :return: the layer's output
-        """
         maps: Tensor = self.layer(x)
         if self.slot.peek() is None:
             call = self._whole(self._call(x, maps))
@@ -160,17 +149,10 @@ class WatchedLayer(_StandIn):
     """Gives the output of a layer and leaves the input of its last run in a slot."""
 
     def __init__(self, layer: Module):
-        """
-        :param layer: layer to stand in for
-        """
         super().__init__(layer)
         self.slot: Slot[Tensor] = Slot()
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: the layer's input
-        :return: the layer's output
-        """
         # a copy: what comes after the layer may work in place
         self.slot.put(x.clone())
         output: Tensor = self.layer(x)
@@ -184,20 +166,13 @@ class PurifiedLayer(_StandIn):
     """
 
     def __init__(self, layer: Module, purify: Callable[[LayerCall], Tensor]):
-        """
-        :param layer: layer to stand in for
-        :param purify: gives maps that could take the place of its output
-        """
+        """:param purify: gives maps that could take the place of the layer's output"""
         super().__init__(layer)
         self.purify = purify
         self.purified: Slot[Tensor] = Slot()
         self.instead: Slot[Tensor] = Slot()
 
     def forward(self, x: Tensor) -> Tensor:
-        """
-        :param x: the layer's input
-        :return: the layer's output, or what :attr:`instead` holds
-        """
         given = self.instead.take()
         if given is not None:
             return given
@@ -213,11 +188,7 @@ def _copied(call: LayerCall) -> LayerCall:
 
 
 def put_in_place(model: Module, layer: Module, stand_in: Module) -> None:
-    """
-    :param model: model that is changed
-    :param layer: one of its layers, wherever it is used
-    :param stand_in: what stands in for it from now on
-    """
+    """From now on, ``stand_in`` is run wherever the model had ``layer``."""
     for module in [*model.modules()]:
         for name, child in module._modules.items():
             if child is layer and module is not stand_in:

@@ -1,8 +1,8 @@
 """
-A contract for pytorch-ood detectors, for pytest: subclass :class:`DetectorContract`. ``contract``
-puts the groups of checks together, ``declarations`` says what a subclass can declare; ``expect``,
-``observe`` and ``data`` are what the checks are made of, all other modules hold the checks, by
-what they are about. It knows nothing of Viyog and imports no other room.
+A contract for pytorch-ood detectors, for pytest: subclass :class:`DetectorContract`.
+``declarations`` says what a subclass can declare; ``expect`` and ``observe`` are what checks are
+made of; ``fitting``, ``scoring``, ``manners``, ``forms`` and ``tuning`` hold them. It knows
+nothing of Viyog and imports no other room.
 """
 
 from .contract import DetectorContract

@@ -2,32 +2,18 @@
 The contract: all checks together, and the count of those that ran.
 """
 
-from .description import DescriptionChecks, ReadinessChecks
 from .expect import checks_of, expect
 from .fitting import FittingChecks
-from .forms import CopyChecks, InputChecks
-from .load import LoadChecks
+from .forms import FormChecks
 from .manners import MannerChecks
-from .scoring import RepresentationChecks, ScoreChecks
-from .tuning import BenchmarkChecks, HyperparameterChecks
+from .scoring import ScoreChecks
+from .tuning import TuningChecks
 
 __all__ = ["DetectorContract"]
 
 
-class DetectorContract(
-    # pytest runs the checks of base classes from the last to the first
-    LoadChecks,
-    BenchmarkChecks,
-    HyperparameterChecks,
-    InputChecks,
-    CopyChecks,
-    MannerChecks,
-    RepresentationChecks,
-    ScoreChecks,
-    FittingChecks,
-    ReadinessChecks,
-    DescriptionChecks,
-):
+# pytest runs the checks of base classes from the last to the first
+class DetectorContract(TuningChecks, FormChecks, MannerChecks, ScoreChecks, FittingChecks):
     """
     What every pytorch-ood detector has to do, as a class of tests for pytest. A subclass whose
     name starts with ``Test`` gives two fixtures:

@@ -2,12 +2,11 @@
 What a subclass of the contract declares about its detector, and how the checks use it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
 from pytorch_ood.api import (
-    Detector,
     FeatureMapsDetector,
     FeaturesDetector,
     LogitsDetector,
@@ -17,12 +16,14 @@ from pytorch_ood.api import (
 from torch import Tensor
 from torch.nn import Module
 
-from .data import Batches, all_samples
 from .expect import ContractError, attempt, checks_of, expect, expect_same_scores
 from .observe import modules_of
 
 __all__ = ["Declarations"]
 
+Batches = list[tuple[Tensor, Tensor]]
+
+# base class -> its representation, and the attribute that makes it of inputs
 _REPRESENTATIONS = {
     LogitsDetector: ("logits", "model"),
     FeaturesDetector: ("features", "encoder"),
@@ -110,7 +111,7 @@ class Declarations:
         :return: what its ``predict_logits``, ``predict_features``, ``predict_feature_maps`` or
             ``predict_structured`` takes for ``x``; a tuple for several arguments
         """
-        name, attribute = self._representation_of(detector)
+        name, attribute = _representation_of(detector)
         producer = getattr(detector, attribute, None) if attribute else None
         if producer is None:
             raise ContractError(
@@ -123,98 +124,55 @@ class Declarations:
     # -- how the checks use it ------------------------------------------------------------------
 
     def representation_name(self, detector: Any) -> str | None:
-        """
-        :param detector: the detector
-        :return: ``logits``, ``features``, ...; ``None`` if it takes raw inputs only
-        """
-        name = self._representation_of(detector)[0]
+        """``logits``, ``features``, ...; ``None`` if the detector takes raw inputs only."""
+        name = _representation_of(detector)[0]
         return name if name and hasattr(detector, f"predict_{name}") else None
 
     def batches(self, loader: Iterable[Any]) -> Batches:
-        """
-        :param loader: the loader fixture
-        :return: its batches, at least two of at least two samples, all of them ID
-        """
-        batches = Batches([(batch[0], batch[1]) for batch in loader])
+        """Batches of the loader fixture, at least two of at least two samples, all of them ID."""
+        batches = [(batch[0], batch[1]) for batch in loader]
         enough = len(batches) >= 2 and all(len(x) >= 2 for x, _ in batches)
         expect(enough, "loader must yield at least two batches (x, y) of at least two samples")
         known = all(bool((y >= 0).all()) for _, y in batches)
         expect(known, "loader must yield ID samples only, labels 0 and above")
         return batches
 
+    def samples(self, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
+        """All inputs and all labels of the loader fixture."""
+        inputs, labels = zip(*self.batches(loader), strict=True)
+        return torch.cat(inputs), torch.cat(labels)
+
     def fit(self, detector: Any, loader: Iterable[Any], what: str = "fit(loader)") -> Any:
-        """
-        :param detector: the detector
-        :param loader: yields ``(x, y)``
-        :param what: what is done, for the message
-        :return: what its ``fit`` returns
-        """
+        """What ``fit`` returns; ``what`` is done, for the message."""
         torch.manual_seed(0)
         return attempt(what, lambda: detector.fit(loader))
 
     def scores(self, detector: Any, x: Tensor, what: str = "predict(x)") -> Tensor:
-        """
-        :param detector: the fitted detector
-        :param x: inputs
-        :param what: what is done, for the message
-        :return: its scores
-        """
+        """Scores of a fitted detector; ``what`` is done, for the message."""
         torch.manual_seed(0)
-        scores = attempt(what, lambda: detector.predict(x))
+        scores: Tensor = attempt(what, lambda: detector.predict(x))
         expect(isinstance(scores, Tensor), f"{what} must return a tensor, got {type(scores)}")
-        result: Tensor = scores
-        return result
+        return scores
 
     def fitted_scores(self, detector: Any, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
-        """
-        :param detector: the unfitted detector; fitted afterwards
-        :param loader: the loader fixture
-        :return: all inputs and their scores
-        """
-        batches = self.batches(loader)
-        self.fit(detector, batches)
-        x, _ = all_samples(batches)
+        """All inputs of the loader fixture, and their scores once the detector is fitted."""
+        self.fit(detector, self.batches(loader))
+        x, _ = self.samples(loader)
         return x, self.scores(detector, x)
 
-    def use(self, detector: Any, verb: str, x: Tensor, *labels: Tensor) -> Callable[[], Any]:
-        """
-        :param detector: a detector of the same kind, perhaps without a model
-        :param verb: ``fit`` or ``predict``
-        :param x: the representation of some inputs
-        :param labels: their labels, for ``fit``
-        :return: calls ``predict_<representation>`` or ``fit_<representation>``
-        """
-        method = getattr(detector, f"{verb}_{self.representation_name(detector)}")
+    def use(self, detector: Any, verb: str, x: Any, *labels: Tensor) -> Any:
+        """What ``predict_<representation>`` or ``fit_<representation>`` returns."""
+        name = f"{verb}_{self.representation_name(detector)}"
         arguments = x if isinstance(x, tuple) else (x,)
-        return lambda: method(*arguments, *labels)
+        torch.manual_seed(0)
+        return getattr(detector, name)(*arguments, *labels)
 
     def same(self, actual: Tensor, wanted: Tensor, what: str) -> None:
-        """
-        :param actual: scores
-        :param wanted: what they must equal
-        :param what: what is compared, for the message
-        """
+        """Scores must be equal; ``what`` is compared, for the message."""
         expect_same_scores(actual, wanted, what, self.rtol, self.atol)
 
-    def same_after_refit(self, actual: Tensor, wanted: Tensor, what: str) -> None:
-        """
-        :param actual: scores after a fit to the same samples, rounded otherwise
-        :param wanted: what they must equal, but for what a fitted statistic makes of rounding
-        :param what: what is compared, for the message
-        """
-        spread = float(wanted.detach().double().std()) if wanted.numel() > 1 else 0.0
-        what = (
-            f"{what} to {self.refit_tolerance:g} of their standard deviation {spread:.3g} (what "
-            f"rounding does to a fitted statistic; samples or axes that are mixed up do far more)"
-        )
-        atol = max(self.atol, self.refit_tolerance * spread)
-        expect_same_scores(actual, wanted, what, self.rtol, atol)
-
     def modelless(self, detector: Any) -> Any:
-        """
-        :param detector: the detector
-        :return: the same one without a model; ``None`` if it cannot be made without one
-        """
+        """The same detector without a model; ``None`` if it cannot be made without one."""
         try:
             return self.without_model(detector)
         except ModelNotSetException:
@@ -226,8 +184,9 @@ class Declarations:
                 f"arguments than the model, declare without_model(detector)."
             ) from error
 
-    def _representation_of(self, detector: Detector) -> tuple[str | None, str | None]:
-        for base, names in _REPRESENTATIONS.items():
-            if isinstance(detector, base):
-                return names
-        return None, None
+
+def _representation_of(detector: Any) -> tuple[str | None, str | None]:
+    for base, names in _REPRESENTATIONS.items():
+        if isinstance(detector, base):
+            return names
+    return None, None

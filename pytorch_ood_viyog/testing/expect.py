@@ -4,7 +4,7 @@ The frame around a check: failures that say what the library expects, and expect
 
 import functools
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,106 +17,66 @@ __all__ = [
     "expect",
     "expect_raises",
     "expect_same_scores",
-    "fail",
 ]
 
 T = TypeVar("T")
-Check = Callable[[Any, Any, Any], None]
 
 
 class ContractError(AssertionError):
     """A detector does not do what the library expects; the message says what that is."""
 
 
-def fail(message: str, cause: BaseException | None = None) -> NoReturn:
-    """
-    :param message: what was found, and what the library expects
-    :param cause: exception that the detector raised, if it did
-    :raises ContractError: always
-    """
-    __tracebackhide__ = True  # pytest then shows the line of the check
-    raise ContractError(message) from cause
-
-
 def expect(condition: object, message: str) -> None:
-    """
-    :param condition: what has to be true
-    :param message: what was found, and what the library expects
-    :raises ContractError: if the condition is false
-    """
-    __tracebackhide__ = True
+    """Unless the condition is true, the message says what was found and what is expected."""
+    __tracebackhide__ = True  # pytest then shows the line of the check
     if not condition:
-        fail(message)
+        raise ContractError(message)
 
 
 def attempt(what: str, action: Callable[[], T]) -> T:
-    """
-    Do what has to work.
-
-    :param what: what is done, for the message
-    :param action: does it
-    :return: what ``action`` returns
-    :raises ContractError: if it raises
-    """
+    """Do what has to work, and return its result; ``what`` is for the message."""
     try:
         return action()
     except ContractError:
         raise
     except Exception as error:
-        raise ContractError(
-            f"{what} is expected to work, but raised {type(error).__name__}: {error}"
-        ) from error
+        found = f"{type(error).__name__}: {error}"
+        raise ContractError(f"{what} is expected to work, but raised {found}") from error
 
 
 def expect_raises(what: str, action: Callable[[], Any], *kinds: type[Exception]) -> None:
-    """
-    :param what: what is done, for the message
-    :param action: does it
-    :param kinds: the exceptions that the library documents for it
-    :raises ContractError: if nothing is raised, or something else
-    """
+    """The action must raise one of the exceptions that the library documents for it."""
     names = " or ".join(kind.__name__ for kind in kinds)
     try:
         result = action()
     except kinds:
         return
     except Exception as error:
-        fail(f"{what} must raise {names}, but raised {type(error).__name__}: {error}", error)
+        found = f"raised {type(error).__name__}: {error}"
+        raise ContractError(f"{what} must raise {names}, but {found}") from error
     shape = f" of shape {tuple(result.shape)}" if isinstance(result, Tensor) else ""
-    fail(f"{what} must raise {names}, but returned {type(result).__name__}{shape}")
+    expect(False, f"{what} must raise {names}, but returned {type(result).__name__}{shape}")
 
 
 def expect_same_scores(
     actual: Tensor, wanted: Tensor, what: str, rtol: float, atol: float
 ) -> None:
-    """
-    :param actual: scores
-    :param wanted: the scores that they must equal up to rounding
-    :param what: what is compared, for the message
-    :param rtol: relative tolerance
-    :param atol: absolute tolerance
-    :raises ContractError: if they differ in shape or value
-    """
-    expect(
-        actual.shape == wanted.shape,
-        f"{what}: shape {tuple(actual.shape)} instead of {tuple(wanted.shape)}",
-    )
+    """Scores must have the same shape, and the same values up to rounding."""
+    shapes = tuple(actual.shape), tuple(wanted.shape)
+    expect(shapes[0] == shapes[1], f"{what}: shape {shapes[0]} instead of {shapes[1]}")
     actual, wanted = actual.detach().double().cpu(), wanted.detach().double().cpu()
-    close = torch.isclose(actual, wanted, rtol=rtol, atol=atol, equal_nan=False)
+    close = torch.isclose(actual, wanted, rtol=rtol, atol=atol)
     worst = float((actual - wanted).abs().max()) if actual.numel() else 0.0
     expect(
-        bool(close.all()),
+        close.all(),
         f"{what}: {int((~close).sum())} of {close.numel()} scores differ, by up to {worst:.3g}",
     )
 
 
-def check(method: Check) -> Check:
+def check(method: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
     """
-    Make a method a check of the contract: it is recorded as run, and if the subclass lists it in
-    ``expected_failures``, it must fail.
-
-    :param method: takes the contract, the detector and the loader
-    :return: the method to collect
+    Make a method of contract, detector and loader a check: it is recorded as run, and if the
+    subclass lists it in ``expected_failures``, it must fail.
     """
     name = method.__name__
 
@@ -132,20 +92,16 @@ def check(method: Check) -> Check:
             import pytest
 
             pytest.xfail(f"{reason} ({error})")
-        if reason is not None:
-            fail(
-                f"{name} passes, but is listed in expected_failures ({reason}). Take it off the "
-                f"list."
-            )
+        expect(
+            reason is None,
+            f"{name} passes, but is listed in expected_failures ({reason}). Take it off the list.",
+        )
 
     run.is_check = True  # type: ignore[attr-defined]
     return run
 
 
 def checks_of(contract: type) -> list[str]:
-    """
-    :param contract: the contract or a subclass
-    :return: names of its checks, in order; also of those that a subclass has taken out
-    """
+    """Names of a contract's checks, in order; also of those that a subclass has taken out."""
     members = [member for base in contract.__mro__ for member in vars(base).items()]
     return sorted({name for name, value in members if getattr(value, "is_check", False)})

@@ -1,14 +1,15 @@
 """
-What must not change: everything about a user's model, and the random number generators.
+What must not change: everything about a user's model, and the random number generators. And what
+the checks need to look: loaders, interrupted models, models in parts.
 """
 
 import gc
 import pickle
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from torch.nn.modules import module as torch_module
 
 __all__ = [
     "InterruptError",
-    "Snapshot",
+    "changes",
     "hooks_of",
     "in_micro_batches",
     "interrupted",
     "live_objects",
     "modules_of",
+    "pairwise_auroc",
+    "state_of",
 ]
 
 _HOOKS = (
@@ -37,19 +40,18 @@ _HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-_GLOBAL_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
+
+
+def pairwise_auroc(known: Tensor, unknown: Tensor) -> float:
+    """Share of pairs in which the OOD sample scores higher than the ID sample, ties half."""
+    one, other = known.double().flatten()[:, None], unknown.double().flatten()
+    return float(((other > one).double() + 0.5 * (other == one)).mean())
 
 
 def modules_of(detector: Any) -> list[Module]:
     """
-    :param detector: any detector
-    :return: the modules that its attributes hold: as they are, as the owner of a bound method, in
-        lists and tuples, or in another detector; each once, and without those inside of others
+    The modules that a detector's attributes hold: as they are, as the owner of a bound method, in
+    lists and tuples, or in another detector; each once, and without those inside of others.
     """
     found: dict[int, Module] = {}
     pending = list(vars(detector).values())
@@ -69,15 +71,14 @@ def modules_of(detector: Any) -> list[Module]:
 
 
 def hooks_of(models: list[Module]) -> list[str]:
-    """
-    :param models: modules to look into
-    :return: one line for each hook on any of their submodules, and for each global hook
-    """
-    found = [f"global {name} {key}" for name in _GLOBAL_HOOKS for key in _keys(torch_module, name)]
+    """One line for each hook on any of the models' modules, and for each global hook."""
+    kinds = [f"_global{name}" for name in _HOOKS[:4]]
+    found = [f"global {kind} {key}" for kind in kinds for key in getattr(torch_module, kind, {})]
     for index, model in enumerate(models):
         for path, module in model.named_modules():
-            for name in _HOOKS:
-                found += [f"model {index} {path!r} {name} {k}" for k in _keys(module, name)]
+            for kind in _HOOKS:
+                keys = getattr(module, kind, {})
+                found += [f"model {index} {path!r} {kind} {key}" for key in keys]
     return found
 
 
@@ -87,9 +88,7 @@ class InterruptError(Exception):
 
 @contextmanager
 def interrupted(layer: Module) -> Iterator[None]:
-    """
-    :param layer: layer of a model that raises :class:`InterruptError` inside the block
-    """
+    """Inside the block, a layer of a model raises :class:`InterruptError`."""
 
     def interrupt(*_: Any) -> None:
         raise InterruptError(f"{type(layer).__name__} was interrupted")
@@ -102,79 +101,55 @@ def interrupted(layer: Module) -> Iterator[None]:
 
 
 def live_objects() -> int:
-    """:return: number of objects that Python's garbage collector knows, after collecting"""
+    """Number of objects that Python's garbage collector knows, after collecting."""
     gc.collect()
     return len(gc.get_objects())
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Models, random number generators and global settings of torch at one moment."""
-
-    modes: dict[str, bool]
-    hooks: list[str]
-    attributes: dict[str, list[str]]
-    parameters: dict[str, Tensor]
-    gradients: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-    requires_grad: dict[str, bool]
-    devices: dict[str, str]
-    dtypes: dict[str, str]
-    random_state: dict[str, str]
-    gradients_on: bool
-
-    @classmethod
-    def of(cls, models: list[Module]) -> "Snapshot":
-        """
-        :param models: the user's modules
-        :return: their state and that of the process
-        """
-        modules = {f"{i}.{n}": m for i, model in enumerate(models) for n, m in _named(model)}
-        parameters = {f"{k}.{n}": p for k, m in modules.items() for n, p in _own(m._parameters)}
-        buffers = {f"{k}.{n}": b for k, m in modules.items() for n, b in _own(m._buffers)}
-        tensors = {**parameters, **buffers}
-        return cls(
-            modes={k: m.training for k, m in modules.items()},
-            hooks=hooks_of(models),
-            attributes={k: sorted(vars(m)) for k, m in modules.items()},
-            parameters={k: p.detach().clone() for k, p in parameters.items()},
-            gradients={k: p.grad.clone() for k, p in parameters.items() if p.grad is not None},
-            buffers={k: b.detach().clone() for k, b in buffers.items()},
-            requires_grad={k: p.requires_grad for k, p in parameters.items()},
-            devices={k: str(t.device) for k, t in tensors.items()},
-            dtypes={k: str(t.dtype) for k, t in tensors.items()},
-            random_state=_random_state(),
-            gradients_on=torch.is_grad_enabled(),
-        )
-
-    def changes(self, later: "Snapshot", but: tuple[str, ...] = ()) -> list[str]:
-        """
-        :param later: a snapshot taken afterwards
-        :param but: fields to leave out
-        :return: names of what is not as it was, each with the entries that changed
-        """
-        names = [field.name for field in fields(self) if field.name not in but]
-        pairs = {name: (getattr(self, name), getattr(later, name)) for name in names}
-        return [
-            f"{name} ({_difference(before, after)})"
-            for name, (before, after) in pairs.items()
-            if not _same(before, after)
-        ]
+def state_of(models: list[Module]) -> dict[str, dict[Any, Any]]:
+    """Models, random number generators and global settings of torch at this moment."""
+    named = [(f"{i}.{n}", m) for i, model in enumerate(models) for n, m in model.named_modules()]
+    parameters = {f"{k}.{n}": p for k, m in named for n, p in m._parameters.items()}
+    parameters = {k: p for k, p in parameters.items() if p is not None}
+    buffers = {f"{k}.{n}": b for k, m in named for n, b in m._buffers.items() if b is not None}
+    tensors = {**parameters, **buffers}
+    return {
+        "modes": {k: m.training for k, m in named},
+        "hooks": dict.fromkeys(hooks_of(models)),
+        "attributes": {k: sorted(vars(m)) for k, m in named},
+        "parameters": {k: p.detach().clone() for k, p in parameters.items()},
+        "gradients": {k: p.grad.clone() for k, p in parameters.items() if p.grad is not None},
+        "buffers": {k: b.detach().clone() for k, b in buffers.items()},
+        "requires_grad": {k: p.requires_grad for k, p in parameters.items()},
+        "devices": {k: t.device for k, t in tensors.items()},
+        "dtypes": {k: t.dtype for k, t in tensors.items()},
+        "random_state": _random_state(),
+        "gradients_on": {"torch": torch.is_grad_enabled()},
+    }
 
 
-def _named(model: Module) -> list[tuple[str, Module]]:
-    return list(model.named_modules())
+def changes(
+    before: dict[str, dict[Any, Any]], after: dict[str, dict[Any, Any]], but: tuple[str, ...] = ()
+) -> list[str]:
+    """What is not as it was, each with the entries that changed."""
+    found = []
+    for what in before:
+        one, two = before[what], after[what]
+        keys = [str(k) for k in one | two if k not in one or k not in two or _differ(one, two, k)]
+        if keys and what not in but:
+            more = " and more" if len(keys) > 5 else ""
+            found.append(f"{what} ({', '.join(keys[:5])}{more})")
+    return found
 
 
-def _own(tensors: Mapping[str, Tensor | None]) -> list[tuple[str, Tensor]]:
-    return [(name, tensor) for name, tensor in tensors.items() if tensor is not None]
+def _differ(before: dict[Any, Any], after: dict[Any, Any], key: Any) -> bool:
+    one, two = before[key], after[key]
+    if isinstance(one, Tensor):
+        return one.dtype != two.dtype or not torch.equal(one.cpu(), two.cpu())
+    return bool(one != two)
 
 
-def _keys(owner: Any, name: str) -> list[Any]:
-    return list(getattr(owner, name, {}))
-
-
-def _random_state() -> dict[str, str]:
+def _random_state() -> dict[str, bytes]:
     state = {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": pickle.dumps(np.random.get_state()),
@@ -182,48 +157,16 @@ def _random_state() -> dict[str, str]:
     }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state().numpy().tobytes()
-    return {name: str(hash(value)) for name, value in state.items()}
-
-
-def _same(before: Any, after: Any) -> bool:
-    if isinstance(before, Tensor):
-        return before.dtype == after.dtype and torch.equal(before.cpu(), after.cpu())
-    if isinstance(before, dict):
-        return before.keys() == after.keys() and all(_same(before[k], after[k]) for k in before)
-    return bool(before == after)
-
-
-def _difference(before: Any, after: Any) -> str:
-    if isinstance(before, dict):
-        changed = [
-            key
-            for key in (before | after)
-            if key not in before or key not in after or not _same(before[key], after[key])
-        ]
-        return ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
-    if isinstance(before, list):
-        return f"{len(before)} before, {len(after)} after"
-    return f"{before} before, {after} after"
+    return state
 
 
 @contextmanager
 def in_micro_batches(models: list[Module], size: int = 3) -> Iterator[None]:
-    """
-    Let modules run on parts of their batch inside the block, one part after the other.
-
-    :param models: modules that take a batch first
-    :param size: samples in a part
-    """
-    found = [dict(vars(model)) for model in models]
-    for model in models:
-        model.__dict__["forward"] = _in_parts(model.forward, size)
-    try:
+    """Inside the block, modules run on parts of their batch, one part after the other."""
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(patch.object(model, "forward", _in_parts(model.forward, size)))
         yield
-    finally:
-        for model, attributes in zip(models, found, strict=True):
-            model.__dict__.pop("forward", None)
-            if "forward" in attributes:
-                model.__dict__["forward"] = attributes["forward"]
 
 
 def _in_parts(forward: Callable[..., Any], size: int) -> Callable[..., Any]:

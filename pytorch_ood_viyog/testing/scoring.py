@@ -1,22 +1,23 @@
 """
-Checks 4 and 5: scores.
+Checks 4 and 5: what scores are, whatever the batch and the representation.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from .data import all_samples, pairwise_auroc
 from .declarations import Declarations
 from .expect import attempt, check, expect
-from .observe import in_micro_batches
+from .observe import in_micro_batches, pairwise_auroc
 
-__all__ = ["RepresentationChecks", "ScoreChecks"]
+__all__ = ["ScoreChecks"]
 
 
 class ScoreChecks(Declarations):
-    """Check 4: shape, type and values of the scores."""
+    """Scores of raw inputs, and of what the model makes of them."""
+
+    # -- check 4: shape, type and values --------------------------------------------------------
 
     @check
     def test_04_scores_are_one_finite_float_per_sample(self, detector: Any, loader: Any) -> None:
@@ -78,61 +79,45 @@ class ScoreChecks(Declarations):
             f"the ID samples: AUROC {auroc:.3f}",
         )
 
-
-class RepresentationChecks(Declarations):
-    """Check 5: raw inputs and the matching representation are the same to the detector."""
+    # -- check 5: raw inputs and the matching representation ------------------------------------
 
     @check
     def test_05_representation_gives_the_same_scores(self, detector: Any, loader: Any) -> None:
         """``predict`` on inputs equals ``predict_<representation>`` on what the model makes."""
         x, wanted = self.fitted_scores(detector, loader)
-        name = self.representation_name(detector)
-        if name is None:
-            expect_no_representation(detector)
-            return
-        scores = self._represented(detector, detector, x)
-        self.same(scores, wanted, f"predict and predict_{name} must give the same scores")
+        if name := self._representation(detector):
+            z = self.representation(detector, x)
+            scores = attempt(f"predict_{name}", lambda: self.use(detector, "predict", z))
+            self.same(scores, wanted, f"predict and predict_{name} must give the same scores")
 
     @check
     def test_05_fit_on_representation_is_the_same(self, detector: Any, loader: Any) -> None:
         """``fit`` equals ``fit_<representation>``; it needs no model, nor does predicting."""
         x, wanted = self.fitted_scores(detector, loader)
-        name, bare = self.representation_name(detector), self.modelless(detector)
+        bare = self.modelless(detector)
+        name = self._representation(detector)
         if name is None:
-            expect_no_representation(detector)
             return
+        _, y = self.samples(loader)
         if detector.requires_fit:
-            _, y = all_samples(self.batches(loader))
             for fitted in (detector, bare) if bare is not None else (detector,):
-                torch.manual_seed(0)
                 z = self.representation(detector, x)
-                attempt(f"fit_{name}", self.use(fitted, "fit", z, y))
+                attempt(f"fit_{name}", partial(self.use, fitted, "fit", z, y))
             scores = self.scores(detector, x)
             self.same(scores, wanted, f"fit and fit_{name} must give the same scores")
         if bare is not None:
-            scores = self._represented(detector, bare, x)
+            z = self.representation(detector, x)
+            scores = attempt(f"predict_{name}", lambda: self.use(bare, "predict", z))
             self.same(scores, wanted, f"predict_{name} must give the same scores without model")
 
-    def _represented(self, detector: Any, user: Any, x: Tensor) -> Tensor:
-        z = self.representation(detector, x)
+    def _representation(self, detector: Any) -> str | None:
+        """Its name; a detector without one must not have the methods of one nonetheless."""
         name = self.representation_name(detector)
-        torch.manual_seed(0)
-        scores: Tensor = attempt(f"predict_{name}", self.use(user, "predict", z))
-        return scores
-
-
-def expect_no_representation(detector: Any) -> None:
-    """
-    :param detector: a detector of no representation base class
-    :raises ContractError: if it has methods of one nonetheless
-    """
-    found = [
-        name
-        for name in ("predict_logits", "predict_feature_maps", "predict_structured")
-        if hasattr(detector, name)
-    ]
-    expect(
-        not found,
-        f"{type(detector).__name__} has {found}, but none of the base classes LogitsDetector, "
-        f"FeaturesDetector, FeatureMapsDetector and StructuredDetector",
-    )
+        methods = ("predict_logits", "predict_feature_maps", "predict_structured")
+        found = [method for method in methods if hasattr(detector, method)]
+        expect(
+            name is not None or not found,
+            f"{type(detector).__name__} has {found}, but none of the base classes LogitsDetector, "
+            f"FeaturesDetector, FeatureMapsDetector and StructuredDetector",
+        )
+        return name

@@ -3,23 +3,25 @@ Checks 8 and 9: hyper-parameters, grid search and benchmarks.
 """
 
 import math
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
+from pytorch_ood.api import Detector
+from pytorch_ood.benchmark import Benchmark
 from pytorch_ood.utils import GridSearch
 from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
 
-from .data import Brightness, ToyBenchmark, all_samples, pairwise_auroc
 from .declarations import Declarations
 from .expect import attempt, check, expect, expect_raises
+from .observe import pairwise_auroc
 
-__all__ = ["BenchmarkChecks", "HyperparameterChecks"]
-
-_BATCH = 8
+__all__ = ["TuningChecks"]
 
 
-class HyperparameterChecks(Declarations):
-    """Check 8: hyper-parameters can be read, set, refused and searched."""
+class TuningChecks(Declarations):
+    """pytorch-ood's own tools take the detector."""
 
     @check
     def test_08_hyperparameters_round_trip(self, detector: Any, loader: Any) -> None:
@@ -37,33 +39,39 @@ class HyperparameterChecks(Declarations):
         after = detector.get_hyperparameters()
         expect(after == before, f"Setting what was read must restore {before}, got {after}")
 
+    def _set(self, detector: Any, **values: Any) -> None:
+        setter = partial(detector.set_hyperparameters, **values)
+        returned = attempt(f"set_hyperparameters({values})", setter)
+        expect(returned is detector, "set_hyperparameters must return the detector itself")
+
     @check
     def test_08_unknown_hyperparameters_raise(self, detector: Any, loader: Any) -> None:
         """A misspelt name raises ``ValueError`` and sets nothing."""
-        before = detector.get_hyperparameters()
-        what = "set_hyperparameters(no_such_name=1)"
-        expect_raises(what, lambda: detector.set_hyperparameters(no_such_name=1), ValueError)
-        expect(not hasattr(detector, "no_such_name"), f"{what} must set nothing")
-        after = detector.get_hyperparameters()
-        expect(after == before, f"{what} must leave {before}, got {after}")
+        self._expect_refused(detector, {"no_such_name": 1}, ValueError)
+        stays = "set_hyperparameters(no_such_name=1) must set nothing"
+        expect(not hasattr(detector, "no_such_name"), stays)
 
     @check
     def test_08_bad_values_raise(self, detector: Any, loader: Any) -> None:
         """Values that make no sense raise ``ValueError`` or ``TypeError`` and set nothing."""
-        before = detector.get_hyperparameters()
         for name in detector.hyperparameter_space:
             for value in self.bad_hyperparameters.get(name, [math.nan, "no such value"]):
-                what = f"set_hyperparameters({name}={value!r})"
-                action = _setter(detector, {name: value})
-                expect_raises(what, action, ValueError, TypeError)
-                after = detector.get_hyperparameters()
-                expect(after == before, f"{what} must leave {before}, got {after}")
+                self._expect_refused(detector, {name: value}, ValueError, TypeError)
+
+    def _expect_refused(
+        self, detector: Any, values: dict[str, Any], *kinds: type[Exception]
+    ) -> None:
+        before = detector.get_hyperparameters()
+        [(name, value)] = values.items()
+        what = f"set_hyperparameters({name}={value!r})"
+        expect_raises(what, partial(detector.set_hyperparameters, **values), *kinds)
+        after = detector.get_hyperparameters()
+        expect(after == before, f"{what} must leave {before}, got {after}")
 
     @check
     def test_08_grid_search_leaves_the_best(self, detector: Any, loader: Any) -> None:
         """``GridSearch`` leaves the detector fitted, with the best values and their score."""
-        batches = self.batches(loader)
-        x, y = all_samples(batches)
+        batches, (x, y) = self.batches(loader), self.samples(loader)
         anomalies = self.anomaly(x)
         mixed = [(x, y), (anomalies, torch.full_like(y, -1))]
         space = self.search_space or {
@@ -86,47 +94,36 @@ class HyperparameterChecks(Declarations):
             f"detector that it leaves has {auroc:.4f}",
         )
 
-    def _set(self, detector: Any, **values: Any) -> None:
-        returned = attempt(f"set_hyperparameters({values})", _setter(detector, values))
-        expect(returned is detector, "set_hyperparameters must return the detector itself")
-
-
-class BenchmarkChecks(Declarations):
-    """Check 9: ``Benchmark.evaluate`` takes the detector, alone and in a list."""
-
     @check
     def test_09_benchmark_alone(self, detector: Any, loader: Any) -> None:
         """The benchmark's AUROC is that of the detector's scores."""
-        benchmark, auroc, _ = self._benchmark(detector, loader)
-        results = attempt(
-            "Benchmark.evaluate(detector)",
-            lambda: benchmark.evaluate(detector, loader_kwargs={"batch_size": _BATCH}),
-        )
+        _, scores = self.fitted_scores(detector, loader)
+        what = "Benchmark.evaluate(detector)"
+        results = self._evaluated(detector, detector, loader, what)
         expect(len(results) == 1, f"A benchmark of one OOD set must give one result: {results}")
-        self._expect_result(results[0], auroc, "Benchmark.evaluate(detector)")
+        self._expect_auroc(results[0], detector, loader, scores, what)
 
     @check
     def test_09_benchmark_in_a_list(self, detector: Any, loader: Any) -> None:
         """In a list, the benchmark's result is the same and names the detector by its class."""
-        benchmark, auroc, scores = self._benchmark(detector, loader)
-        pair = [Brightness(like=scores), detector]
+        _, scores = self.fitted_scores(detector, loader)
         what = "Benchmark.evaluate([other, detector])"
-        results = attempt(
-            what, lambda: benchmark.evaluate(pair, loader_kwargs={"batch_size": _BATCH})
-        )
+        results = self._evaluated(detector, [_Brightness(scores), detector], loader, what)
         by_name = {result.get("Detector"): result for result in results}
         name = type(detector).__name__
         expect(name in by_name, f"{what} must give a result for {name}, got {list(by_name)}")
-        self._expect_result(by_name[name], auroc, what)
+        self._expect_auroc(by_name[name], detector, loader, scores, what)
 
-    def _benchmark(self, detector: Any, loader: Any) -> tuple[ToyBenchmark, float, Tensor]:
-        x, scores = self.fitted_scores(detector, loader)
-        _, y = all_samples(self.batches(loader))
-        anomalies = self.anomaly(x)
-        auroc = pairwise_auroc(scores, self.scores(detector, anomalies))
-        return ToyBenchmark((x, y), (anomalies, torch.full_like(y, -1))), auroc, scores
+    def _evaluated(self, detector: Any, given: Any, loader: Any, what: str) -> Any:
+        x, y = self.samples(loader)
+        benchmark = _ToyBenchmark((x, y), (self.anomaly(x), torch.full_like(y, -1)))
+        return attempt(what, lambda: benchmark.evaluate(given, loader_kwargs={"batch_size": 8}))
 
-    def _expect_result(self, result: Any, auroc: float, what: str) -> None:
+    def _expect_auroc(
+        self, result: Any, detector: Any, loader: Any, scores: Tensor, what: str
+    ) -> None:
+        x, _ = self.samples(loader)
+        auroc = pairwise_auroc(scores, self.scores(detector, self.anomaly(x)))
         expect(
             math.isclose(float(result["AUROC"]), auroc, abs_tol=1e-3),
             f"{what} must report the AUROC of the detector's scores, {auroc:.4f}, got "
@@ -134,5 +131,31 @@ class BenchmarkChecks(Declarations):
         )
 
 
-def _setter(detector: Any, values: dict[str, Any]) -> Any:
-    return lambda: detector.set_hyperparameters(**values)
+class _ToyBenchmark(Benchmark):  # type: ignore[misc]
+    """A benchmark of one OOD set, from inputs and labels."""
+
+    ood_names: ClassVar[list[str]] = ["anomalies"]
+
+    def __init__(self, known: tuple[Tensor, Tensor], unknown: tuple[Tensor, Tensor]):
+        self.known, self.unknown = TensorDataset(*known), TensorDataset(*unknown)
+
+    def train_set(self) -> Dataset[tuple[Tensor, ...]]:
+        return self.known
+
+    def test_sets(
+        self, known: bool = True, unknown: bool = True
+    ) -> list[Dataset[tuple[Tensor, ...]]]:
+        if not unknown:
+            return [self.known]
+        return [self.known + self.unknown if known else self.unknown]
+
+
+class _Brightness(Detector):  # type: ignore[misc]
+    """The simplest detector, company for another one: the mean of the input, once or per pixel."""
+
+    def __init__(self, like: Tensor):
+        self.shape = like.shape[1:]
+
+    def predict(self, x: Tensor) -> Tensor:
+        means = x.float().flatten(1).mean(dim=1)
+        return means.view(-1, *[1] * len(self.shape)).expand(-1, *self.shape)

@@ -2,15 +2,15 @@
 What is behind verdicts, for people to read.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .populations.verdict import ORDER, Verdict
-from .rule.evidence import FLAT
-from .rule.learning import Learnt
-from .rule.reading import Reading
+from .rule.evidence import FLAT, Reading
+from .rule.rule import Learnt
 from .rule.thresholds import Thresholds
 
 __all__ = ["Explanation", "explanation"]
@@ -61,16 +61,11 @@ class Explanation:
         def each(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: own(column) for name, column in values.items()}
 
-        return replace(
-            self,
-            verdicts=own(self.verdicts),
-            posterior=own(self.posterior),
-            scores=each(self.scores),
-            log_odds=each(self.log_odds),
-            p_values=each(self.p_values),
-            first=own(self.first),
-            second=own(self.second),
-        )
+        parts: dict[str, Any] = {}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            parts[field.name] = each(part) if isinstance(part, dict) else own(part)
+        return Explanation(**parts)
 
     def strongest(self, i: int) -> list[tuple[str, float]]:
         """

@@ -4,33 +4,33 @@ How a Triage comes to its rule: detectors, simulated populations, evidence, thre
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..detectors.residue import ViyogResidue
 from ..detectors.same_way import SameWay
 from ..fitting.sampled_inputs import SampledInputs
 from ..images.pixel_range import PixelRange
 from ..images.pixels import to_8_bit
-from ..images.ways import Through, apply_ways
+from ..images.ways import apply_ways
 from ..layer.batches import at_once, batches, first_inputs, in_batches, split_batch
 from ..layer.manners import same_random_state
-from ..looks.logits import Answers, usual_logits
-from ..pipeline.shared_forward import SharedForward
+from ..looks.logits import usual_logits
 from ..residue.intent.shapes import filter_shaped
 from ..residue.statistics import convolution_of
 from .fitted_triage import FittedTriage
 from .populations import Classifier, Population, Verdict, benign, simulated
 from .populations.classifier import Unaimed
-from .rule.learning import Learnt, learn
-from .rule.reading import read
+from .rule.evidence import read
+from .rule.learning import learn
+from .rule.rule import Learnt
 from .rule.table import table_of
 from .rule.thresholds import Thresholds, fewest_calibration_images
+from .verdicts import Verdicts
 
-__all__ = ["Trained", "Training"]
+__all__ = ["Training"]
 
 # calibration images that are kept, and fewest to learn from
 _MOST, _FEWEST = 1200, 30
@@ -40,32 +40,11 @@ _UNAIMED = ("minimal",)
 _SHARE = 0.1
 
 
-class Trained(Protocol):
-    """What is trained: a Triage."""
-
-    pipeline: SharedForward
-    residue: ViyogResidue
-    answers: Answers
-    id_fpr: float
-    noisy_fpr: float
-    look: Any
-    ask_share: float
-    simulate_on: int
-    held_out: float
-    leave_out: tuple[str, ...]
-    through: Through | None
-    pixel_range: Any
-    seed: int
-
-
 class Training:
     """One fit of a Triage."""
 
-    def __init__(self, triage: Trained, progress: bool):
-        """
-        :param triage: what is fitted; of it only the detectors change
-        :param progress: show progress bars
-        """
+    def __init__(self, triage: Verdicts, progress: bool):
+        """:param triage: what is fitted; of it only the detectors change"""
         self.triage = triage
         self.progress = progress
 
@@ -76,14 +55,7 @@ class Training:
         ood: Tensor | Iterable[Any] | None,
         adv: Tensor | Iterable[Any] | None,
     ) -> FittedTriage:
-        """
-        :param train_loader: ID data to fit the detectors on
-        :param calibration_loader: ID data to learn and to calibrate from; ``None`` holds out a
-            share of the other
-        :param ood: OOD inputs of the user
-        :param adv: adversarial inputs of the user
-        :return: what follows from them
-        """
+        """What follows from the data; without calibration data, a share of the other is held."""
         if calibration_loader is not None:
             self._fit_detectors(train_loader)
             return self._learnt(self._calibration(calibration_loader), ood, adv)

@@ -10,18 +10,22 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
+from ..detectors.residue import ViyogResidue
 from ..images.ways import Through, checked_through
 from ..layer.checks import check_count, check_number
 from ..looks.logits import Answers
+from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
 from .fitted_triage import FittedTriage
 from .report import TriageReport, judged
-from .rule.default_evidence import chosen_evidence, residue_of
-from .saving import load_triage, triage_state
+from .rule.default_evidence import chosen_evidence
 from .training import Training
 from .verdicts import Verdicts
 
 __all__ = ["Triage"]
+
+# another number where older states cannot be read any more
+_VERSION = 6
 
 
 class Triage(Verdicts):
@@ -121,9 +125,9 @@ class Triage(Verdicts):
         self.pixel_range = pixel_range
         self.held_out = check_number("held_out", held_out, low=1e-3, high=0.999)
         self.seed = check_count("seed", seed, low=0)
-        self.residue = residue_of(self.pipeline)
+        self.residue = next(d for d in detectors.values() if isinstance(d, ViyogResidue))
         self.answers = Answers(model, shared.get("layer"), shared.get("logits"))
-        self._fitted: FittedTriage | None = None
+        self._fitted = None
 
     # -- fit --------------------------------------------------------------------------------
 
@@ -187,7 +191,14 @@ class Triage(Verdicts):
         :raises RequiresFittingException: before fitting
         :raises TypeError: if a detector keeps its state in other objects
         """
-        return triage_state(self)
+        fitted = self.fitted.state()
+        return {
+            "class": "Triage",
+            "version": _VERSION,
+            "detectors": {n: detector_state(n, d) for n, d in self.pipeline.detectors.items()},
+            "settings": {"id_fpr": self.id_fpr, "noisy_fpr": self.noisy_fpr},
+            **fitted,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """
@@ -196,7 +207,20 @@ class Triage(Verdicts):
         :raises ValueError: if it is of an older version, or of other evidence; the triage is
             then as it was
         """
-        load_triage(self, state)
+        if state.get("class") != "Triage" or state.get("version") != _VERSION:
+            raise ValueError(
+                f"state must be of a Triage of version {_VERSION}, got {state.get('class')} of "
+                f"version {state.get('version')}. States of older versions cannot be read: fit "
+                f"the triage again."
+            )
+        built, stored = list(self.pipeline.detectors), list(state["detectors"])
+        if built != stored:
+            raise ValueError(f"state must be of a Triage with the evidence {built}, got {stored}.")
+        found = FittedTriage.of(state, self.residue)
+        for name, detector in self.pipeline.detectors.items():
+            load_detector_state(detector, state["detectors"][name])
+        self.id_fpr, self.noisy_fpr = (state["settings"][n] for n in ("id_fpr", "noisy_fpr"))
+        self.look, self._fitted = state["look"], found
         return self
 
     def __repr__(self) -> str:

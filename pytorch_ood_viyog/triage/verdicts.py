@@ -2,6 +2,8 @@
 What a fitted triage says about inputs.
 """
 
+from typing import Any
+
 import torch
 from pytorch_ood.api import RequiresFittingException
 from torch import Tensor
@@ -9,24 +11,32 @@ from torch.nn import Module
 
 from ..detectors.residue import ViyogResidue
 from ..detectors.same_way import SameWay
+from ..images.ways import Through
 from ..layer.checks import check_input
 from ..looks.logits import Answers
 from ..pipeline.shared_forward import SharedForward
 from .explanation import Explanation, explanation
 from .fitted_triage import FittedTriage
-from .rule.reading import Reading, read
+from .rule.evidence import Reading, read
 
 __all__ = ["Verdicts"]
 
 
 class Verdicts:
-    """Verdicts, their probabilities, and what is behind them."""
+    """Verdicts, their probabilities, and what is behind them, of settings and a fit."""
 
     pipeline: SharedForward
     residue: ViyogResidue
     answers: Answers
-    look: str
     id_fpr: float
+    noisy_fpr: float
+    look: str
+    ask_share: float
+    simulate_on: int
+    held_out: float
+    leave_out: tuple[str, ...]
+    through: Through | None
+    pixel_range: Any
     seed: int
     _fitted: FittedTriage | None
 

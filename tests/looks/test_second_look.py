@@ -15,7 +15,7 @@ from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer import FirstLayer
 from pytorch_ood_viyog.looks import PURIFIERS, PurifierError
 from pytorch_ood_viyog.looks import choice as choice_module
-from pytorch_ood_viyog.testing.data import pairwise_auroc
+from pytorch_ood_viyog.testing.observe import pairwise_auroc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
 MODEL = trained()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pytorch_ood_viyog.triage.rule.learning import SHAPES, learn
-from pytorch_ood_viyog.triage.rule.rule import Rule, Shape, expanded
+from pytorch_ood_viyog.triage.rule.learning import learn
+from pytorch_ood_viyog.triage.rule.rule import SHAPES, Rule, Shape, expanded
 from pytorch_ood_viyog.triage.rule.table import Table
 
 

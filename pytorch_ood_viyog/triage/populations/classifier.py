@@ -24,11 +24,7 @@ class NoGradientsError(RuntimeError):
 
 
 def cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
-    """
-    :param logits: :math:`B \\times C`
-    :param answers: a class of each image, shape :math:`B`
-    :return: cross-entropy of each, shape :math:`B`
-    """
+    """Cross-entropy of each image, shape :math:`B`."""
     return torch.nn.functional.cross_entropy(logits, answers, reduction="none")
 
 
@@ -65,19 +61,13 @@ class Classifier:
         self.pick = logits
 
     def logits(self, images: Tensor) -> Tensor:
-        """
-        :param images: :math:`B \\times C \\times *S` in [0, 1]
-        :return: logits, :math:`B \\times C`
-        """
+        """Logits, :math:`B \\times C`, of images in [0, 1], :math:`B \\times C \\times *S`."""
         output = self.model(self.pixels.inputs(images))
         picked: Tensor = output if self.pick is None else self.pick(output)
         return picked
 
     def answers(self, images: Tensor) -> Tensor:
-        """
-        :param images: as for :meth:`logits`
-        :return: the class that the model answers, shape :math:`B`
-        """
+        """The class that the model answers to each image, shape :math:`B`."""
         with as_found_with_gradients(self.model), torch.no_grad():
             parts = [
                 self.logits(part).argmax(dim=1) for part in torch.split(images, at_once(images))
@@ -109,18 +99,11 @@ class Classifier:
         return gradient.detach(), losses.detach()
 
     def fooled(self, images: Tensor, answers: Tensor) -> Tensor:
-        """
-        :param images: changed images
-        :param answers: answers to the unchanged ones
-        :return: whether the answer is another once they are rounded to 8 bit, shape :math:`B`
-        """
+        """Whether each answer is another once the images are rounded to 8 bit."""
         return self.answers(to_8_bit(images)) != answers
 
     def can_be_differentiated(self, images: Tensor) -> bool:
-        """
-        :param images: a few images
-        :return: whether attacks can follow the model's gradients
-        """
+        """Whether attacks can follow the model's gradients at a few images."""
         try:
             answers = torch.zeros(len(images), dtype=torch.int64, device=images.device)
             gradient, _ = self.gradient(images, answers, lambda logits, _: logits.amax(dim=1))

@@ -11,11 +11,10 @@ from torch.nn import Module
 from ...detectors.residue import ViyogResidue
 from ...detectors.residue_view import ResidueView
 from ...images.ways import Through
-from ...pipeline.shared_forward import SharedForward
 from .evidence import ANSWER, FLAT, LOOKS
-from .learning import SHAPES
+from .rule import SHAPES
 
-__all__ = ["chosen_evidence", "default_evidence", "residue_of"]
+__all__ = ["chosen_evidence", "default_evidence"]
 
 _NEIGHBOURS = 5
 
@@ -70,8 +69,3 @@ def chosen_evidence(
             "one, or leave it."
         )
     return chosen
-
-
-def residue_of(pipeline: SharedForward) -> ViyogResidue:
-    """:return: the first :class:`ViyogResidue` of a pipeline"""
-    return next(d for d in pipeline.detectors.values() if isinstance(d, ViyogResidue))

@@ -1,10 +1,13 @@
 """
-The evidence behind a verdict: numbers that one forward pass gives, and those of a second look.
+The evidence behind a verdict: numbers that one forward pass gives, those of a second look, and
+the log-odds that follow.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ...detectors.residue import ViyogResidue
@@ -12,15 +15,20 @@ from ...images.pixel_range import PixelRange
 from ...images.views import bilateral, mirrored, moved
 from ...layer.layer_call import LayerCall
 from ...looks.answers import lost_odds, softmax_distance
+from ...looks.logits import Answers
 from ...pipeline.shared_forward import SharedForward
 from ...residue.intent.evidence import intent_features
+from .rule import SHAPES, Learnt
 
 __all__ = [
     "ANSWER",
     "FLAT",
     "LOOKS",
     "FirstPass",
+    "Reader",
+    "Reading",
     "answer_numbers",
+    "read",
     "read_first",
     "residue_shape",
     "second_look",
@@ -36,6 +44,14 @@ FLAT = "flat share"
 LOOKS = {"bilateral": bilateral, "moved": moved, "mirrored": mirrored}
 
 
+class Reader(Protocol):
+    """What reads evidence: a Triage."""
+
+    pipeline: SharedForward
+    residue: ViyogResidue
+    answers: Answers
+
+
 @dataclass(frozen=True)
 class FirstPass:
     """What one forward pass of :math:`B` samples tells."""
@@ -48,19 +64,18 @@ class FirstPass:
     logits: Tensor
 
 
-def read_first(pipeline: SharedForward, residue: ViyogResidue, x: Tensor) -> FirstPass:
+def read_first(reader: Reader, x: Tensor) -> FirstPass:
     """
-    :param pipeline: fitted detectors
-    :param residue: the one among them whose features are read
+    :param reader: fitted detectors
     :param x: batch of model inputs
     :return: the detectors' scores, :data:`FLAT`, :data:`ANSWER`, and features of the residue
     """
     found: list[tuple[Tensor, Tensor]] = []
 
     def read(call: LayerCall) -> None:
-        found.append(residue_shape(residue, call, residue._require_state()))
+        found.append(residue_shape(reader.residue, call, reader.residue._require_state()))
 
-    scores, seen = pipeline.run(x, ("logits", "features"), read)
+    scores, seen = reader.pipeline.run(x, ("logits", "features"), read)
     assert seen.logits is not None, "logits were asked for"
     assert seen.features is not None, "features were asked for"
     shape, flat = found[0]
@@ -123,3 +138,45 @@ def second_look(
         numbers[f"{name} lost energy"] = first.logsumexp(dim=1) - again.logsumexp(dim=1)
         second.append(again)
     return numbers, second[0]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a batch of :math:`B` samples tells."""
+
+    #: log-odds of ID, OOD, ADV and NOISY, :math:`B \\times 4`
+    z: Tensor
+    #: evidence -> number of shape :math:`B`; NaN where the model was not asked again
+    numbers: dict[str, Tensor]
+    #: whether the model was asked again, shape :math:`B`
+    asked: Tensor
+    #: the first answers, :math:`B \\times C`
+    logits: Tensor
+    #: class of the second answer, -1 where it was not asked for, shape :math:`B`
+    second: Tensor
+
+
+def read(reader: Reader, rule: Learnt, look: str, pixels: PixelRange, x: Tensor) -> Reading:
+    """
+    :param reader: fitted detectors
+    :param rule: what evidence says
+    :param look: when the model is asked again
+    :param pixels: black and white of the inputs
+    :param x: batch of model inputs on the model's device
+    :return: what they tell
+    """
+    first = read_first(reader, x)
+    readings = rule.shape(first.shape)
+    numbers = first.numbers | dict(zip(SHAPES, readings.unbind(dim=1), strict=True))
+    z = rule.first(numbers)
+    asked = rule.asked(z, look)
+    second = torch.full((len(x),), -1, device=z.device)
+    if rule.full is not None and bool(asked.any()):
+        chosen = asked.nonzero()[:, 0]
+        found, again = second_look(reader.answers.logits, pixels, x[chosen], first.logits[chosen])
+        known = {name: values[chosen] for name, values in numbers.items()} | found
+        z = z.index_copy(0, chosen, rule.full(known))
+        second[chosen] = again.argmax(dim=1)
+        unknown = torch.full_like(z[:, 0], torch.nan)
+        numbers |= {name: unknown.index_copy(0, chosen, v.to(z)) for name, v in found.items()}
+    return Reading(z, numbers, asked, first.logits, second)

@@ -3,7 +3,6 @@ Learns the rule of a Triage from evidence of simulated populations, by scikit-le
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from ..populations.verdict import ORDER, Verdict
-from .rule import Rule, Shape, expanded, stacked, standardised
+from ..populations.verdict import ORDER
+from .rule import SHAPES, Learnt, Rule, Shape, expanded, stacked, standardised
 from .table import Table
 
-__all__ = ["SHAPES", "Learnt", "learn"]
-
-#: names of what the residue's features say together
-SHAPES = tuple(f"residue like {verdict.name}" for verdict in ORDER)
+__all__ = ["learn"]
 
 # inverse strength of the penalty, chosen by a look at one small net
 _PENALTY = 0.003
@@ -31,43 +27,6 @@ _TOLERANCE, _MOST_STEPS = 1e-3, 500
 _TEMPERATURES = np.geomspace(0.2, 5, 50)
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What evidence says, and where the first pass leaves the verdict open."""
-
-    #: reads the residue's features
-    shape: Shape
-    #: the rule on the first pass alone
-    first: Rule
-    #: the rule on all evidence; ``None`` without a second look
-    full: Rule | None
-    #: log-odds of ADV and ID in the first pass above which the model is asked again
-    open_above: Tensor
-
-    def asking(self, z: Tensor, share: float) -> "Learnt":
-        """
-        :param z: log-odds of new ID images after the first pass, :math:`n \\times 4`
-        :param share: share of ID images that the model may be asked about again
-        :return: the same, asking about so many of them
-        """
-        return replace(self, open_above=_adv_against_id(z).double().quantile(1 - share))
-
-    def asked(self, z: Tensor, look: str) -> Tensor:
-        """
-        :param z: log-odds after the first pass, :math:`B \\times 4`
-        :param look: ``"open"``, ``"always"`` or ``"never"``
-        :return: whether the model is asked again, shape :math:`B`
-        """
-        adv = _adv_against_id(z)
-        if look == "open":
-            return adv > self.open_above.to(adv)
-        return torch.full_like(adv, look == "always", dtype=torch.bool)
-
-
-def _adv_against_id(z: Tensor) -> Tensor:
-    return z[:, ORDER.index(Verdict.ADV)] - z[:, ORDER.index(Verdict.ID)]
 
 
 def learn(table: Table) -> Learnt:

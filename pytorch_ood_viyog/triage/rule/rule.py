@@ -3,14 +3,18 @@ The rule from evidence to log-odds of the verdicts, as plain tensors.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...residue.evidence import arsinh
+from ..populations.verdict import ORDER, Verdict
 
-__all__ = ["Rule", "Shape", "expanded", "standardised"]
+__all__ = ["SHAPES", "Learnt", "Rule", "Shape", "expanded", "stacked", "standardised"]
+
+#: names of what the residue's features say together
+SHAPES = tuple(f"residue like {verdict.name}" for verdict in ORDER)
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,8 @@ class Shape:
 
 def standardised(evidence: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
     """
-    :param evidence: :math:`e`, :math:`B \\times K`
-    :param centre: median on ID, shape :math:`K`
-    :param spread: distance of the quartiles on ID, shape :math:`K`
-    :return: :math:`\\mathrm{arsinh}((e - centre) / spread)`: 0 for what is usual, and the
-        logarithm of how far off it is
+    :math:`\\mathrm{arsinh}((e - centre) / spread)` by median and distance of the quartiles on ID:
+    0 for what is usual, and the logarithm of how far off it is.
     """
     return arsinh((evidence - centre) * (1 / spread))
 
@@ -61,10 +62,7 @@ def expanded(u: Tensor) -> Tensor:
 
 
 def pairs(count: int) -> tuple[list[int], list[int]]:
-    """
-    :param count: number of pieces of evidence :math:`K`
-    :return: first and second of each pair :math:`i \\leq j`
-    """
+    """First and second of each pair :math:`i \\leq j` of :math:`K` pieces of evidence."""
     found = [(i, j) for i in range(count) for j in range(i, count)]
     return [i for i, _ in found], [j for _, j in found]
 
@@ -120,5 +118,42 @@ class Rule:
 
 
 def stacked(numbers: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """:return: the numbers of these names as columns, :math:`B \\times K`"""
+    """The numbers of these names as columns, :math:`B \\times K`."""
     return torch.stack([numbers[name] for name in names], dim=1)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What evidence says, and where the first pass leaves the verdict open."""
+
+    #: reads the residue's features
+    shape: Shape
+    #: the rule on the first pass alone
+    first: Rule
+    #: the rule on all evidence; ``None`` without a second look
+    full: Rule | None
+    #: log-odds of ADV and ID in the first pass above which the model is asked again
+    open_above: Tensor
+
+    def asking(self, z: Tensor, share: float) -> "Learnt":
+        """
+        :param z: log-odds of new ID images after the first pass, :math:`n \\times 4`
+        :param share: share of ID images that the model may be asked about again
+        :return: the same, asking about so many of them
+        """
+        return replace(self, open_above=_adv_against_id(z).double().quantile(1 - share))
+
+    def asked(self, z: Tensor, look: str) -> Tensor:
+        """
+        :param z: log-odds after the first pass, :math:`B \\times 4`
+        :param look: ``"open"``, ``"always"`` or ``"never"``
+        :return: whether the model is asked again, shape :math:`B`
+        """
+        adv = _adv_against_id(z)
+        if look == "open":
+            return adv > self.open_above.to(adv)
+        return torch.full_like(adv, look == "always", dtype=torch.bool)
+
+
+def _adv_against_id(z: Tensor) -> Tensor:
+    return z[:, ORDER.index(Verdict.ADV)] - z[:, ORDER.index(Verdict.ID)]

@@ -4,7 +4,8 @@ Evidence of simulated images, as a table to learn from.
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,7 @@ from ...images.pixel_range import PixelRange
 from ...layer.batches import at_once
 from ..populations.simulated import Population
 from ..populations.verdict import ORDER, Verdict
-from .evidence import read_first, second_look
-from .reader import Reader
+from .evidence import Reader, read_first, second_look
 
 __all__ = ["Table", "table_of"]
 
@@ -90,7 +90,7 @@ def _read(
 ) -> Table:
     images = population.images[batch.to(population.images.device)]
     x = pixels.inputs(images)
-    first = read_first(reader.pipeline, reader.residue, x)
+    first = read_first(reader, x)
     looks = second_look(reader.answers.logits, pixels, x, first.logits)[0] if look else {}
     place = ORDER.index(population.verdict)
     return Table(
@@ -104,18 +104,9 @@ def _read(
 
 
 def _joined(parts: list[Table]) -> Table:
-    def column(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
+    def joined(values: list[Any]) -> Any:
+        if isinstance(values[0], Tensor):
+            return torch.cat(values)
+        return {name: torch.cat([value[name] for value in values]) for name in values[0]}
 
-    def columns(name: str) -> dict[str, Tensor]:
-        names = getattr(parts[0], name)
-        return {key: torch.cat([getattr(part, name)[key] for part in parts]) for key in names}
-
-    return Table(
-        column("verdict"),
-        column("family"),
-        column("source"),
-        columns("first"),
-        columns("look"),
-        column("shape"),
-    )
+    return Table(*(joined([getattr(p, f.name) for p in parts]) for f in fields(Table)))
