@@ -61,8 +61,11 @@ class Explanation:
         def each(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: own(column) for name, column in values.items()}
 
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        parts = {n: each(v) if isinstance(v, dict) else own(v) for n, v in values.items()}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {
+            name: each(value) if isinstance(value, dict) else own(value)
+            for name, value in values.items()
+        }
         return Explanation(**parts)
 
     def strongest(self, i: int) -> list[tuple[str, float]]:
