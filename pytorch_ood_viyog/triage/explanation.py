@@ -61,10 +61,11 @@ class Explanation:
         def each(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: own(column) for name, column in values.items()}
 
-        parts: dict[str, Any] = {}
-        for field in fields(self):
-            part = getattr(self, field.name)
-            parts[field.name] = each(part) if isinstance(part, dict) else own(part)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {
+            name: each(value) if isinstance(value, dict) else own(value)
+            for name, value in values.items()
+        }
         return Explanation(**parts)
 
     def strongest(self, i: int) -> list[tuple[str, float]]:
