@@ -26,7 +26,7 @@ def test_the_files_behind_a_script():
     # rooms that pass a name on lead to what they pass on alone
     assert not {"onnx_file.py", "contract.py", "foreign_list.py"} & found
     assert "second_look.py" in found
-    assert "second_look.py" not in names("timm_table.py")
+    assert "second_look.py" not in names("separation.py")
 
 
 def test_a_fingerprint_is_of_the_code(tmp_path):
