@@ -5,7 +5,7 @@ The base of all first-layer detectors: what their scores mean and how they are a
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from pytorch_ood.api import Paper, RequiresFittingException
@@ -19,9 +19,7 @@ from ..images.kind import ImageKind, WayWarning
 from ..layer.checks import check_finite, check_input, check_maps
 from ..layer.layer_call import LayerCall
 
-__all__ = ["KIND_SHAPES", "PAPER", "Checked", "FirstLayerDetector"]
-
-_T = TypeVar("_T")
+__all__ = ["KIND_SHAPES", "PAPER", "FirstLayerDetector"]
 
 #: what statistics may hold of the kind of images, by :meth:`ImageKind.tensors`, and its shapes
 KIND_SHAPES = {"seen": "3 I", "seen_size": "H"}
@@ -37,31 +35,6 @@ PAPER = Paper(
     url="https://viyog.readthedocs.io",
     code="https://github.com/amanyagami/viyog",
 )
-
-
-class Checked(Generic[_T]):
-    """A setting that is checked whenever it is set, also by ``set_hyperparameters``."""
-
-    def __init__(self, check: Callable[[str, Any], _T], *, concludes: bool = False):
-        """
-        :param check: takes name and value, and gives the value or raises
-        :param concludes: whether the state of a fit depends on it, and is concluded anew
-        """
-        self.check, self.concludes, self.name = check, concludes, ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, detector: object | None, owner: type) -> _T:
-        if detector is None:  # the class is asked, as documentation does
-            return self  # type: ignore[return-value]
-        value: _T = detector.__dict__[self.name]
-        return value
-
-    def __set__(self, detector: object, value: Any) -> None:
-        detector.__dict__[self.name] = self.check(self.name, value)
-        if self.concludes:
-            detector.__dict__["_state"] = None
 
 
 class FirstLayerDetector(FittedOnMaps):

@@ -10,6 +10,7 @@ from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
 
+from ..fitting.checked import Checked
 from ..fitting.fitted import Statistics
 from ..images.ways import Through, checked_through, require_ways
 from ..layer.checks import check_count, check_number, check_range, check_strengths
@@ -26,7 +27,7 @@ from ..residue.intent.layer_gradient import LayerGradient
 from ..residue.intent.sample import measure_inputs, merge_inputs
 from ..residue.reader import Reading
 from ..residue.statistics import convolution_of, measure, merge
-from .base import PAPER, Checked
+from .base import PAPER
 from .verification import VerifiedReadings
 
 __all__ = ["ViyogResidue"]

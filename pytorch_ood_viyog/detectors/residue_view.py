@@ -10,12 +10,13 @@ from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from typing_extensions import Self
 
+from ..fitting.checked import Checked
 from ..fitting.fitted import Statistics
 from ..layer.checks import check_maps
 from ..layer.layer_call import LayerCall
 from ..residue.evidence import Settings, hypotheses, noise_floor
 from ..residue.features import unreadable
-from .base import PAPER, Checked, FirstLayerDetector
+from .base import PAPER, FirstLayerDetector
 from .residue import ViyogResidue
 
 __all__ = ["ReadingName", "ResidueView"]

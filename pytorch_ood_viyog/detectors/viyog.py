@@ -11,13 +11,14 @@ from pytorch_ood.api import DetectorInfo, Task
 from torch import Tensor
 from torch.nn import Module
 
+from ..fitting.checked import Checked
 from ..fitting.fitted import Statistics
 from ..images.kind import ImageKind
 from ..layer.checks import check_layout, check_number
 from ..layer.layer_call import LayerCall
 from ..layer.linear.plain_convolution import maps_shape, plain_convolution
 from ..layer.precision import accumulator_dtype
-from .base import KIND_SHAPES, PAPER, Checked, FirstLayerDetector
+from .base import KIND_SHAPES, PAPER, FirstLayerDetector
 
 __all__ = ["Viyog", "bounded_transform", "infinity_norm"]
 

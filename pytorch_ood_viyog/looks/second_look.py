@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import Module
 from typing_extensions import Self
 
-from ..detectors.base import Checked
 from ..detectors.residue import ViyogResidue
+from ..fitting.checked import Checked
 from ..fitting.sampled_inputs import SampledInputs
 from ..fitting.some_images import some_images
 from ..images.pixel_range import Bound, PixelRange
