@@ -3,7 +3,7 @@ The detectors of a pipeline: what each takes from the shared forward pass, and w
 """
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from ..layer.manners import as_found, as_found_with_gradients, unwrap
 from ..looks.second_look import SecondLook
 from .shared_pass import Representations
 
-__all__ = ["Intake", "Panel", "naming", "trial_copy"]
+__all__ = ["Intake", "Panel", "naming", "remembered", "trial_copy"]
 
 #: what a pipeline's table holds besides scores
 _RESERVED = ("labels", "logits")
@@ -203,11 +203,30 @@ def _check_same(name: str, detector: Detector, entry: Intake, own: Any, seen: Te
 
 def trial_copy(detector: Detector) -> Detector:
     """
-    A copy to fit, so that the detector stays as it was should the fit fail. Modules, tensors and
-    functions are shared with the original (fitting replaces them), everything else is copied.
+    A copy that shares modules, tensors and functions with the original (fitting replaces most of
+    them); everything else is copied.
     """
     kept = [v for v in vars(detector).values() if isinstance(v, (Module, Tensor)) or callable(v)]
     return copy.deepcopy(detector, {id(value): value for value in kept})
+
+
+def remembered(detector: Detector, *, inside: bool) -> Callable[[], None]:
+    """
+    What makes a detector again what it is now, should its fit fail: its attributes, values of
+    tensors, which an optimiser changes in place, and if ``inside``, other objects' contents.
+    """
+    held = dict(vars(trial_copy(detector) if inside else detector))
+    values = {n: v.detach().clone() for n, v in held.items() if isinstance(v, Tensor)}
+
+    def restore() -> None:
+        vars(detector).update(held)
+        for name in vars(detector).keys() - held.keys():
+            del vars(detector)[name]
+        for name, value in values.items():
+            if not torch.equal(held[name], value):
+                held[name].data.copy_(value)
+
+    return restore
 
 
 @contextmanager

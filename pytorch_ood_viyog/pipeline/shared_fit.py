@@ -15,7 +15,7 @@ from ..layer.checks import check_finite
 from ..layer.finding import find_layer
 from ..layer.layer_call import LayerCall
 from ..layer.manners import same_random_state, unwrap
-from .feeding import Panel, naming, trial_copy
+from .feeding import Panel, naming, remembered
 from .shared_pass import SharedPass
 
 __all__ = ["fit_together", "give_layer"]
@@ -45,7 +45,8 @@ def fit_together(
         own = detector.fits if name in panel.first_layer else detector
         if name not in alone and not any(own is other for other in together.values()):
             together[name] = own  # several may read one fit
-    before = {name: trial_copy(detector) for name, detector in together.items()}
+    restore = [remembered(detector, inside=True) for detector in together.values()]
+    restore += [remembered(need[name], inside=False) for name in alone]
     try:
         if together:
             with same_random_state(panel.model):
@@ -59,8 +60,8 @@ def fit_together(
         for name in alone:  # these may read what was just fitted
             panel.fit_alone(name, data_loader)
     except BaseException:
-        for name, detector in together.items():
-            vars(detector).update(vars(before[name]))
+        for each in restore:
+            each()
         raise
 
 

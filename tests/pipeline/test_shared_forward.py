@@ -41,7 +41,7 @@ from pytorch_ood.detector import (
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pytorch_ood_viyog import Viyog, ViyogTV
+from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.pipeline.shared_forward import SharedForward
 
 LOGITS = {
@@ -452,6 +452,74 @@ def test_a_failed_fit_leaves_every_detector_as_it_was(model, loader, images):
         pipeline.fit([(images[:10] + 1, y), (nan, y)])
     after = pipeline.predict(images)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Gains(MaxLogit):
+    """Holds nothing before its fit."""
+
+    requires_fit = True
+
+    def fit_logits(self, logits, labels):
+        self.known = logits.mean(dim=0)
+        return self
+
+
+class Stops(Gains):
+    """Is interrupted in its fit."""
+
+    stops = True
+
+    def fit_logits(self, logits, labels):
+        super().fit_logits(logits, labels)
+        if self.stops:
+            raise KeyboardInterrupt
+        return self
+
+
+def held(detector):
+    return {name: type(value) for name, value in vars(detector).items()}
+
+
+def test_an_interrupted_first_fit_leaves_nothing(model, loader):
+    detectors = everything(None, None, model.head) | {"gains": Gains(None), "stops": Stops(None)}
+    pipeline = SharedForward(model, detectors)
+    before = {name: held(detector) for name, detector in detectors.items()}
+    with untouched(model), pytest.raises(KeyboardInterrupt):
+        pipeline.fit(loader)
+    assert {name: held(detector) for name, detector in detectors.items()} == before
+    assert "viyog" in pipeline.unfitted(torch.rand(3, 3, 10, 10))
+
+
+def test_an_interrupted_fit_leaves_all_scores(model, loader, images):
+    detectors = everything(None, None, model.head) | {"stops": Stops(None)}
+    detectors["stops"].stops = False
+    pipeline = SharedForward(model, detectors).fit(loader)
+    before = pipeline.predict(images)
+    detectors["stops"].stops = True
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.fit([(x * 2 - 0.3, y) for x, y in loader])
+    after = pipeline.predict(images)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+class StopsAlone(Viyog):
+    stops = False
+
+    def fit(self, *loader, **options):
+        if self.stops:
+            raise KeyboardInterrupt
+        return super().fit(*loader, **options)
+
+
+def test_separate_detectors_are_left_as_they_were_too(model, loader, images):
+    detectors = {"tv": ViyogTV(None), "one": ViyogResidue(model), "stops": StopsAlone(model)}
+    pipeline = SharedForward(model, detectors, separate=["one", "stops"]).fit(loader)
+    before = pipeline.predict(images)
+    detectors["stops"].stops = True
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.fit([(x.cumsum(dim=3), y) for x, y in loader])
+    after = pipeline.predict(images)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
 
 @pytest.mark.parametrize(
