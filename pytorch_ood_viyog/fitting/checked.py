@@ -26,6 +26,11 @@ class Checked(Generic[_T]):
     def __get__(self, detector: object | None, owner: type) -> _T:
         if detector is None:  # the class is asked, as documentation does
             return self  # type: ignore[return-value]
+        if self.name not in detector.__dict__:
+            raise RuntimeError(
+                f"This {type(detector).__name__} has no {self.name}: it was pickled by another "
+                f"version of the package. Fit it again."
+            )
         value: _T = detector.__dict__[self.name]
         return value
 

@@ -145,7 +145,7 @@ class FittedLook:
             state["duals"],
             Choice(**state["choice"]),
             Reference(**state["reference"]),
-            KnownAnswers(**state["known"]),
+            KnownAnswers(state["known"]["score"], state["known"]["least"]),  # older ones hold more
         )
         residue.load_state_dict(state["residue"])
         return loaded

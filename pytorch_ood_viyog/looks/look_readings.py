@@ -170,6 +170,12 @@ class LookReadings(Detector):  # type: ignore[misc]
                 f"{sorted(wanted)}, got {sorted(state)} of class {state.get('class')!r}."
             )
         residue = self.residue or ViyogResidue(self.model, layer=self.layer)
-        loaded = FittedLook.of_state(state, residue)
+        try:
+            loaded = FittedLook.of_state(state, residue)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"state is not whole, or of another version: {error}. Fit the "
+                f"{type(self).__name__} again."
+            ) from error
         self.follow, self._fitted = state["follow"], loaded
         return self

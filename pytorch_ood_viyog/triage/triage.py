@@ -14,6 +14,7 @@ from ..detectors.residue import ViyogResidue
 from ..images.ways import Through, checked_through
 from ..layer.checks import check_count, check_number
 from ..looks.logits import Answers
+from ..pipeline.feeding import remembered
 from ..pipeline.saving import detector_state, load_detector_state
 from ..pipeline.shared_forward import SharedForward
 from .fitted_triage import FittedTriage
@@ -25,7 +26,7 @@ from .verdicts import Verdicts
 __all__ = ["Triage"]
 
 # another number where older states cannot be read any more
-_VERSION = 6
+_VERSION = 7
 
 
 class Triage(Verdicts):
@@ -216,9 +217,18 @@ class Triage(Verdicts):
         built, stored = list(self.pipeline.detectors), list(state["detectors"])
         if built != stored:
             raise ValueError(f"state must be of a Triage with the evidence {built}, got {stored}.")
-        found = FittedTriage.of(state, self.residue)
-        for name, detector in self.pipeline.detectors.items():
-            load_detector_state(detector, state["detectors"][name])
+        detectors = self.pipeline.detectors
+        restore = [remembered(detector, inside=True) for detector in detectors.values()]
+        try:
+            found = FittedTriage.of(state, self.residue)
+            for name, detector in detectors.items():
+                load_detector_state(detector, state["detectors"][name])
+        except BaseException as error:
+            for each in restore:
+                each()
+            if isinstance(error, (KeyError, TypeError)):
+                raise ValueError(f"state is not whole: {error}. Fit the triage again.") from error
+            raise
         self.id_fpr, self.noisy_fpr = (state["settings"][n] for n in ("id_fpr", "noisy_fpr"))
         self.look, self._fitted = state["look"], found
         return self

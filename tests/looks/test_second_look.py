@@ -189,6 +189,16 @@ def test_bad_states_are_refused(look):
     assert other.choice is None
 
 
+def test_older_states_hold_more_and_broken_ones_less(look):
+    state = look.state_dict()
+    older = state | {"known": state["known"] | {"distance": torch.ones(3)}}
+    other = SecondLook(MODEL).load_state_dict(older)
+    assert torch.equal(other(X), look(X))
+    with pytest.raises(ValueError, match=r"not whole, or of another version.* again"):
+        other.load_state_dict(state | {"known": {}})
+    assert torch.equal(other(X), look(X))
+
+
 def test_a_function_has_no_plain_state():
     look = SecondLook(MODEL, purifier=torch.round).fit(id_batches())
     with pytest.raises(TypeError, match="whose purifier is a function"):

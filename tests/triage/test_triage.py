@@ -348,6 +348,23 @@ def test_other_states_are_refused(triage):
     assert other._fitted is None
 
 
+def test_a_state_that_is_not_whole_leaves_the_triage_as_it_was(triage):
+    state, wanted = triage.state_dict(), triage.log_odds(X[:4])
+    other = small().load_state_dict(state)
+    strange = copy.deepcopy(state)
+    first, *_, last = state["detectors"]
+    strange["detectors"][last] = {"unheard of": 1}
+    strange["detectors"][first] = copy.deepcopy(state["detectors"][first])
+    for held in strange["detectors"]["ViyogResidue"]["tensors"].values():
+        held.mul_(1.5) if held.is_floating_point() else held
+    with pytest.raises(ValueError, match="unknown"):
+        other.load_state_dict(strange)
+    del strange["drift"]
+    with pytest.raises(ValueError, match=r"not whole: 'drift'\. Fit the triage again"):
+        other.load_state_dict(strange)
+    torch.testing.assert_close(other.log_odds(X[:4]), wanted, rtol=1e-6, atol=1e-6)
+
+
 # -- report --------------------------------------------------------------------------------------
 
 

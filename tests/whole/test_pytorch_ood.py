@@ -11,6 +11,8 @@ from pytorch_ood.detector import EnergyBased, MaxSoftmax
 from pytorch_ood.metrics import OODMetrics
 from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
+from pytorch_ood_viyog import ViyogResidue
+
 
 def labelled(x, label):
     return TensorDataset(x, torch.full((len(x),), label))
@@ -66,6 +68,13 @@ def test_pickles_of_an_unfitted_detector(make, model, loader, images):
     detector = make(model, layer=model.stem.conv)
     copied = pickle.loads(pickle.dumps(detector))
     assert torch.equal(copied.fit(loader)(images), detector.fit(loader)(images))
+
+
+def test_a_pickle_of_another_version_says_so(model):
+    detector = pickle.loads(pickle.dumps(ViyogResidue(model)))
+    del vars(detector)["directions"]
+    with pytest.raises(RuntimeError, match=r"no directions: it was pickled by another"):
+        detector.directions  # noqa: B018
 
 
 def test_copies_without_a_model(make, model):
