@@ -5,16 +5,11 @@ import warnings
 import pytest
 import torch
 from inside import Small
-from smooth_images import images
+from smooth_images import images, noisy
 from torch import nn
 
 from pytorch_ood_viyog import ViyogResidue, with_score
 from pytorch_ood_viyog.images import apply_ways
-
-
-def noisy(x, levels=8):
-    generator = torch.Generator().manual_seed(5)
-    return x + levels / 255 * torch.randn(x.shape, generator=generator).sign()
 
 
 def signals(count, seed, length=400):
@@ -110,8 +105,7 @@ def test_equal_channels_leave_directions_empty(copies):
     assert float(foreign) * 255 == pytest.approx(8, rel=0.1)
 
 
-@pytest.mark.parametrize("maps", [16, 64])
-@pytest.mark.parametrize("through", [None, "rounding"])
+@pytest.mark.parametrize(("maps", "through"), [(16, None), (64, "rounding")])
 def test_residues_of_grey_images_before_and_after_they_get_three_channels(maps, through):
     x, y = (images(n, s, 32)[:, :1].repeat(1, 3, 1, 1) for n, s in ((70, 0), (16, 1)))
     detector = ViyogResidue(Small(maps=maps), through=through).fit([x], progress=False)
@@ -132,10 +126,7 @@ def test_a_model_that_reads_one_channel_as_three():
 
 def test_colour_images_leave_none_empty():
     detector = ViyogResidue(Small(maps=40)).fit([images(70, 0, 32)], progress=False)
-    assert len(detector.state_dict()["tensors"]["empty"]) == 0
+    tensors = detector.state_dict()["tensors"]
+    assert len(tensors["empty"]) == 0
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
     assert not bool(detector.foreign_energy(images(4, 1, 32)).any())
-
-
-def test_saved_states_are_contiguous():
-    state = ViyogResidue(Small()).fit([images(70, 0, 32)], progress=False).state_dict()
-    assert all(tensor.is_contiguous() for tensor in state["tensors"].values())

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from networks import InPlaceStem, SmallNet, build
+from networks import SmallNet, build
 from PIL import features
 from pytorch_ood.api import RequiresFittingException
 from smooth_images import images
@@ -17,7 +17,6 @@ from pytorch_ood_viyog.images import BenignChange
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution
 from pytorch_ood_viyog.residue.intent import conclusion
 from pytorch_ood_viyog.residue.intent.evidence import joined
-from pytorch_ood_viyog.residue.intent.layer_gradient import LayerGradient
 from pytorch_ood_viyog.residue.intent.shapes import filter_shaped, residue
 from pytorch_ood_viyog.residue.reader import Reader
 
@@ -81,15 +80,6 @@ def test_no_strength_of_noise_lies_in_a_gap_between_those_simulated(intent, kind
     assert max(means) < 0.5  # attacks: above 1
 
 
-def test_maps_alone_tell_the_same_kinds_apart(model):
-    with torch.no_grad():
-        maps = model.stem(images(80, 1))
-        intent = ViyogIntent(None, layer=model.stem.conv, sample_size=80).fit_features(maps)
-        noisy = intent.predict_features(model.stem(BenignChange("white noise", 8)(images(60, 2))))
-        adv = intent.predict_features(model.stem(attacked(model.stem.conv, images(60, 2))))
-    assert float(viyog_metrics(noisy, adv)["AUROC"]) > 0.85
-
-
 def test_gradients_shape_residues_too():
     model = classifier()
     before = {name: p.clone() for name, p in model.named_parameters()}
@@ -133,19 +123,6 @@ def test_the_order_and_the_batches_of_the_data_do_not_matter(model):
     torch.testing.assert_close(one(x), other(x), rtol=1e-5, atol=1e-5)
 
 
-def test_an_interrupted_fit_leaves_the_old_state(model, intent, monkeypatch):
-    x = images(6, 7)
-    before = intent(x)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(conclusion, "simulate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        intent.fit([images(80, 8)])
-    assert torch.equal(intent(x), before)
-
-
 def test_impossible_requests_are_refused(model):
     with pytest.raises(
         ValueError, match="residues must be 'auto', 'filters' or 'gradients', got 'noise'"
@@ -187,18 +164,6 @@ def test_models_without_gradients_are_refused(network, reason):
     with pytest.raises(RuntimeError, match=f"can be differentiated, and .* cannot: {reason}"):
         intent.fit([images(8, 1)])
     assert "fitted=False" in repr(intent)
-
-
-def test_state_of_intent_is_not_that_of_residue(model, intent, tmp_path):
-    torch.save(intent.state_dict(), tmp_path / "intent.pt")
-    state = torch.load(tmp_path / "intent.pt", weights_only=True)
-    loaded = ViyogIntent(build(InPlaceStem), layer="conv")
-    with pytest.raises(ValueError, match="layer"):
-        loaded.load_state_dict(state)
-    with pytest.raises(ValueError, match="The state is that of a ViyogIntent"):
-        ViyogResidue(model).load_state_dict(state)
-    again = ViyogIntent(model).load_state_dict(state)
-    assert torch.equal(again(images(5, 3)), intent(images(5, 3)))
 
 
 # -- ViyogResidue that reads intent itself -----------------------------------------------------
@@ -290,24 +255,6 @@ def test_auto_takes_gradients_where_there_is_a_classifier(model):
     maps = no_classifier[0](x).detach()
     from_maps = ViyogResidue(None, layer=no_classifier[0], **settings).fit_features(maps)
     assert from_maps.shaped_by == "filters"
-
-
-def test_the_gradient_of_clean_images_is_computed_once(model):
-    calls = []
-    handle = model.register_forward_hook(lambda *_: calls.append(1))
-    gradient, x = LayerGradient(model, model.stem.conv), images(2, 8)
-    try:
-        first = gradient(x, x)
-        assert gradient(x, x) is first
-        assert len(calls) == 1
-        moved = gradient(x + 0.1, x)
-        assert len(calls) == 2
-        assert not torch.equal(moved, first)
-        other = x.clone()
-        assert torch.equal(gradient(other, other), first)
-        assert len(calls) == 3
-    finally:
-        handle.remove()
 
 
 def test_a_pillow_without_webp_leaves_that_kind_out(model, monkeypatch):

@@ -153,13 +153,6 @@ def test_scale_of_the_input_does_not_matter(images):
     )
 
 
-def test_batches_and_order_of_the_fit_do_not_matter(fitted, images):
-    order = torch.randperm(96, generator=torch.Generator().manual_seed(5))
-    shuffled = images[:96][order]
-    again = ViyogResidue(fitted.model).fit(list(shuffled.split(50)))
-    torch.testing.assert_close(again(images), fitted(images), rtol=1e-2, atol=1e-2)
-
-
 def test_more_images_than_the_sample_holds(images):
     model = network(nn.Conv2d(3, 16, 3))
     one = ViyogResidue(model, sample_size=64).fit([images])
@@ -178,31 +171,11 @@ def test_deterministic_and_without_the_global_generator(fitted, images):
     assert not torch.equal(other(images), fitted(images))
 
 
-def test_maps_alone_with_the_convolution(fitted, images):
-    conv = fitted.model[0]
-    detector = ViyogResidue(None, layer=conv, input_range=tensors(fitted)["scale"].tolist())
-    detector.fit_features(conv(images[:96]).detach())
-    maps = conv(images[96:]).detach()
-    torch.testing.assert_close(
-        detector.predict_features(maps), fitted(images[96:]), rtol=1e-2, atol=1e-2
-    )
-
-
 def test_the_range_is_reconstructed_from_maps_of_full_rank(images):
     conv = nn.Conv2d(3, 32, 3)
     detector = ViyogResidue(None, layer=conv).fit_features(conv(images[:96]).detach())
     expected = images[:96].amax(dim=(0, 2, 3)) - images[:96].amin(dim=(0, 2, 3))
     torch.testing.assert_close(tensors(detector)["scale"].float(), expected, rtol=0.05, atol=0)
-
-
-def test_what_a_fit_finds(fitted):
-    found = tensors(fitted)
-    assert torch.equal(fitted.noise_directions, found["local"])
-    assert found["local"].shape == (27, 32)
-    assert found["window"].shape == (16, 27, 3, 3)
-    assert found["energies"].shape == (27 + 16,)
-    assert found["means"].shape == (1 + 4 + 3, len(fitted.reading_names))
-    assert ViyogResidue(fitted.model).noise_directions is None
 
 
 @pytest.mark.parametrize("x", [1e-30, 1e30])
@@ -217,13 +190,6 @@ def test_without_weights_a_clear_error(images):
         ViyogResidue(None).fit_features(maps)
     with pytest.raises(RuntimeError, match="Linear"):
         ViyogResidue(None, layer=nn.Linear(3, 3)).fit_features(maps)
-
-
-def test_images_of_several_sizes_are_an_error_that_keeps_the_old_fit(fitted, images):
-    before = fitted(images)
-    with pytest.raises(ValueError, match="one size"):
-        fitted.fit([images[:8], natural(8, 3, 30, 30)])
-    assert torch.equal(fitted(images), before)
 
 
 @pytest.mark.parametrize(

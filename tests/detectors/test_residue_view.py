@@ -12,7 +12,6 @@ from pytorch_ood_viyog import SharedForward, ViyogResidue, ViyogTV, with_score
 from pytorch_ood_viyog.deploy import maps_to_scores
 from pytorch_ood_viyog.detectors import ResidueView
 from pytorch_ood_viyog.residue.random_residues import smooth_signs
-from pytorch_ood_viyog.residue.reader import Reader
 
 READINGS = ["alarm", "smooth alarm", "noise floor", "outlier"]
 
@@ -124,21 +123,6 @@ def test_one_strength_is_its_own_middle():
 
 
 # -- with the other detector ---------------------------------------------------------------------
-
-
-def test_a_shared_pass_reads_the_features_once(residue, views, monkeypatch):
-    pipeline = SharedForward(residue.model, views | {"residue": residue})
-    x = images(5, 1)
-    alone = {name: detector.predict(x) for name, detector in pipeline.detectors.items()}
-    calls, features = [], Reader.features
-    monkeypatch.setattr(
-        Reader, "features", lambda *arguments: calls.append(1) or features(*arguments)
-    )
-    scores = pipeline.predict(x)
-    assert len(calls) == 1
-    for name, expected in alone.items():
-        assert torch.equal(scores[name], expected)
-    assert not torch.equal(pipeline.predict(x + 0.1)["alarm"], scores["alarm"])
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -26,16 +26,15 @@ def rows(count, seed, shift=0.0):
     return generator.standard_t(5, size=(count, FEATURES)) @ fixed + shift
 
 
-def fitted(count=120, **kwargs):
-    return SameWay(Stub(None, layer=nn.Conv2d(3, 8, 3)), **kwargs).fit_readings(rows(count, 0))
+def fitted(seed=0, count=150, permutations=199, **kwargs):
+    same = SameWay(Stub(None, layer=nn.Conv2d(3, 8, 3)), permutations=permutations, **kwargs)
+    return same.fit_readings(rows(count, seed))
 
 
 def test_p_values_of_the_same_way_are_uniform():
     p = []
     for seed in range(1, 301):
-        same = SameWay(Stub(None, layer=nn.Conv2d(3, 8, 3)), permutations=199)
-        same.fit_readings(rows(60, 1000 + seed))
-        p.append(same.check_readings(rows(20, seed)).p_value)
+        p.append(fitted(1000 + seed, 60).check_readings(rows(20, seed)).p_value)
     for level in (0.05, 0.2, 0.5):
         share = float(np.mean(np.array(p) <= level))
         assert share == pytest.approx(level, abs=4 * (level * (1 - level) / 300) ** 0.5)
@@ -44,7 +43,7 @@ def test_p_values_of_the_same_way_are_uniform():
 def test_a_shift_is_found_and_named():
     moved = rows(50, 5)
     moved[:, 7] += 8
-    found = fitted().check_readings(moved)
+    found = fitted(permutations=999).check_readings(moved)
     assert found.p_value <= 0.001
     assert found.reading == "feature 7"
     assert found.shift > 4
@@ -54,17 +53,12 @@ def test_a_shift_is_found_and_named():
     assert "No sign that" in str(fitted().check_readings(rows(50, 6)))
 
 
-def streaming(seed, count=150, **kwargs):
-    same = SameWay(Stub(None, layer=nn.Conv2d(3, 8, 3)), permutations=199, **kwargs)
-    return same.fit_readings(rows(count, seed))
-
-
 @pytest.mark.parametrize("count", [30, 300])
 def test_false_alarms_are_as_rare_as_asked_given_the_calibration_images(count):
-    alarms = [
-        len(streaming(seed, count, false_alarm_every=200).update_readings(rows(2000, 500 + seed)))
-        for seed in range(20)
-    ]
+    alarms = []
+    for seed in range(20):
+        same = fitted(seed, count, false_alarm_every=200)
+        alarms.append(len(same.update_readings(rows(2000, 500 + seed))))
     # of 20 calibrations one may have more than one alarm in 200 images; heavy tails included
     assert sum(found > 10 for found in alarms) <= 3
     assert sum(alarms) <= 20 * 10
@@ -97,7 +91,7 @@ def test_evidence_by_hand():
 
 def test_a_stream_finds_another_way_whatever_its_batches():
     for size in (1, 7, 200):
-        same = streaming(3)
+        same = fitted(3)
         assert same.update_readings(rows(300, 8)) == []
         moved = rows(200, 9)
         moved[:, 7] += 25
@@ -112,7 +106,7 @@ def test_a_stream_finds_another_way_whatever_its_batches():
 def test_parts_of_a_stream_merge():
     moved = rows(45, 3)
     moved[:, 7] += 25
-    one, other, whole = streaming(3), streaming(3), streaming(3)
+    one, other, whole = fitted(3), fitted(3), fitted(3)
     for same, part in ((one, moved[:24]), (other, moved[24:])):
         assert same.update_readings(part) == []
     found = one._stream.joined(other._stream)
@@ -122,7 +116,7 @@ def test_parts_of_a_stream_merge():
     assert one.update_readings(moved)
     assert whole.update_readings(np.concatenate([moved, moved]))
     with pytest.raises(ValueError, match="the same calibration images"):
-        one.merge(streaming(3, 90))
+        one.merge(fitted(3, 90))
 
 
 def test_wrong_use_is_refused():

@@ -102,12 +102,6 @@ def test_normalised_inputs_take_the_same_way(model, std):
         assert recall(detector, (clean - mean) / std, (adv - mean) / std) > 0.9
 
 
-def test_neither_order_nor_batches_matter(model, through):
-    x = natural(96)
-    other = ViyogResidue(model, through=CODEC).fit([*x.flip(0).split(40)])
-    torch.testing.assert_close(other(x[:8]), through(x[:8]), rtol=1e-6, atol=1e-6)
-
-
 def test_a_saved_fit_knows_its_way(model, through):
     loaded = ViyogResidue(model).load_state_dict(through.state_dict())
     assert loaded.through == CODEC
@@ -170,26 +164,17 @@ def test_other_images_than_at_fit_are_said_once(any_plain):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector(x)
-    with pytest.warns(WayWarning, match="between the 8-bit levels that images had at fit"):
-        detector(x * 0.99 + 0.003)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        detector(x * 0.99 + 0.003)  # once
-
-
-def test_other_ranges_are_said(any_plain):
-    detector = fresh(any_plain)
-    with pytest.warns(WayWarning, match="values reach from"):
-        detector(natural(8, seed=1) * 2 - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", category=WayWarning)
-        fresh(any_plain)(natural(8, seed=1) * 2 - 1)
-
-
-def test_other_sizes_are_said(any_plain):
-    with pytest.warns(WayWarning, match=r"the size is \(64, 64\), at fit it was \(48, 48\)"):
-        fresh(any_plain)(natural(4, 64))
+    for other, message in (
+        (x * 0.99 + 0.003, "between the 8-bit levels that images had at fit"),
+        (x * 2 - 1, "values reach from"),
+        (natural(4, 64), r"the size is \(64, 64\), at fit it was \(48, 48\)"),
+    ):
+        detector = fresh(any_plain)
+        with pytest.warns(WayWarning, match=message):
+            detector(other)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            detector(other)  # once
 
 
 def test_fits_of_several_sizes_or_kinds_expect_no_single_one(model):

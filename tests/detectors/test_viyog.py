@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytorch_ood_viyog import Viyog
-from pytorch_ood_viyog.detectors.viyog import bounded_transform, infinity_norm
+from pytorch_ood_viyog.detectors.viyog import bounded_transform
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -27,15 +27,6 @@ def gate(centred, temperature):
     if centred == 0:
         return 0.0
     return math.copysign(1, centred) / (1 + math.exp(-math.exp(abs(centred) / temperature)))
-
-
-@pytest.mark.parametrize("shape", [(3, 2, 7), (3, 2, 4, 5), (3, 2, 3, 4, 5)])
-def test_infinity_norm_is_the_largest_magnitude(shape):
-    maps = torch.randn(shape)
-    expected = [max(abs(v) for v in sample.flatten().tolist()) for sample in maps]
-    norms = infinity_norm(maps)
-    assert norms.tolist() == expected
-    assert norms.dtype == torch.float64
 
 
 def test_score_by_hand():
@@ -77,14 +68,6 @@ def test_unbounded_score_is_the_negated_centred_norm():
     assert scores.tolist() == [2.0 - float(np.float32(n)) for n in norms]
 
 
-def test_a_thousand_close_norms_keep_a_thousand_scores():
-    norms = torch.linspace(3.0, 3.01, 1000)
-    detector = Viyog(None).fit_features(maps_of_norms(norms))
-    scores = detector.predict_features(maps_of_norms(norms))
-    assert scores.unique().numel() == norms.unique().numel() == 1000
-    assert bool((scores.diff() < 0).all())
-
-
 @pytest.mark.parametrize("temperature", [1e-3, 1.0, 1000.0])
 @pytest.mark.parametrize("baseline", [-1.9, 0.0, 0.5, 1.9])
 def test_steps_of_a_trillionth_temperature_keep_their_order(temperature, baseline):
@@ -117,13 +100,6 @@ def test_every_step_of_a_half_float_counts(dtype):
     assert bool((scores.diff() < 0).all())
 
 
-def test_beyond_three_temperatures_the_score_saturates_in_order():
-    detector = Viyog(None, temperature=1.0).fit_features(maps_of_norms([1.0]))
-    scores = detector.predict_features(maps_of_norms([2.0, 10.0, 100.0, 1e30]))
-    assert bool((scores.diff() <= 0).all())
-    assert scores[-1].item() == -1
-
-
 def test_all_zero_maps():
     detector = Viyog(None).fit_features(maps_of_norms([0.0, 0.0]))
     assert detector.baseline == 0
@@ -140,18 +116,10 @@ def test_baseline_is_summed_in_double_precision():
     assert detector.baseline == pytest.approx((16777216 + 4) / 3, rel=1e-15)
 
 
-@pytest.mark.parametrize("scale", [0.01, 7.0])
-def test_unbounded_scores_scale_with_the_maps(scale):
-    maps = torch.randn(20, 4, 6, 6, dtype=torch.float64)
-    one = Viyog(None, bounded=False).fit_features(maps).predict_features(maps)
-    other = Viyog(None, bounded=False).fit_features(scale * maps).predict_features(scale * maps)
-    torch.testing.assert_close(other, scale * one)
-
-
 def test_hyperparameters_apply_to_a_fitted_detector():
     maps = maps_of_norms([1.0, 2.0, 6.0])
     detector = Viyog(None).fit_features(maps)
-    detector.set_hyperparameters(temperature=1.0, bounded=False)
+    detector.set_hyperparameters(temperature=np.float32(1), bounded=False)
     assert detector.get_hyperparameters() == {"temperature": 1.0, "bounded": False}
     assert detector.predict_features(maps).tolist() == [2.0, 1.0, -3.0]
     detector.bounded = True
@@ -165,6 +133,8 @@ def test_hyperparameters_apply_to_a_fitted_detector():
         ({"temperature": -1.0}, ValueError, "temperature must be finite and in"),
         ({"temperature": math.inf}, ValueError, "temperature must be finite and in"),
         ({"temperature": math.nan}, ValueError, "temperature must be finite and in"),
+        ({"temperature": 10**400}, ValueError, "temperature must be finite and in"),
+        ({"temperature": True}, TypeError, "temperature must be a number, got True"),
         ({"temperature": "1000"}, TypeError, "temperature must be a number, got '1000'"),
         ({"bounded": 1}, TypeError, "bounded must be True or False, got 1"),
     ],

@@ -76,10 +76,3 @@ class Misleading(torch.autograd.Function):
     @staticmethod
     def backward(_, gradient):
         return -gradient
-
-
-class WatchMasked(LeftWatch):
-    """The same with a gradient that points the wrong way, for everybody who asks."""
-
-    def _deviation(self, x: Tensor) -> Tensor:
-        return Misleading.apply((x[..., :2] - GREY).abs())

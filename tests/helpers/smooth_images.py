@@ -12,3 +12,9 @@ def images(count: int, seed: int, size: int = 20) -> Tensor:
         x = avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
     x = ((x - 0.5) * 3 + 0.5).clamp(0, 1)
     return (x * 255).round() / 255
+
+
+def noisy(x: Tensor, levels: float = 8) -> Tensor:
+    """The images with a sign of so many levels on each value, as of an attack."""
+    generator = torch.Generator().manual_seed(5)
+    return x + levels / 255 * torch.randn(x.shape, generator=generator).sign()

@@ -3,17 +3,7 @@ import threading
 import pytest
 import torch
 from manners import count_hooks, untouched
-from networks import (
-    Faulty,
-    InPlaceStem,
-    LateStem,
-    Signal,
-    Swallowing,
-    Unused,
-    UsedTwice,
-    Volume,
-    build,
-)
+from networks import Faulty, Swallowing, build
 from torch import nn
 
 from pytorch_ood_viyog.layer.first_layer import FirstLayer
@@ -23,75 +13,15 @@ def read_maps(call):
     return call.maps()
 
 
-@pytest.mark.parametrize(
-    ("network", "shape", "name"),
-    [
-        (InPlaceStem, (2, 3, 8, 8), "conv"),
-        (UsedTwice, (2, 3, 8, 8), "conv"),
-        (LateStem, (2, 3, 8, 8), "stem"),
-        (Signal, (2, 2, 20), "0"),
-        (Volume, (2, 1, 8, 8, 8), "0"),
-        (Swallowing, (2, 3, 8, 8), "conv"),
-    ],
-)
-def test_the_first_convolution_to_run_is_read_raw(network, shape, name):
-    model, x = build(network), torch.rand(shape)
-    first_layer = FirstLayer(model)
-    assert first_layer.name is None
-    with untouched(model):
-        maps = first_layer.run(x, read_maps)
-    assert first_layer.name == name
-    layer = model.get_submodule(name)
-    assert torch.equal(maps, layer._conv_forward(x, layer.weight, layer.bias))
-    assert bool((maps < 0).any())  # raw: no activation was applied
-    assert not maps.requires_grad
-
-
 def test_a_model_that_is_itself_a_convolution():
     conv, x = nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8)
     assert torch.equal(FirstLayer(conv).run(x, read_maps), conv(x).detach())
-
-
-@pytest.mark.parametrize(
-    "layer",
-    ["body.2", "module.body.2", "_orig_mod.body.2", "_orig_mod.module.body.2"],
-)
-def test_a_named_layer_is_read_with_or_without_wrapper_prefixes(model, layer, images):
-    first_layer = FirstLayer(model, layer)
-    assert first_layer.name == "body.2"
-    assert first_layer.run(images, read_maps).shape == (64, 4, 8, 8)
-
-
-def test_a_layer_given_as_module(model, images):
-    first_layer = FirstLayer(nn.DataParallel(model), model.body[2])
-    assert first_layer.name == "body.2"
-    assert first_layer.run(images, read_maps).shape == (64, 4, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("layer", "wanted"),
-    [("stem.conf", "'stem.conf'"), ("", "''"), (nn.Conv2d(3, 4, 3), "the module Conv2d")],
-)
-def test_a_layer_that_does_not_exist(model, layer, wanted):
-    with pytest.raises(ValueError, match=rf"SmallNet does not contain.*{wanted}") as caught:
-        FirstLayer(model, layer)
-    assert "stem.conv, body.2" in str(caught.value)
 
 
 def test_long_lists_of_convolutions_are_cut():
     model = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(30)])
     with pytest.raises(ValueError, match="18, 19 and 10 more"):
         FirstLayer(model, "x")
-
-
-@pytest.mark.parametrize("layer", [None, "spare"])
-def test_a_layer_that_never_runs(layer):
-    model, x = build(Unused), torch.rand(2, 3, 8, 8)
-    wanted = "'spare'" if layer else "A convolution"
-    with untouched(model), pytest.raises(RuntimeError, match="never runs") as caught:
-        FirstLayer(model, layer).run(x, read_maps)
-    assert wanted in str(caught.value)
-    assert "Its convolutions are: spare." in str(caught.value)
 
 
 def test_a_layer_that_takes_two_tensors_is_refused():
@@ -173,24 +103,6 @@ class Gate(nn.Module):
             self.inside.set()
             assert self.leave.wait(10)
         return self.conv(x)
-
-
-def test_a_forward_pass_in_another_thread_is_neither_stopped_nor_read():
-    model, mine, other = Gate().eval(), torch.rand(2, 3, 8, 8), torch.rand(5, 3, 8, 8)
-    result = []
-
-    def read():
-        model.marked = threading.get_ident()
-        result.append(FirstLayer(model).run(mine, read_maps))
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    assert model.inside.wait(10)
-    output = model(other)  # while the other thread's hook is registered
-    assert output.shape == (5, 4, 6, 6)
-    model.leave.set()
-    thread.join(10)
-    assert torch.equal(result[0], model.conv(mine).detach())
 
 
 def test_a_hook_that_another_thread_meets_half_registered_is_harmless():

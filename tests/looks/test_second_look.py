@@ -281,20 +281,6 @@ def test_normalised_inputs_get_the_scores_of_images():
     assert torch.allclose(one, two, atol=2e-2)
 
 
-def test_models_that_return_more_than_logits():
-    class Pair(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = MODEL
-
-        def forward(self, x):
-            return {"logits": self.model(x), "more": None}
-
-    look = SecondLook(Pair(), purifier="maps", strength=8 / 255, logits=lambda o: o["logits"])
-    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())(X)
-    assert torch.allclose(look.fit(id_batches())(X), wanted, atol=1e-6)
-
-
 # -- pipelines ---------------------------------------------------------------------------------
 
 

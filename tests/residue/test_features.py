@@ -32,9 +32,3 @@ def test_what_fills_a_third_of_the_image_does_not_reach_the_low_quantiles():
     with_object[:, :, :300] += 100
     assert quantile(with_object, 0.1) < 1
     assert quantile(with_object, 0.5) < 1
-
-
-def test_any_scale_and_infinity():
-    values = torch.rand(2, 3, 784)
-    torch.testing.assert_close(quantile(4 * values, 0.1), 4 * quantile(values, 0.1))
-    assert quantile(torch.full((1, 1, 784), torch.inf), 0.5).isinf()

@@ -36,15 +36,6 @@ def test_against_multivariate_normal():
     torch.testing.assert_close(got + constant, expected)
 
 
-def test_far_away_nothing_overflows():
-    whitening = torch.eye(3, dtype=torch.float64) * 1e3
-    x = torch.full((2, 3), 1e5, dtype=torch.float64)
-    means = torch.zeros(4, 3, dtype=torch.float64)
-    got = log_likelihoods(x, means, whitening, levels=2, kappa=2.0)
-    assert bool(torch.isfinite(got).all())
-    assert bool((got[:, 1] > got[:, 0]).all())  # the wide hypothesis explains what is far away
-
-
 def test_odds_far_from_everything_are_those_of_torch():
     sizes = torch.tensor([1.0, 1e3, 1e5, 1e8], dtype=torch.float64)
     logs = -torch.rand(4, 3, generator=torch.Generator().manual_seed(0)).double() * sizes[:, None]

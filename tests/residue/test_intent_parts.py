@@ -95,13 +95,6 @@ def test_residues_keep_to_their_budget():
     )
 
 
-def test_one_step_is_the_sign_of_the_direction():
-    x = torch.rand(2, 3, 5, 5)
-    direction = normal(2, 3, 5, 5).float()
-    moved = residue(x, lambda *_: direction, torch.ones(3, 1, 1), 0.01, 1)
-    torch.testing.assert_close(moved, x + 0.01 * direction.sign())
-
-
 def test_filter_shaped_directions_are_sparse_sums_of_filters():
     layer = nn.Conv2d(3, 5, 2, stride=2, bias=False)
     conv = EffectiveConvolution.of(layer)

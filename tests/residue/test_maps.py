@@ -43,20 +43,3 @@ def test_small_responses_are_removed_and_others_stay():
     assert torch.allclose(after[large], before[large], atol=1e-8)
     between = before * (deviations - 2.5)
     assert torch.allclose(after[~small & ~large], between[~small & ~large], atol=1e-8)
-
-
-def test_nothing_changes_without_strength():
-    maps, directions, back = problem()
-    strengths = torch.zeros(2, dtype=torch.float64)
-    purified = purified_maps(maps, torch.zeros(12), directions, back, strengths)
-    assert torch.allclose(purified, maps)
-
-
-def test_any_number_of_dimensions_and_float_types():
-    maps, directions, back = problem()
-    strengths = torch.tensor([0.1, 0.1])
-    flat = purified_maps(maps.flatten(2), torch.zeros(12), directions, back, strengths)
-    square = purified_maps(maps, torch.zeros(12), directions, back, strengths)
-    assert torch.allclose(flat, square.flatten(2))
-    half = purified_maps(maps.half(), torch.zeros(12), directions, back, strengths)
-    assert half.dtype == torch.float16

@@ -26,13 +26,6 @@ def test_a_gaussian_of_length_one_clipped(shape):
     )
 
 
-def test_it_uses_most_of_the_budget_and_no_more():
-    values = smooth_signs(signs(4, 3, 32, 32), 1.5)
-    assert values.abs().max() == 1
-    assert 0.46 < values.square().mean() < 0.57  # 0.516 for a normal variable clipped at 1
-    assert (values[..., 1:] - values[..., :-1]).square().mean() < 0.4  # 1.4 without blur
-
-
 def test_next_to_no_blur_leaves_signs_and_small_fields_are_enough():
     x = signs(2, 1, 8, 8)
     torch.testing.assert_close(smooth_signs(x, 1e-3), x.float())

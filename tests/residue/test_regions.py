@@ -33,15 +33,6 @@ def regions_of(conv, shape):
 
 
 @shapes
-def test_every_region_has_windows_and_means_are_means(conv, shape, cells):
-    windows, regions = regions_of(conv, shape)
-    values = torch.full((2, 3, *windows.count_of(shape)), 2.5, dtype=torch.float64)
-    means = regions.mean(values)
-    assert means.shape == (2, 3, *cells)
-    torch.testing.assert_close(means, torch.full_like(means, 2.5))
-
-
-@shapes
 def test_a_region_lies_where_its_cell_is(conv, shape, cells):
     windows, regions = regions_of(conv, shape)
     axes = zip(windows.margins, windows.steps, windows.count_of(shape), strict=True)

@@ -8,7 +8,7 @@ from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution, Geometry
 from pytorch_ood_viyog.layer.linear.precise_convolution import convolve
 from pytorch_ood_viyog.residue.evidence import reader_of
-from pytorch_ood_viyog.residue.maps import inputs_of, responses
+from pytorch_ood_viyog.residue.maps import inputs_of
 from pytorch_ood_viyog.residue.windows import Windows, extended_kernel
 
 STEMS = {
@@ -27,20 +27,6 @@ stems = pytest.mark.parametrize(("conv", "shape"), STEMS.values(), ids=STEMS)
 def without_bias(conv, x):
     with torch.no_grad():
         return conv._conv_forward(x, conv.weight, None)
-
-
-@stems
-def test_dense_kernel_is_the_convolution(conv, shape):
-    x = torch.rand(2, *shape)
-    kernel = EffectiveConvolution.of(conv).kernel.float()
-    maps = without_bias(conv, x)
-    windows = Windows.of(Geometry.of(conv), tuple(maps.shape[2:]))
-    field = windows.field(Geometry.of(conv), x)
-    got = convolve(field, kernel, conv.stride, conv.dilation)
-    inner = maps
-    for axis, margin in enumerate(windows.margins, 2):
-        inner = inner.narrow(axis, margin, maps.shape[axis] - 2 * margin)
-    torch.testing.assert_close(got, inner, rtol=1e-4, atol=1e-5)
 
 
 @stems
@@ -81,31 +67,6 @@ def test_few_positions_are_read_one_by_one(conv, shape):
     assert read == positions.numel() or read >= 128
 
 
-def test_what_is_read_of_the_input_is_what_is_read_of_the_maps():
-    conv = nn.Conv2d(3, 8, 3, padding=1)
-    x = torch.rand(40, 3, 34, 34)
-    detector = ViyogResidue(nn.Sequential(conv)).fit([x])
-    state, geometry = detector._require_state(), Geometry.of(conv)
-    reader, windows = reader_of(state), Windows.of(geometry, (34, 34))
-    assert windows.spread == (2, 2)
-    field = windows.field(geometry, x[:2])
-    sparse, _ = reader.from_input(geometry, field, windows)
-    every = reader.local_from_input(geometry, field, windows).unflatten(2, (32, 32))
-    torch.testing.assert_close(sparse, windows.thinned(every).flatten(2))
-    packed = windows.pack(conv(x[:2]).detach())
-    (from_maps, _), _ = responses(reader, packed, windows)
-    torch.testing.assert_close(from_maps.float(), sparse, rtol=1e-3, atol=1e-4)
-
-
-def test_maps_of_one_position_become_one_window():
-    conv = nn.Conv2d(1, 2, 3)
-    windows = Windows.of(Geometry.of(conv), (1, 1))
-    packed = windows.pack(torch.arange(2.0).reshape(1, 2, 1, 1))
-    assert packed.shape == (1, 2, 3, 3)
-    assert windows.count((3, 3)) == (1, 1)
-    assert torch.equal(packed[0, 1], torch.ones(3, 3))
-
-
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 def test_maps_of_their_inputs_size_tell_the_inputs(padding_mode):
     conv = nn.Conv2d(3, 32, 3, padding=1, padding_mode=padding_mode)
@@ -121,17 +82,3 @@ def test_maps_of_few_channels_or_with_strides_do_not_tell_the_inputs(conv):
     x = torch.rand(40, 3, 20, 24)
     state = ViyogResidue(nn.Sequential(conv)).fit([x])._require_state()
     assert inputs_of(reader_of(state), Geometry.of(conv), conv(x).detach()) is None
-
-
-def test_constant_windows_of_maps_are_those_of_the_input():
-    conv = nn.Conv2d(3, 16, 7, 2, 3)
-    x = torch.rand(40, 3, 64, 64)
-    detector = ViyogResidue(nn.Sequential(conv)).fit([x])
-    x = x[:3].clone()
-    x[1, :, 20:] = 0.5
-    geometry, state = Geometry.of(conv), detector._require_state()
-    reader, windows = reader_of(state), Windows.of(geometry, (32, 32))
-    _, flat = responses(reader, windows.pack(conv(x).detach()), windows)
-    expected = reader.flat_in_input(geometry, windows.field(geometry, x), windows, state["scale"])
-    assert flat[1].any()
-    assert torch.equal(flat, expected)

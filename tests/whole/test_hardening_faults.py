@@ -32,37 +32,6 @@ def unchanged(fitted, images):
 # -- loaders ---------------------------------------------------------------------------------
 
 
-def raising(*batches, error):
-    yield from batches
-    raise error
-
-
-# beyond those of tests/detectors/test_base.py
-FAULTS = {
-    "raises at once": (lambda: raising(error=OSError("no file")), OSError, "no file"),
-    "raises later": (lambda: raising(GOOD, GOOD, error=OSError("no file")), OSError, "no file"),
-    "is interrupted": (
-        lambda: raising(GOOD, error=KeyboardInterrupt("C")),
-        KeyboardInterrupt,
-        "C",
-    ),
-    "other channels": (lambda: [GOOD, torch.zeros(8, 4, 10, 10)], RuntimeError, "elements not 3"),
-    "no batch dimension": (lambda: [GOOD[0], GOOD[0][0]], ValueError, "got 3D"),
-    "NaN as label": (lambda: [(GOOD[0], GOOD[1] * torch.nan)], ValueError, "NaN"),
-    "yields None": (lambda: [GOOD, None], TypeError, "got NoneType"),
-    "integers": (lambda: [(GOOD[0] * 255).byte()], RuntimeError, "Byte|unsigned char|dtype"),
-    "is a number": (lambda: 3, TypeError, "not iterable"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_broken_loader(fitted, model, unchanged, fault):
-    loader, kind, message = FAULTS[fault]
-    with untouched(model), pytest.raises(kind, match=message):
-        fitted.fit(loader())
-    unchanged()
-
-
 def test_loader_of_changing_sizes(make, model, images):
     """Images of several sizes are one distribution to a convolution, or are refused clearly."""
     sizes = [torch.rand(4, 3, size, size + 2) for size in (6, 11, 8)]
@@ -130,14 +99,6 @@ def test_device_that_is_not_there(fitted, model, unchanged):
         fitted.to("cuda:99")
     assert fitted.device == torch.device("cpu")
     unchanged()
-
-
-def test_device_that_is_not_there_without_model(make, model):
-    detector = make(None, layer=model.stem.conv)
-    with pytest.raises((RuntimeError, AssertionError), match=r"(?i)cuda|driver"):
-        detector.to("cuda:99")
-    maps = torch.randn(12, 12, 6, 6)
-    assert detector.fit_features(maps).predict_features(maps).isfinite().all()
 
 
 # -- memory ----------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def test_soak(loader, images):
     fitted = {name: make(model).fit(loader) for name, make in DETECTORS.items()}
     # the quick ones twice as often, for the time that it takes
     detectors = [*fitted.values(), fitted["Viyog"], fitted["ViyogTV"]]
-    batches = images[:64].split(2)
+    batches = images[:64].split(8)
     nan = torch.full_like(images[:2], torch.nan)
     few = [(images[:32], torch.zeros(32))]
 
@@ -45,7 +45,7 @@ def test_soak(loader, images):
 
     work(1)  # caches fill
     before, memory = objects(), resident_mebibytes()
-    work(4)  # 20 fits, 640 predicts: one object kept by each would show
+    work(4)  # 20 fits, 160 predicts: one object kept by each would show
     assert count_hooks(model) == 0
     assert objects() - before < 20
     assert resident_mebibytes() - memory < 16

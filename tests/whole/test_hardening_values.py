@@ -135,48 +135,6 @@ def test_memory_layout_changes_nothing(name, data):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 
-@each_detector
-@many
-@given(data=st.data())
-def test_order_and_split_change_nothing(name, data):
-    shape = data.draw(shapes(least_samples=2))
-    maps = data.draw(contents(shape)).float()
-    detector = detector_for(name, maps)
-    fit_on = maps
-    if name not in TAKES_ANYTHING:
-        # of two samples, or far beyond the input's range, there is nothing but rounding to read
-        fit_on = torch.randn(32, *shape[1:]) * maps.abs().max().clamp_min(1)
-        detector.input_range = None
-    try:
-        wanted = detector.fit_features(fit_on).predict_features(maps)
-    except ValueError:
-        assume(False)
-    order = torch.tensor(data.draw(st.permutations(range(len(maps)))))
-    close = {} if name in TAKES_ANYTHING else {"rtol": 1e-2, "atol": 1e-2}
-    permuted = detector.predict_features(maps[order])
-    torch.testing.assert_close(permuted, wanted[order], **close)
-    parts = [detector.predict_features(part) for part in maps.split(data.draw(st.integers(1, 3)))]
-    torch.testing.assert_close(torch.cat(parts), wanted, **close)
-
-
-@each_detector
-@many
-@given(maps=any_maps(), bad=st.sampled_from([math.nan, math.inf, -math.inf]), data=st.data())
-def test_nan_and_inf_are_refused(name, maps, bad, data):
-    assume(maps.isfinite().all())
-    detector = detector_for(name, maps)
-    try:
-        before = detector.fit_features(maps).predict_features(maps)
-    except ValueError:
-        assume(False)
-    broken = maps.contiguous().clone()
-    broken.view(-1)[data.draw(st.integers(0, maps.numel() - 1))] = bad
-    for action in (detector.fit_features, detector.predict_features):
-        with pytest.raises(ValueError, match="must be finite"):
-            action(broken)
-    assert torch.equal(detector.predict_features(maps), before)
-
-
 NUMBERS = st.one_of(
     st.integers(-3, 3), st.integers(-(2**40), 2**40), st.floats(width=32), st.booleans()
 )

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pytorch_ood_viyog import Viyog, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.layer.checks import check_finite
 from pytorch_ood_viyog.layer.layer_call import LayerCall
-from pytorch_ood_viyog.layer.linear.plain_convolution import maps_shape, plain_convolution
+from pytorch_ood_viyog.layer.linear.plain_convolution import plain_convolution
 
 DETECTORS = {"Viyog": Viyog, "ViyogTV": ViyogTV, "ViyogResidue": ViyogResidue}
 
@@ -121,25 +121,6 @@ def test_residue_reads_few_positions_of_a_large_map():
     assert read.get_total_flops() < 0.3 * whole.get_total_flops()
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"stride": 2, "padding": 1},
-        {"stride": 3, "dilation": 2},
-        {"padding": "same"},
-        {"padding": "valid"},
-        {"padding": 2, "padding_mode": "circular"},
-    ],
-)
-def test_the_shape_of_maps_is_known_beforehand(dimensions, options):
-    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
-    for size in (7, 8, 9):
-        conv, x = kind(2, 5, 3, **options), torch.rand(3, 2, *range(size, size + dimensions))
-        assert maps_shape(conv, x) == tuple(conv(x).shape)
-
-
 def test_values_whose_sum_overflows_are_finite():
     large = torch.full((4, 8), 3e38)
     check_finite("Input", large)
@@ -151,12 +132,6 @@ def test_values_whose_sum_overflows_are_finite():
         check_finite("Input", mixed)
     half = torch.full((4, 4), 6e4, dtype=torch.float16)
     check_finite("Input", half)
-
-
-def test_the_layout_is_known_without_the_device(kind, model, images):
-    detector = kind(model).fit([images])
-    assert [type(number) for number in detector._layout] == [int, int]
-    assert detector._layout == (12, 4)
 
 
 # -- precision -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from manners import untouched
-from stems import LINEAR, QuantisedWeights, SameConv, UnfoldedPatches
+from stems import QuantisedWeights, SameConv, UnfoldedPatches
 from torch import nn
 
 from pytorch_ood_viyog.layer.linear.effective_convolution import EffectiveConvolution, Geometry
@@ -16,12 +16,6 @@ from pytorch_ood_viyog.layer.linear.impulse_response import impulse_response
 
 def images(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
-
-
-def inner(maps: torch.Tensor, geometry: Geometry, shape: tuple[int, ...]) -> torch.Tensor:
-    for axis, positions in enumerate(geometry.interior(shape), 2):
-        maps = maps.narrow(axis, positions.start, len(positions))
-    return maps
 
 
 class ByHand(nn.Module):
@@ -79,23 +73,6 @@ def test_any_convolution_tells_its_own_weights(drawn):
     torch.testing.assert_close(found.kernel, expected.kernel, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.bias, expected.bias, rtol=0, atol=1e-12)
     assert asked.maps_shape(tuple(x.shape[2:])) == tuple(conv(x).shape[2:])
-
-
-@pytest.mark.parametrize("make", LINEAR.values(), ids=LINEAR)
-@pytest.mark.parametrize("size", [(24, 24), (25, 26)])
-def test_linear_layers_of_any_class(make, size):
-    torch.manual_seed(0)
-    layer, x = make(), images(3, 3, *size)
-    if isinstance(layer, nn.Sequential) and isinstance(layer[0], nn.PixelUnshuffle):
-        x = x[..., :24, :24]
-    layer(x)  # batch norm has statistics now
-    with untouched(layer):
-        found = impulse_response(layer, x)
-    maps, shape = layer.eval()(x).detach(), tuple(x.shape[2:])
-    assert found.geometry.maps_shape(shape) == tuple(maps.shape[2:])
-    torch.testing.assert_close(
-        found.inside(x.double()).float(), inner(maps, found.geometry, shape), rtol=1e-4, atol=1e-5
-    )
 
 
 @pytest.mark.parametrize(("size", "before", "after"), [(24, 0, 1), (25, 1, 1), (26, 0, 1)])
@@ -173,10 +150,3 @@ class Uneven(nn.Module):
 def test_what_is_no_convolution_is_refused_with_what_was_found(layer, message):
     with untouched(layer), pytest.raises(RuntimeError, match=message):
         impulse_response(layer, images(2, 3, 12, 12))
-
-
-def test_a_geometry_that_no_layer_has():
-    rows = Geometry((3,), (1,), (1,), (1,), (1,)).to_tensor()
-    assert Geometry.from_tensor(rows) == Geometry((3,), (1,), (1,), (1,), (1,))
-    with pytest.raises(ValueError, match=r"at least 1, got \(0,\)"):
-        Geometry.from_tensor(torch.zeros_like(rows))

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from pytorch_ood_viyog.layer.linear.precise_convolution import convolve, convolve_differences
-from pytorch_ood_viyog.layer.precision import precise
 
 CASES = {
     "1-D": ((2, 3, 40), (4, 3, 5), (2,), (3,)),
@@ -40,23 +39,3 @@ def test_differences_lose_less_where_the_input_is_flat():
     plain = (convolve(x, k, (1, 1)) - exact).abs().max()
     differences = (convolve_differences(x, k, (1, 1), (1, 1)) - exact).abs().max()
     assert differences < plain / 20
-
-
-def test_types_that_convolutions_do_not_round():
-    for dtype, expected in (
-        (torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-    ):
-        assert precise(torch.zeros(2, dtype=dtype)).dtype == expected
-
-
-def test_cuda_is_read_in_float64():
-    class OnCuda:
-        device = torch.device("cuda")
-
-        def double(self):
-            return "float64"
-
-    assert precise(OnCuda()) == "float64"
