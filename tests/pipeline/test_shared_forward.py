@@ -420,7 +420,7 @@ def test_a_failed_fit_leaves_every_detector_as_it_was(model, loader, images):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-class Gains(MaxLogit):
+class Gains(ood.MaxLogit):
     """Holds nothing before its fit."""
 
     requires_fit = True
