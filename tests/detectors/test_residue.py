@@ -38,7 +38,7 @@ def network(conv):
 
 STEMS = {
     "3x3": (nn.Conv2d(3, 32, 3, padding=1), (3, 32, 32)),
-    "7x7 stride 2": (nn.Conv2d(3, 64, 7, 2, 3), (3, 64, 64)),
+    "7x7 stride 2": (nn.Conv2d(3, 64, 7, 2, 3), (3, 48, 48)),
     "8x8 patches": (nn.Conv2d(3, 48, 8, 8), (3, 64, 64)),
     "16x16 patches": (nn.Conv2d(3, 64, 16, 16), (3, 96, 96)),
     "grouped": (nn.Conv2d(4, 16, 3, groups=2, padding=1), (4, 32, 32)),

@@ -118,10 +118,10 @@ def test_a_pipeline_fits_and_scores_the_same(model, through):
 
 
 def test_intent_is_learnt_behind_the_way(model):
-    x = natural(64)
+    x = natural(32, 24)
     detector = ViyogIntent(model, through=CODEC, residues="filters").fit([x])
     plain = ViyogIntent(model, residues="filters").fit([x])
-    sent = apply_ways(CODEC, attacked(natural(30, seed=1)))
+    sent = apply_ways(CODEC, attacked(natural(30, 24, seed=1)))
     assert bool(torch.isfinite(detector(sent)).all())
     assert not torch.equal(detector(sent), plain(sent))
 
