@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from networks import SmallNet, build
+from networks import InPlaceStem, SmallNet, build
 from PIL import features
 from pytorch_ood.api import RequiresFittingException
 from smooth_images import images
@@ -302,3 +302,37 @@ def test_what_means_adv_hardly_depends_on_the_size_of_the_sample(model):
         shares.append(float((detector(attacked) > detector.least_adv).double().mean()))
     assert abs(shares[0] - shares[1]) < 0.06
     assert min(shares) > 0.9
+
+
+def test_maps_alone_tell_the_same_kinds_apart(model):
+    with torch.no_grad():
+        maps = model.stem(images(80, 1))
+        intent = ViyogIntent(None, layer=model.stem.conv, sample_size=80).fit_features(maps)
+        noisy = intent.predict_features(model.stem(BenignChange("white noise", 8)(images(60, 2))))
+        adv = intent.predict_features(model.stem(attacked(model.stem.conv, images(60, 2))))
+    assert float(viyog_metrics(noisy, adv)["AUROC"]) > 0.85
+
+
+def test_an_interrupted_fit_leaves_the_old_state(model, intent, monkeypatch):
+    x = images(6, 7)
+    before = intent(x)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conclusion, "simulate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        intent.fit([images(80, 8)])
+    assert torch.equal(intent(x), before)
+
+
+def test_state_of_intent_is_not_that_of_residue(model, intent, tmp_path):
+    torch.save(intent.state_dict(), tmp_path / "intent.pt")
+    state = torch.load(tmp_path / "intent.pt", weights_only=True)
+    loaded = ViyogIntent(build(InPlaceStem), layer="conv")
+    with pytest.raises(ValueError, match="layer"):
+        loaded.load_state_dict(state)
+    with pytest.raises(ValueError, match="The state is that of a ViyogIntent"):
+        ViyogResidue(model).load_state_dict(state)
+    again = ViyogIntent(model).load_state_dict(state)
+    assert torch.equal(again(images(5, 3)), intent(images(5, 3)))

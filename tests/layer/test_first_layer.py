@@ -121,3 +121,21 @@ def test_a_hook_that_another_thread_meets_half_registered_is_harmless():
     model.leave.set()
     thread.join(10)
     assert answers == [None]
+
+
+def test_a_forward_pass_in_another_thread_is_neither_stopped_nor_read():
+    model, mine, other = Gate().eval(), torch.rand(2, 3, 8, 8), torch.rand(5, 3, 8, 8)
+    result = []
+
+    def read():
+        model.marked = threading.get_ident()
+        result.append(FirstLayer(model).run(mine, read_maps))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert model.inside.wait(10)
+    output = model(other)  # while the other thread's hook is registered
+    assert output.shape == (5, 4, 6, 6)
+    model.leave.set()
+    thread.join(10)
+    assert torch.equal(result[0], model.conv(mine).detach())

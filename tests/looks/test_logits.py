@@ -1,7 +1,10 @@
 """Another output in place of a layer's: for one pass, one thread, the first run alone."""
 
+import threading
+
 import pytest
 import torch
+from manners import untouched
 from networks import SmallNet, UsedTwice, build
 from torch import nn
 
@@ -62,3 +65,30 @@ def test_a_regression_is_refused_with_the_reason(pack):
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(B, C\) with B = 4, got \(4, 4, 1\)"):
         Answers(Output(lambda y: y[..., None])).logits(X)
+
+
+def test_the_model_is_left_as_found_also_after_an_error():
+    model = build(SmallNet).train()
+    with untouched(model):
+        Answers(model).logits(X, change=lambda call: call.maps())
+
+    def fail(call):
+        raise ArithmeticError("raised by the change")
+
+    with untouched(model), pytest.raises(ArithmeticError, match="raised by the change"):
+        Answers(model).logits(X, change=fail)
+
+
+def test_another_thread_is_not_changed():
+    model = build(SmallNet)
+    wanted, found = model(X), []
+
+    def change(call):
+        other = threading.Thread(target=lambda: found.append(model(X)))
+        other.start()
+        other.join()
+        return torch.zeros_like(call.maps())
+
+    changed = Answers(model).logits(X, change=change)
+    assert torch.equal(found[0], wanted)
+    assert not torch.allclose(changed, wanted)

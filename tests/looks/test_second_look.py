@@ -337,3 +337,17 @@ def test_what_is_chosen_is_chosen_behind_the_way():
     assert float(first.mean()) != pytest.approx(float(MODEL(images).softmax(1).amax(1).mean()))
     by_residue = SecondLook(MODEL, purifier="maps", strength=4 / 255, residue=residue)
     assert torch.equal(by_residue.fit(id_batches())(X), look(X))
+
+
+def test_models_that_return_more_than_logits():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = MODEL
+
+        def forward(self, x):
+            return {"logits": self.model(x), "more": None}
+
+    look = SecondLook(Pair(), purifier="maps", strength=8 / 255, logits=lambda o: o["logits"])
+    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())(X)
+    assert torch.allclose(look.fit(id_batches())(X), wanted, atol=1e-6)
