@@ -6,7 +6,7 @@ from pandas import DataFrame
 from tables import keep, markdown, save_page
 
 from pytorch_ood_viyog.benchmark import Evasion
-from pytorch_ood_viyog.benchmark.evasion.report import plot_accepted
+from pytorch_ood_viyog.benchmark.evasion.curves import plot_accepted
 
 __all__ = ["overview", "write"]
 

@@ -4,24 +4,25 @@ import math
 
 import pytest
 import torch
+from networks import close_classes
 from torch import nn
 
 from pytorch_ood_viyog.benchmark.attacks import Square, craft, named_attack
 
 
 @pytest.fixture
-def model():
-    """Classes that lie close together, so that small changes matter."""
-    layers = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-    return nn.Sequential(*layers, nn.Linear(256, 6)).eval()
+def case():
+    return close_classes()
 
 
 @pytest.fixture
-def data(model):
-    x = torch.randint(0, 256, (8, 3, 20, 20)) / 255
-    with torch.no_grad():
-        model[-1].bias -= model(x).mean(0)
-        return x, model(x).argmax(dim=1)
+def model(case):
+    return case[0]
+
+
+@pytest.fixture
+def data(case):
+    return case[1:]
 
 
 def test_square_keeps_to_images_and_its_budget_and_changes_classes(model, data):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import close_classes
 from torch import nn
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
@@ -19,18 +20,18 @@ ATTACKS = [
 
 
 @pytest.fixture
-def model():
-    """Classes that lie close together, so that small changes matter."""
-    layers = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-    return nn.Sequential(*layers, nn.Linear(256, 6)).eval()
+def case():
+    return close_classes()
 
 
 @pytest.fixture
-def data(model):
-    x = torch.randint(0, 256, (8, 3, 20, 20)) / 255
-    with torch.no_grad():
-        model[-1].bias -= model(x).mean(0)
-        return x, model(x).argmax(dim=1)
+def model(case):
+    return case[0]
+
+
+@pytest.fixture
+def data(case):
+    return case[1:]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)

@@ -124,3 +124,13 @@ def build(network: type[nn.Module], *args: object, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network(*args).eval()
+
+
+def close_classes() -> tuple[nn.Module, Tensor, Tensor]:
+    """A net whose classes lie close together, so that small changes matter; images, answers."""
+    layers = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    model = nn.Sequential(*layers, nn.Linear(256, 6)).eval()
+    x = torch.randint(0, 256, (8, 3, 20, 20)) / 255
+    with torch.no_grad():
+        model[-1].bias -= model(x).mean(0)
+        return model, x, model(x).argmax(dim=1)

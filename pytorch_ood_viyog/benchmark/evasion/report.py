@@ -1,10 +1,10 @@
 """
-What evading systems costs: accepted shares, prices, and both as tables and a figure.
+What evading systems costs: accepted shares, prices, and both as tables.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ...evaluation.bootstrap import resample
-from ...evaluation.plotting import pyplot, write_figure
 from ...evaluation.rows import Row
 from ..report.tables import write_csv
+from .curves import plot_accepted
 from .search import CHECKED, READ_CHECKS, Checks, two_digits
 from .system import ALONE
 
-__all__ = ["Evasion", "SystemResult", "half_budgets", "plot_accepted"]
+__all__ = ["Evasion", "SystemResult", "half_budgets"]
 
 _READ = (
     "Share of the attacked images that fool the classifier and that the system lets pass, by the "
@@ -194,31 +194,6 @@ def half_budgets(budgets: Sequence[float], shares: Tensor) -> Tensor:
     part = (0.5 - low) / (high - low).clamp_min(1e-12)
     found = at[first] + part * (at[last] - at[first])
     return torch.where(reached.any(dim=1), found, torch.inf)
-
-
-def plot_accepted(
-    panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]], path: Path
-) -> Path:
-    """:return: a PNG file of panels: title -> budgets, and system -> accepted share at each"""
-    plt = pyplot()
-    names = list(dict.fromkeys(name for _, curves in panels.values() for name in curves))
-    size = (1.2 + 3.3 * len(panels), 3.4)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
-    lines = {}
-    for axis, (title, (budgets, curves)) in zip(axes[0], panels.items(), strict=True):
-        levels = [255 * budget for budget in budgets]
-        for name, shares in curves.items():
-            style = f"{'-' if name != names[0] else '--'}C{names.index(name)}"
-            lines[name] = axis.plot(levels, shares, style, marker="o", ms=3)[0]
-        axis.axhline(0.5, color="black", linewidth=0.5, linestyle=":")
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(levels, [f"{level:g}" for level in levels], fontsize=7)
-        axis.minorticks_off()
-        axis.set(ylim=(-0.02, 1.02), title=title, xlabel="budget in 1/255", ylabel="accepted")
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize=8)
-    return write_figure(plt, figure, path)
 
 
 def _by(result: SystemResult) -> str:
