@@ -53,15 +53,9 @@ def features(
     local, around = (z.square().clamp_max_(_LARGEST) for z in (local, around))
     if flat is not None:
         local, around = without(flat[0], local), without(flat[1], around)
-    columns = [
-        torch.cat(pair, dim=1)
-        for pair in (
-            *zip(_single(local[:, :one_by_one]), _single(around), strict=True),
-            *zip(_banded(local), _banded(around), strict=True),
-        )
-    ]
+    pairs = zip(_summaries(local, one_by_one), _summaries(around, around.shape[1]), strict=True)
     # ONNX exporters drop the addition of so small a number as _FLAT
-    energies = torch.cat(columns, dim=1).double() / _FLAT
+    energies = torch.cat([each for pair in pairs for each in pair], dim=1).double() / _FLAT
     if flat is not None:
         energies = torch.where(everywhere(flat[1])[:, None], 0.0, energies)
     return (energies + 1).log() + math.log(_FLAT)
@@ -97,8 +91,7 @@ def quantile(values: Tensor, fraction: float) -> Tensor:
 def _groups(values: Tensor, size: int) -> Tensor:
     """Groups of positions, the first after the first of each part: :math:`B, R, size, P/size`."""
     count = values.shape[2] // size
-    whole = values.narrow(2, 0, count * size)
-    return whole.reshape(*values.shape[:2], size, count)
+    return values.narrow(2, 0, count * size).unflatten(2, (size, count))
 
 
 def _medians_of_three(values: Tensor) -> Tensor:
@@ -106,18 +99,18 @@ def _medians_of_three(values: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(one, two), torch.minimum(torch.maximum(one, two), three))
 
 
-def _single(energies: Tensor) -> list[Tensor]:
-    return [quantile(energies, 0.1), quantile(energies, 0.5), energies.mean(dim=2)]
-
-
-def _banded(energies: Tensor) -> list[Tensor]:
-    bands = _bands(energies)
-    return [quantile(bands, fraction) for fraction in (0.05, 0.25, 0.5)]
+def _summaries(energies: Tensor, one_by_one: int) -> list[Tensor]:
+    """Of directions one by one, then of bands, in the order of :func:`features`."""
+    single, bands = energies[:, :one_by_one], _bands(energies)
+    medians = quantile(torch.cat([single, bands], dim=1), 0.5)
+    return [
+        *(quantile(single, 0.1), medians[:, : single.shape[1]], single.mean(dim=2)),
+        *(quantile(bands, 0.05), quantile(bands, 0.25), medians[:, single.shape[1] :]),
+    ]
 
 
 def _bands(energies: Tensor) -> Tensor:
     """Means over groups of four directions: :math:`B \\times R / 4 \\times P`."""
     size = min(BAND, energies.shape[1])
     groups = energies.shape[1] // size
-    whole = energies[:, : groups * size]
-    return whole.reshape(energies.shape[0], groups, size, energies.shape[2]).mean(dim=2)
+    return energies.narrow(1, 0, groups * size).unflatten(1, (groups, size)).mean(dim=2)

@@ -5,7 +5,6 @@ that, and it says nothing of a residue.
 
 import math
 from collections.abc import Sequence
-from functools import reduce
 from types import EllipsisType
 
 import torch
@@ -106,11 +105,10 @@ def _alike(field: Tensor, places: list[list[int]], grid: Grid, same: Tensor) -> 
     """Whether windows have equal values at all places; of all windows, axis by axis."""
     high = low = field
     for axis, (inside, (count, stride)) in enumerate(zip(places, grid, strict=True), 2):
-        highs, lows = (
-            [_every(values, axis, start, count, stride) for start in inside]
-            for values in (high, low)
-        )
-        high, low = reduce(torch.maximum, highs), reduce(torch.minimum, lows)
+        read = [start + stride * number for start in inside for number in range(count)]
+        index, sizes = torch.tensor(read, device=field.device), (len(inside), count)
+        high = high.index_select(axis, index).unflatten(axis, sizes).amax(dim=axis)
+        low = low.index_select(axis, index).unflatten(axis, sizes).amin(dim=axis)
     return ((high - low) <= same).all(dim=1)
 
 
@@ -125,9 +123,3 @@ def _alike_at(
         index.append(along.view(len(rows), *[-1 if other == axis else 1 for other in range(axes)]))
     values = field.movedim(1, -1)[tuple(index)].flatten(1, -2)
     return ((values.amax(dim=1) - values.amin(dim=1)) <= same).all(dim=1)
-
-
-def _every(values: Tensor, axis: int, start: int, count: int, stride: int) -> Tensor:
-    index = [slice(None)] * values.dim()
-    index[axis] = slice(start, start + (count - 1) * stride + 1, stride)
-    return values[tuple(index)]

@@ -33,7 +33,7 @@ def convolve_differences(
     The same convolution by summation by parts, along one axis after the other:
 
     .. math::
-        \\sum_{j=1}^{K} k_j x_j = S_K x_K - \\sum_{j=1}^{K-1} S_j (x_{j+1} - x_j), \\qquad
+        \\sum_{j=1}^{K} k_j x_j = S_K x_K + \\sum_{j=1}^{K-1} S_j (x_j - x_{j+1}), \\qquad
         S_j = \\sum_{i=1}^{j} k_i
 
     Rounding errors then are of the size of the differences between neighbours and not of the
@@ -54,17 +54,16 @@ def convolve_differences(
         sums = kernel.cumsum(dim=axis)
         if taps > 1:
             rest = inputs.shape[axis] - distance
-            differences = inputs.narrow(axis, distance, rest) - inputs.narrow(axis, 0, rest)
-            weights = -sums.narrow(axis, 0, taps - 1)
+            differences = inputs.narrow(axis, 0, rest) - inputs.narrow(axis, distance, rest)
+            weights = sums.narrow(axis, 0, taps - 1)
             parts.append(convolve(differences.to(smooth), weights, stride, dilation))
         # what is left reads one value along this axis
-        inputs = inputs.narrow(axis, reach, inputs.shape[axis] - reach)
-        inputs = inputs.movedim(axis, 0)[::step].movedim(0, axis)
+        inputs = inputs[(slice(None),) * axis + (slice(reach, None, step),)]
         kernel = sums.narrow(axis, taps - 1, 1)
         stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
     inputs = inputs.to(exact)
-    total = kernel.flatten(1).to(inputs) @ inputs.flatten(2)
-    total = total.reshape(*total.shape[:2], *inputs.shape[2:])
+    kernels = kernel.flatten(1).to(inputs).expand(len(inputs), -1, -1)
+    total = kernels.bmm(inputs.flatten(2)).unflatten(2, inputs.shape[2:])
     for part in parts:
         total += part
     return total
