@@ -36,7 +36,8 @@ class Page:
     """
     :param files: names of the files that a command writes; the first says of which state they are
     :param command: script and its options; ``{data}`` is the data folder, ``{photos}`` 224-pixel
-        photographs in it, ``{ood}`` their OOD sets, ``{originals}`` photographs as they were
+        photographs in it, ``{ood}`` their OOD sets, ``{originals}`` photographs as they were,
+        ``{pythons}`` the option that says where peers are installed
     """
 
     files: tuple[str, ...]
@@ -82,13 +83,14 @@ PAGES = (
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("verdict_curve.md",), "verdict_curve.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),
-    Page(("peers.md",), "peers.py --data {data}"),
+    Page(("peers.md",), "peers.py --data {data}{pythons}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos} --attacked 48"),
     Page(("deployment.md",), "deployment.py --images 64"),
     Page(("speed_cpu.md",), "speed.py"),
     Page(("speed_before.md",), "speed_before.py"),
     Page(("speed_scale.md",), "speed_scale.py"),
     Page(("speed_benchmark.md",), "speed_benchmark.py"),
+    Page(("device_cpu.md",), "device_check.py --device cpu --quick --out {results}/device_cpu.md"),
     Page(("timm.md",), "timm_table.py --out {results}/timm.md"),
     Page(("transformers.md",), "transformers_table.py --out {results}/transformers.md"),
     *(
@@ -147,6 +149,9 @@ def main() -> None:
     parser.add_argument("--run", action="store_true", help="make what is stale anew")
     parser.add_argument("--data", type=Path, help="folder of the .npz files")
     parser.add_argument("--pages", nargs="+", metavar="NAME", help="names of files; default: all")
+    parser.add_argument(
+        "--python", nargs="+", default=[], metavar="LIBRARY=PYTHON", help="of peers.py"
+    )
     options = parser.parse_args()
     known = [page.files[0] for page in PAGES]
     if unknown := set(options.pages or known) - set(known):
@@ -164,6 +169,7 @@ def main() -> None:
         "originals": shlex.quote(str(options.data / "photos_original.tar")),
         "ood": " ".join(shlex.quote(f"{name}={photographs}:{name}") for name in OOD),
         "results": shlex.quote(str(RESULTS)),
+        "pythons": f" --python {shlex.join(options.python)}" if options.python else "",
     }
     failed = [p.files[0] for p in pages if p.why_stale() and not make(p, values)]
     print(listing(pages))

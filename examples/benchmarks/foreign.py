@@ -15,6 +15,7 @@ not tried again before the folder ``foreign/failed`` of the cache is deleted.
 
 import contextlib
 import io
+import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from images import CLASSES, fit_images, test_images, train_images
 from models import convolution, load_or_train
 from options import benchmark_parser
 from prepare import load_model, load_ood
+from sources import fingerprint
 from tables import save_page
 from torch import Tensor, nn
 
@@ -151,6 +153,21 @@ def verdicts(bench: AdversarialBenchmark, options: Any) -> list[dict[str, Any]]:
     return bench.verdicts(triage)
 
 
+def forget_old_scores(cache: Path) -> None:
+    """
+    Scores belong to a version of the package, which stays while it is worked on.
+
+    :param cache: folder of attacked images and scores, of which those of other sources are removed
+    """
+    made_by = cache / "scores_by.txt"
+    if made_by.is_file() and made_by.read_text(encoding="utf-8") == fingerprint(__file__):
+        return
+    for folder in cache.glob("scores-*"):
+        shutil.rmtree(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    made_by.write_text(fingerprint(__file__), encoding="utf-8")
+
+
 def main() -> None:
     """Runs the command line."""
     parser = benchmark_parser(__doc__)
@@ -163,6 +180,7 @@ def main() -> None:
     )
     parser.add_argument("--verdicts", action="store_true", help="verdicts of Triage as well")
     options = parser.parse_args()
+    forget_old_scores(options.cache / "foreign")
     bench, problems = built(options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each failure is a row

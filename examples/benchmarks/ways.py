@@ -21,11 +21,11 @@ import foolbox
 import numpy as np
 import torch
 from photographs import read_images
-from sources import stored
+from sources import fingerprint, stored
 from torch import Tensor
 from tqdm import tqdm
 from ways_cost import cost_rows
-from ways_libraries import library_rows, other_way_rows
+from ways_libraries import CHECKED, library_rows, other_way_rows
 from ways_pipelines import PIPELINES, REFERENCE, SIZE
 from ways_report import report
 from ways_rows import BATCH, answers, codec_rows, triage_rows
@@ -34,6 +34,8 @@ from pytorch_ood_viyog.benchmark.model_names import named_model
 
 #: strengths of PGD
 LEVELS = (8, 4)
+#: photographs of which some are checked and 30, SameWay's fewest, are left to fit on
+FEWEST = CHECKED + 30
 
 
 def originals(source: Path) -> dict[str, bytes]:
@@ -85,13 +87,18 @@ def main() -> None:
     add("--cache", type=Path, default=Path(".cache/ways"), help="default: .cache/ways")
     add("--out", type=Path, default=Path(__file__).parent / "results", help="default: results")
     options = parser.parse_args()
+    if options.n < FEWEST:
+        parser.error(f"--n must be at least {FEWEST}, got {options.n}")
     sizes = (options.n, options.fitted, options.attacked)
     key = f"{options.images} {options.fit} {options.model} {sizes}"
     folder = options.cache / hashlib.sha256(f"stored {key}".encode()).hexdigest()[:12]
 
-    def cache(name: str, make: Callable[[], Tensor]) -> Tensor:
+    def images(name: str, make: Callable[[], Tensor], belongs_to: str = key) -> Tensor:
         file = name.replace(" ", "_").replace("/", "_").replace(":", "")
-        return stored(folder / f"{file}.pt", key, False, make)
+        return stored(folder / f"{file}.pt", belongs_to, False, make)
+
+    def cache(name: str, make: Callable[[], Tensor]) -> Tensor:
+        return images(name, make, f"{key} {fingerprint(__file__)}")
 
     model = named_model(options.model)
     every = originals(options.images)
@@ -99,11 +106,11 @@ def main() -> None:
     fit = others(options.fit, every)[: options.fitted]
 
     def brought(way: str) -> Tensor:
-        return cache(f"brought {way}", lambda: torch.stack([*map(PIPELINES[way], files)]))
+        return images(f"brought {way}", lambda: torch.stack([*map(PIPELINES[way], files)]))
 
     def attacks(way: str, levels: int) -> Tensor:
         start = brought(way)[len(files) // 2 :][: options.attacked]
-        return cache(f"pgd {levels} {way}", lambda: attacked(model, start, levels))
+        return images(f"pgd {levels} {way}", lambda: attacked(model, start, levels))
 
     clean = brought(REFERENCE)
     adv = {levels: attacks(REFERENCE, levels) for levels in LEVELS}

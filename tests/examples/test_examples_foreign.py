@@ -36,6 +36,18 @@ def test_attacks_of_missing_libraries_are_told(foreign, monkeypatch):
     assert all(why.startswith("not installed: ") for why in problems.values())
 
 
+def test_scores_of_other_sources_are_forgotten(foreign, tmp_path):
+    for name in ("scores-1", "foolbox PGD-1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scores_by.txt").write_text("other")
+    foreign.forget_old_scores(tmp_path)
+    assert not (tmp_path / "scores-1").exists()
+    (tmp_path / "scores-2").mkdir()
+    foreign.forget_old_scores(tmp_path)
+    assert (tmp_path / "scores-2").is_dir()
+    assert (tmp_path / "foolbox PGD-1").is_dir()
+
+
 @pytest.mark.filterwarnings("ignore:Failure while attacking")
 def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
     def endless(model, x, y):
