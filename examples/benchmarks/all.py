@@ -71,6 +71,7 @@ class Page:
         return f"{unsigned}of {commit or 'no commit'}, since then: {few or 'nothing committed'}"
 
 
+_ONE = "--models efficientnet-lite0 --n 60"
 _SMALL = ("cifar10-3x3", "gtsrb-3x3", "photo15-3x3")
 _SYSTEMS = "--systems ViyogResidue SecondLook --n 24 --steps 20 --batch 8"
 _LARGE = (
@@ -79,7 +80,7 @@ _LARGE = (
 _LARGE += " selective orthogonal --checks 4"
 PAGES = (
     Page(("separation.md",), "separation.py --data {data}"),
-    Page(("pretrained.md",), "pretrained.py --images {photos} --ood {ood}"),
+    Page(("pretrained.md",), f"pretrained.py --images {{photos}} --ood {{ood}} {_ONE}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("verdict_curve.md",), "verdict_curve.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data}"),

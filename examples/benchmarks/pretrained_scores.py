@@ -33,7 +33,8 @@ CARLINI_WAGNER = FoolboxAttack(
         binary_search_steps=2, steps=30, stepsize=0.01, confidence=5, initial_const=10
     )
 )
-_BATCH = 20
+# maps of more do not stay in the cache of a CPU
+_BATCH = 50 if torch.cuda.is_available() else 5
 _NEIGHBOURS = 10
 #: of pytorch-ood, fed from the shared pass; a Mahalanobis distance without classes
 _SHARED = ("MSP", "MaxLogit", "Energy", "GEN", "Mahalanobis", "kNN", "ViM")
