@@ -84,12 +84,11 @@ class Windows:
         """
         for axis, (margin, step) in enumerate(zip(self.margins, self.steps, strict=True), 2):
             inner = maps.narrow(axis, margin, maps.shape[axis] - 2 * margin)
-            index = torch.arange(inner.shape[axis], device=maps.device)
-            if len(index) < 3:
-                index = torch.cat([index[:1], index, index[-1:]])
-            if step > 3:
-                index = index.unfold(0, 3, step).flatten()
-            maps = inner if len(index) == inner.shape[axis] else inner.index_select(axis, index)
+            if inner.shape[axis] < 3:
+                last = inner.shape[axis] - 1
+                ends = inner.narrow(axis, 0, 1), inner.narrow(axis, last, 1)
+                inner = torch.cat([ends[0], inner, ends[1]], dim=axis)
+            maps = inner if step <= 3 else _three_in_each(inner, axis, step)
         return maps
 
     @property
@@ -192,6 +191,14 @@ def _cut(values: Tensor, read: Sequence[slice]) -> Tensor:
     """What is read along each spatial axis, the last ones."""
     index: tuple[EllipsisType | slice, ...] = (..., *read)
     return values[index]
+
+
+def _three_in_each(values: Tensor, axis: int, step: int) -> Tensor:
+    """Along an axis, the first three values of each step; copies of slices take no index."""
+    reach = (values.shape[axis] - 3) // step * step + 1
+    along = [slice(None)] * axis
+    parts = [values[(*along, slice(place, place + reach, step))] for place in range(3)]
+    return torch.stack(parts, dim=axis + 1).flatten(axis, axis + 1)
 
 
 def _spread(inner: list[int], steps: list[int]) -> tuple[int, ...]:
