@@ -2,7 +2,6 @@
 AdversarialBenchmark: ID, OOD and adversarial images, every detector on all tasks.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from ..detectors.base import PAPER
 from ..evaluation.rows import Row
-from ..layer.manners import as_found, same_random_state
+from ..layer.manners import as_found, same_random_state, warn_user
 from .attacks.keys import data_digest, described, model_digest
 from .data import first_images
 from .output import BenchmarkOutput
@@ -149,7 +148,7 @@ class AdversarialBenchmark(BenchmarkOutput):
             with as_found(self.model):
                 belongs_to = model_digest(self._classifier, self.id_test, settings)
         except Exception as error:  # no logits, or data that cannot be read: told elsewhere
-            warnings.warn(f"Scores are not kept for another run: {error}", stacklevel=3)
+            warn_user(f"Scores are not kept for another run: {error}")
             return None
         return score_stores(self.cache, self.model, detectors, belongs_to)
 

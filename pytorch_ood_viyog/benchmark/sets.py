@@ -4,7 +4,6 @@ the clean ones.
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from ..evaluation.rows import Row, Scores
 from ..images.benign import BenignChange
-from ..layer.manners import as_found, same_random_state
+from ..layer.manners import as_found, same_random_state, warn_user
 from ..looks.logits import PickLogits
 from .attacks.attacked import AttackedImages, named_attacks
 from .attacks.logits import PickedLogits, checked_logits
@@ -221,9 +220,8 @@ class BenchmarkImages(Benchmark):  # type: ignore[misc]
         for data in (*self.ood.values(), *changed, *([self.train_set()] if fit else [])):
             data[0]
         if fit and self.id_train is not None and not self.id_train.has_labels:
-            warnings.warn(
+            warn_user(
                 "id_train has no labels: detectors that model classes are fitted to one class.",
-                stacklevel=3,
             )
         accuracy = self.clean_accuracy()
         if self._clean is not None:

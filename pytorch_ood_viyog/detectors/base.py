@@ -2,7 +2,6 @@
 The base of all first-layer detectors: what their scores mean and how they are asked for.
 """
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from ..fitting.streaming import FittedOnMaps
 from ..images.kind import ImageKind, WayWarning
 from ..layer.checks import check_finite, check_input, check_maps
 from ..layer.layer_call import LayerCall
+from ..layer.manners import warn_user
 
 __all__ = ["KIND_SHAPES", "PAPER", "FirstLayerDetector"]
 
@@ -136,12 +136,11 @@ class FirstLayerDetector(FittedOnMaps):
         differing = known.differences(inputs)
         if differing:
             self._warned = state
-            warnings.warn(
+            warn_user(
                 f"Images of another kind than {type(self).__name__} was fitted on: "
                 f"{'; '.join(differing)}. Scores and thresholds may not hold for them. Fit on "
                 f"images that came the same way.",
                 WayWarning,
-                stacklevel=2,
             )
 
     # -- predict from maps ------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """
 Manners towards the user's model: unwrap it, run it in evaluation mode, and leave mode, hooks and
-random number generators as they were found, also after an exception.
+random number generators as they were found, also after an exception. And towards the user:
+warnings point at a line of theirs.
 """
 
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -18,8 +21,13 @@ __all__ = [
     "modules_of",
     "same_random_state",
     "unwrap",
+    "warn_user",
     "without_compiled",
 ]
+
+_PACKAGE = __name__.partition(".")[0]
+# what may stand between a user's line and this package: decorators, Module.__call__
+_LIBRARIES = {"torch", "pytorch_ood"}
 
 # two threads must not switch modes of one model at once: the later one would restore the
 # evaluation mode it found while the earlier one was still at work
@@ -171,3 +179,19 @@ def _evaluation_mode(modules: list[Module]) -> Iterator[None]:
 def _is_compiled(module: Module) -> bool:
     # not hasattr: that is slow where the answer is no, as it is for nearly all modules
     return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """
+    Warn at the user's line that called this package, however deep in it, and in the user's model
+    that it runs, the reason was found. Python 3.12's ``skip_file_prefixes`` would stop at the
+    model.
+    """
+    rooms, frame = [], sys._getframe()
+    while frame is not None:
+        rooms.append(frame.f_globals.get("__name__", "").partition(".")[0])
+        frame = frame.f_back  # type: ignore[assignment]
+    caller = len(rooms) - rooms[::-1].index(_PACKAGE)
+    while caller < len(rooms) and rooms[caller] in _LIBRARIES:
+        caller += 1
+    warnings.warn(message, category, stacklevel=caller + 1)

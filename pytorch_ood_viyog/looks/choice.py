@@ -5,7 +5,6 @@ Which purifier takes the residue out, and how strongly: chosen from ID data alon
 import importlib.util
 import itertools
 import math
-import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..images.purifiers import IMAGE_PURIFIERS
 from ..layer.batches import at_once
+from ..layer.manners import warn_user
 from .answers import softmax_distance
 from .purification import Purification, Purifier
 
@@ -81,11 +81,10 @@ def chosen(
         all_of_them = purification, samples, each.purifier, each.strength, math.inf
         tried[i] = replace(each, flips=_flips(*all_of_them))
     least = min(tried, key=lambda choice: choice.flips)
-    warnings.warn(
+    warn_user(
         f"{least.flips:.1%} of the ID answers change clearly with purifier {least.purifier!r} at "
         f"strength {least.strength * 255:.3g}/255, more than max_flips={max_flips:.1%}, and no "
         f"other that was tried changes fewer. The second answer is less reliable by that.",
-        stacklevel=4,
     )
     return least
 
@@ -126,9 +125,8 @@ def _named(purifier: Purifier, x: Tensor) -> tuple[Purifier, ...]:
     libraries = {n: IMAGE_PURIFIERS[n].library for n in _AUTO if n in IMAGE_PURIFIERS}
     missing = [n for n, lib in libraries.items() if lib and importlib.util.find_spec(lib) is None]
     if missing:
-        warnings.warn(
+        warn_user(
             f"The purifiers {missing} are not tried: their libraries are not installed "
             f"(pip install 'pytorch-ood-viyog[purify]').",
-            stacklevel=5,
         )
     return tuple(name for name in _AUTO if name not in missing)

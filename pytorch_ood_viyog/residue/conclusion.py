@@ -2,7 +2,6 @@
 The fit of ViyogResidue: from a sample of ID maps to directions, hypotheses and their scale.
 """
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..fitting.fitted import Statistics
 from ..images.kind import common_step, level_steps
 from ..layer.linear.effective_convolution import EffectiveConvolution
+from ..layer.manners import warn_user
 from .directions import fit_reader
 from .evidence import Settings, evidence, hypotheses
 from .hypotheses import fisher_contrast, shrunk_whitening
@@ -123,13 +123,12 @@ def conclude(
 def _warn_if_blind(evidence: Tensor, with_residues: list[Tensor], settings: Settings) -> None:
     pairs = [float((found[:, None] > evidence).double().mean()) for found in with_residues]
     if len(evidence) >= _JUDGED and max(pairs) < _TOLD:
-        warnings.warn(
+        warn_user(
             f"At the layer that is read, residues of up to {255 * max(settings.eps):.3g}/255 can "
             f"hardly be told from none: of ID images held out at fit, {max(pairs):.0%} of all "
             f"pairs are in order. Scores will mean little. The layer keeps too little of the "
             f"image, or ID images are as noisy themselves: describe() tells what is read, "
             f"verify() tries it, layer='...' names another.",
-            stacklevel=2,
         )
 
 

@@ -2,7 +2,6 @@
 How a Triage comes to its rule: detectors, simulated populations, evidence, thresholds.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..images.pixel_range import PixelRange
 from ..images.pixels import to_8_bit
 from ..images.ways import apply_ways
 from ..layer.batches import at_once, batches, first_inputs, in_batches, split_batch
-from ..layer.manners import same_random_state
+from ..layer.manners import same_random_state, warn_user
 from ..looks.logits import usual_logits
 from ..residue.intent.shapes import filter_shaped
 from ..residue.statistics import convolution_of
@@ -59,11 +58,10 @@ class Training:
         if calibration_loader is not None:
             self._fit_detectors(train_loader)
             return self._learnt(self._calibration(calibration_loader), ood, adv)
-        warnings.warn(
+        warn_user(
             "Triage.fit without calibration_loader learns and calibrates on a part of "
             "train_loader. If the model was trained on these images, false alarms will "
             "exceed id_fpr.",
-            stacklevel=3,
         )
         triage = self.triage
         held = SampledInputs(train_loader, _MOST, triage.seed, held_out=triage.held_out)

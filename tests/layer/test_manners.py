@@ -1,10 +1,14 @@
 import threading
 
+import pytest
 import torch
+from inside import Small
 from manners import untouched
 from networks import SmallNet, build
+from smooth_images import images
 from torch import nn
 
+from pytorch_ood_viyog import ViyogResidue
 from pytorch_ood_viyog.layer.manners import as_found, unwrap
 
 
@@ -86,3 +90,21 @@ def test_overlapping_threads_leave_a_compiled_model_compiled():
     assert all(module.training for module in model.modules())
     model(x)
     assert len(runs) == 2, "the model stayed in eager mode"
+
+
+def test_warnings_point_at_the_line_of_the_user():
+    """Found in a hook in the user's model, behind decorators of torch, or in a fit."""
+    grey, colour = (images(n, s, 32) for n, s in ((70, 0), (8, 1)))
+    grey = grey[:, :1].repeat(1, 3, 1, 1)
+    detector = ViyogResidue(Small(maps=40)).fit([grey], progress=False)
+    rank_one = nn.Sequential(nn.Conv2d(3, 1, 1))
+    ask = [
+        lambda: detector.predict(colour),
+        lambda: detector(colour),
+        lambda: ViyogResidue(rank_one).fit([torch.rand(70, 3, 9, 9)], progress=False),
+    ]
+    for one in ask:
+        with pytest.warns(UserWarning, match="ID") as caught:
+            one()
+        line = one.__code__.co_firstlineno
+        assert {(each.filename, each.lineno) for each in caught} == {(__file__, line)}

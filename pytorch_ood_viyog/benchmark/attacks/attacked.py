@@ -3,7 +3,6 @@ The images that several attacks make of one data set. What goes wrong in one is 
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from ...layer.manners import warn_user
 from .as_attack import Attack, as_attack
 from .craft import AdversarialExamples, craft_of, key_of
 from .size import AttackSize
@@ -62,7 +62,7 @@ class AttackedImages:
                 made = craft_of(self.model, self.attacks[name], self.data, **options)
             except Exception as error:
                 message = f"{type(error).__name__}: {error}".partition("\n")[0]
-                warnings.warn(f"Failure while attacking with {name}: {message}", stacklevel=4)
+                warn_user(f"Failure while attacking with {name}: {message}")
                 size = AttackSize(0, 0, math.nan, math.nan, error=message)
                 none = torch.zeros(0, dtype=torch.int64)
                 made = AdversarialExamples(torch.zeros(0), none, none, size)

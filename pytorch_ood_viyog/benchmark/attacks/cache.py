@@ -6,13 +6,14 @@ inputs, so that a run that was killed goes on where it stopped.
 import hashlib
 import os
 import pickle
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from ...layer.manners import warn_user
 
 __all__ = ["digest", "keep", "read_kept"]
 
@@ -50,7 +51,7 @@ def read_kept(file: Path | None, read: Callable[[Any], T]) -> T | None:
     try:
         return read(torch.load(file, weights_only=True))
     except _DAMAGED as error:
-        warnings.warn(f"{file} is damaged and computed again: {error}", stacklevel=3)
+        warn_user(f"{file} is damaged and computed again: {error}")
         return None
 
 

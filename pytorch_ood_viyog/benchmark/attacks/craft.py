@@ -6,7 +6,6 @@ there. What an attack says of its own success does not count.
 """
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
-from ...layer.manners import as_found, device_of, same_random_state
+from ...layer.manners import as_found, device_of, same_random_state, warn_user
 from ...looks.logits import PickLogits, usual_logits
 from .as_attack import Attack, KeyedAttack, as_attack
 from .cache import keep, read_kept
@@ -160,10 +159,9 @@ class _Crafting:
         file = self.folder and self.folder / f"{number:05d}.pt"
         batch = read_kept(file, lambda kept: _as_batch(kept, x.shape))
         if batch is not None and not self._confirmed(batch, y):
-            warnings.warn(
+            warn_user(
                 f"{self.folder and self.folder.name}: the model answers other than when batch "
                 f"{number} was stored, which is computed again",
-                stacklevel=4,
             )
             batch = None
         if batch is None:
@@ -200,10 +198,9 @@ class _Crafting:
         images = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), images, x)
         outside = (images - images.clamp(0, 1)).flatten(1).abs().amax(1) > 0.5 / 255
         if outside.any():
-            warnings.warn(
+            warn_user(
                 f"The attack returned {int(outside.sum())} of {len(x)} images outside [0, 1], "
                 f"which were clipped.",
-                stacklevel=5,
             )
         rounded = round_to_8_bit(images)
         outcome = finite & (self._classes(rounded) != y)

@@ -2,7 +2,6 @@
 The detectors of pytorch-ood for a plain classifier, each ready to be fitted, from one table.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn import Module, Unflatten
 from torch.nn import Sequential as Chain
 from typing_extensions import Self
 
-from ...layer.manners import unwrap
+from ...layer.manners import unwrap, warn_user
 from ...layer.outputs import LayerOutputs, evenly_spread
 from .classifier_parts import ClassifierParts, FeatureMaps, PooledHead
 
@@ -171,7 +170,7 @@ def baseline_detectors(
         message = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         if names is not None:
             raise ValueError(f"{type(unwrap(model)).__name__} cannot provide for {message}.")
-        warnings.warn(f"Baselines left out. {message}.", stacklevel=2)
+        warn_user(f"Baselines left out. {message}.")
     return {name: BASELINES[name].build(parts) for name in wanted if name not in left_out}
 
 

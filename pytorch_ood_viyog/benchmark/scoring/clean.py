@@ -3,7 +3,6 @@ How often a model is right on the clean images: where it is not, no attack on it
 """
 
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 from tqdm import tqdm
 
-from ...layer.manners import as_found, device_of
+from ...layer.manners import as_found, device_of, warn_user
 from ..attacks.logits import checked_logits
 
 __all__ = ["CleanAccuracy", "clean_accuracy"]
@@ -59,7 +58,7 @@ class CleanAccuracy:
                 f"anything ({min_images=}){hint}"
             )
         if self.near_chance:
-            warnings.warn(told + hint, stacklevel=4)
+            warn_user(told + hint)
 
     def _hint(self) -> str:
         for shift in _SHIFTS:

@@ -5,7 +5,6 @@ detector.
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...evaluation.rows import Scores
-from ...layer.manners import as_found_with_gradients, device_of, unwrap
+from ...layer.manners import as_found_with_gradients, device_of, unwrap, warn_user
 from ...looks.logits import PickLogits
 from ...pipeline.shared_forward import SharedForward
 from ..attacks.guard import ModelState
@@ -155,7 +154,7 @@ class Scorer:
                         parts[detector].append(outcome)
         except Exception as error:
             message = f"images of {name}: {type(error).__name__}: {error}"
-            warnings.warn(f"Failure while reading {message}", stacklevel=2)
+            warn_user(f"Failure while reading {message}")
             failed |= dict.fromkeys(parts, message)
         self._give_back(f"A detector, while scoring {name},")
         for detector in self.detectors:
@@ -226,16 +225,15 @@ class Scorer:
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             if what is not None:
-                warnings.warn(f"Failure while {what}: {message}", stacklevel=3)
+                warn_user(f"Failure while {what}: {message}")
             return message
         finally:
             self._state.give_back_modes()
 
     def _give_back(self, who: str) -> None:
         if self._state.give_back_values():
-            warnings.warn(
+            warn_user(
                 f"{who} changed weights or buffers of the model, which were put back.",
-                stacklevel=3,
             )
 
 

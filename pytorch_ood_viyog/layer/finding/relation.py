@@ -2,7 +2,6 @@
 What lies between the model's input and the input of its layer.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..manners import warn_user
 from .composed import ARROW
 
 __all__ = ["Path", "affine_gains", "check_path", "is_resized", "probes", "rearranged"]
@@ -98,10 +98,9 @@ def check_path(detector: str, path: Path) -> None:
         where the user named that layer
     """
     if path.kind == "resized":
-        warnings.warn(
+        warn_user(
             f"The model resizes its input before layer {path.name!r}: {detector} reads what is "
             f"left of a residue after that. Give it inputs of the size that the layer takes.",
-            stacklevel=2,
         )
     if path.kind != "other":
         return
@@ -116,7 +115,7 @@ def check_path(detector: str, path: Path) -> None:
             f"{ARROW + path.name!r} to read all before it too, where that is linear), or give "
             f"the part of the model behind these operations."
         )
-    warnings.warn(f"{message} Its scores may mean little: detector.verify(x) tells.", stacklevel=2)
+    warn_user(f"{message} Its scores may mean little: detector.verify(x) tells.")
 
 
 def probes(x: Tensor) -> list[Tensor]:

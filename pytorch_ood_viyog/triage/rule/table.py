@@ -2,7 +2,6 @@
 Evidence of simulated images, as a table to learn from.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ...images.pixel_range import PixelRange
 from ...layer.batches import at_once
+from ...layer.manners import warn_user
 from ..populations.simulated import Population
 from ..populations.verdict import ORDER, Verdict
 from .evidence import Reader, read_first, second_look
@@ -56,11 +56,10 @@ def table_of(
     for each in populations:
         count = len(each.images)
         if each.verdict == Verdict.ADV and count < _SUCCESSES:
-            warnings.warn(
+            warn_user(
                 f"Only {count} attacks of the family {each.name!r} changed the model's answer "
                 f"on calibration images; {_SUCCESSES} are needed. The rule is learnt without "
                 f"this family: give more calibration images.",
-                stacklevel=5,
             )
             continue
         parts += [
