@@ -83,9 +83,17 @@ class ResidueAtLayer(FirstLayerDetector):
         if reading is None:
             reading = self._read_input(call, state)
         if reading is None:
-            reading = self._read_maps(check_maps(exact_maps(call), self._layout), state)
+            reading = self._read_maps(check_maps(self._maps_at(call), self._layout), state)
         call.readings[key] = reading
         return reading
+
+    @staticmethod
+    def _maps_at(call: LayerCall) -> Tensor:
+        """The layer's maps in full precision: it runs once, however many ask for them."""
+        if exact_maps not in call.readings:
+            call.readings[exact_maps] = exact_maps(call)
+        maps: Tensor = call.readings[exact_maps]
+        return maps
 
     def _reading_key(self, state: dict[str, Tensor]) -> Hashable:
         """Equal for detectors of equal directions, whose readings are the same."""

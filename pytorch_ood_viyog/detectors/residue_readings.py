@@ -3,7 +3,6 @@ What ViyogResidue shows beside its score: hypotheses, noise floors of images and
 and the maps without their residue.
 """
 
-import warnings
 from abc import abstractmethod
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ..layer.layer_call import LayerCall
 from ..layer.linear.flat_axes import without_flat_axes
-from ..layer.linear.plain_convolution import exact_maps
+from ..layer.manners import warn_user
 from ..residue.evidence import (
     Settings,
     floor_is_known,
@@ -61,17 +60,15 @@ class ResidueReadings(ResidueAtLayer):
     def _warn_of_foreign(self, call: LayerCall, state: dict[str, Tensor]) -> None:
         foreign = int((self._foreign(call, state) > _FOREIGN).sum())
         if foreign:
-            warnings.warn(
+            warn_user(
                 f"{foreign} of {len(call.input)} inputs show something in {len(state['empty'])} "
                 f"directions that all ID images leave exactly empty (as colour is to grey "
                 f"images): they are not of the ID kind. "
                 f"{type(self).__name__}.foreign_energy(x) tells how much.",
-                stacklevel=2,
             )
 
-    @staticmethod
-    def _foreign(call: LayerCall, state: dict[str, Tensor]) -> Tensor:
-        return energy_in(state["empty"], exact_maps(call), state["mean"])
+    def _foreign(self, call: LayerCall, state: dict[str, Tensor]) -> Tensor:
+        return energy_in(state["empty"], self._maps_at(call), state["mean"])
 
     # -- of the fit -------------------------------------------------------------------------
 
@@ -143,10 +140,9 @@ class ResidueReadings(ResidueAtLayer):
         floors = self._read_at_layer(x, self._floors, reduce=lambda call, values: values)
         if floor_is_known(self._require_state()):
             return floors
-        warnings.warn(
+        warn_user(
             "ID images leave no direction of this layer quiet, so that the strength of a residue "
             "cannot be told: noise floors are NaN. Scores are not affected.",
-            stacklevel=2,
         )
         return torch.full_like(floors, torch.nan)
 

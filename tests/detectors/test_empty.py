@@ -105,6 +105,23 @@ def test_equal_channels_leave_directions_empty(copies):
     assert float(foreign) * 255 == pytest.approx(8, rel=0.1)
 
 
+def test_the_layer_runs_once_for_empty_directions_and_maps_that_are_read(monkeypatch):
+    """Few patches, all at the border: nothing is read from the layer's input."""
+    x, y = (images(n, s, 8)[:, :1].repeat(1, 3, 1, 1) for n, s in ((70, 0), (16, 1)))
+    model = nn.Sequential(nn.Conv2d(3, 48, 4, stride=4), nn.Flatten(), nn.Linear(192, 4))
+    detector = ViyogResidue(model).fit([x], progress=False)
+    assert len(detector.state_dict()["tensors"]["empty"]) > 0
+    run, weights = nn.functional.conv2d, []
+
+    def counted(inputs, weight, *args, **kwargs):
+        weights.append(weight)
+        return run(inputs, weight, *args, **kwargs)
+
+    monkeypatch.setattr(nn.functional, "conv2d", counted)
+    detector(y)
+    assert sum(weight is model[0].weight for weight in weights) == 1
+
+
 @pytest.mark.parametrize(("maps", "through"), [(16, None), (64, "rounding")])
 def test_residues_of_grey_images_before_and_after_they_get_three_channels(maps, through):
     x, y = (images(n, s, 32)[:, :1].repeat(1, 3, 1, 1) for n, s in ((70, 0), (16, 1)))
