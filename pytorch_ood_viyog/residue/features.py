@@ -91,7 +91,7 @@ def quantile(values: Tensor, fraction: float) -> Tensor:
 def _groups(values: Tensor, size: int) -> Tensor:
     """Groups of positions, the first after the first of each part: :math:`B, R, size, P/size`."""
     count = values.shape[2] // size
-    return values.narrow(2, 0, count * size).unflatten(2, (size, count))
+    return torch.unflatten(values.narrow(2, 0, count * size), 2, (size, count))
 
 
 def _medians_of_three(values: Tensor) -> Tensor:
@@ -113,4 +113,5 @@ def _bands(energies: Tensor) -> Tensor:
     """Means over groups of four directions: :math:`B \\times R / 4 \\times P`."""
     size = min(BAND, energies.shape[1])
     groups = energies.shape[1] // size
-    return energies.narrow(1, 0, groups * size).unflatten(1, (groups, size)).mean(dim=2)
+    whole = energies.narrow(1, 0, groups * size)
+    return torch.unflatten(whole, 1, (groups, size)).mean(dim=2)

@@ -196,8 +196,8 @@ def _cut(values: Tensor, read: Sequence[slice]) -> Tensor:
 def _three_in_each(values: Tensor, axis: int, step: int) -> Tensor:
     """Along an axis, the first three values of each step; copies of slices take no index."""
     reach = (values.shape[axis] - 3) // step * step + 1
-    along = [slice(None)] * axis
-    parts = [values[(*along, slice(place, place + reach, step))] for place in range(3)]
+    places = [slice(place, place + reach, step) for place in range(3)]
+    parts = [values.movedim(axis, 0)[place].movedim(0, axis) for place in places]
     return torch.stack(parts, dim=axis + 1).flatten(axis, axis + 1)
 
 

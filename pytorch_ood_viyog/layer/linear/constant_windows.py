@@ -107,8 +107,8 @@ def _alike(field: Tensor, places: list[list[int]], grid: Grid, same: Tensor) -> 
     for axis, (inside, (count, stride)) in enumerate(zip(places, grid, strict=True), 2):
         read = [start + stride * number for start in inside for number in range(count)]
         index, sizes = torch.tensor(read, device=field.device), (len(inside), count)
-        high = high.index_select(axis, index).unflatten(axis, sizes).amax(dim=axis)
-        low = low.index_select(axis, index).unflatten(axis, sizes).amin(dim=axis)
+        high = torch.unflatten(high.index_select(axis, index), axis, sizes).amax(dim=axis)
+        low = torch.unflatten(low.index_select(axis, index), axis, sizes).amin(dim=axis)
     return ((high - low) <= same).all(dim=1)
 
 

@@ -63,7 +63,7 @@ def convolve_differences(
         stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
     inputs = inputs.to(exact)
     kernels = kernel.flatten(1).to(inputs).expand(len(inputs), -1, -1)
-    total = kernels.bmm(inputs.flatten(2)).unflatten(2, inputs.shape[2:])
+    total = torch.unflatten(kernels.bmm(inputs.flatten(2)), 2, inputs.shape[2:])
     for part in parts:
         total += part
     return total
