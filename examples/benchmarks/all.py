@@ -83,7 +83,7 @@ PAGES = (
     Page(("pretrained.md",), f"pretrained.py --images {{photos}} --ood {{ood}} {_ONE}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("verdict_curve.md",), "verdict_curve.py --data {data}"),
-    Page(("foreign.md",), "foreign.py --data {data}"),
+    Page(("foreign.md",), "foreign.py --data {data} --verdicts --seconds 4 --test 150"),
     Page(("peers.md",), "peers.py --data {data}{pythons}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos} --attacked 48"),
     Page(("deployment.md",), "deployment.py --images 64"),
