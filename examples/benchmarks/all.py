@@ -11,11 +11,11 @@ script finished is kept in its cache, so that an interrupted run goes on where i
 """
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +83,11 @@ PAGES = (
     Page(("pretrained.md",), f"pretrained.py --images {{photos}} --ood {{ood}} {_ONE}"),
     Page(("verdicts.md",), "verdicts.py --data {data}"),
     Page(("verdict_curve.md",), "verdict_curve.py --data {data}"),
-    Page(("foreign.md",), "foreign.py --data {data}"),
+    Page(("foreign.md",), "foreign.py --data {data} --verdicts --seconds 4 --test 150"),
     Page(("peers.md",), "peers.py --data {data}{pythons}"),
     Page(("ways.md",), "ways.py --images {originals} --fit {photos} --attacked 48"),
     Page(("deployment.md",), "deployment.py --images 64"),
-    Page(("speed_cpu.md",), "speed.py"),
+    Page(("speed_cpu.md",), "speed.py --clock cpu --threads 1 --rounds 9"),
     Page(("speed_before.md",), "speed_before.py"),
     Page(("speed_scale.md",), "speed_scale.py"),
     Page(("speed_benchmark.md",), "speed_benchmark.py"),
@@ -131,7 +131,7 @@ def make(page: Page, values: dict[str, str]) -> bool:
     """:return: whether the command of a page went through"""
     command = page.command.format(**values)
     print(f"+ {command}", flush=True)
-    start = time.monotonic()
+    before = _children()
     arguments = [sys.executable, str(page.script), *shlex.split(command)[1:]]
     if subprocess.run(arguments).returncode:
         return False
@@ -139,9 +139,14 @@ def make(page: Page, values: dict[str, str]) -> bool:
         path = RESULTS / name
         text = path.read_text(encoding="utf-8")
         if MADE not in text:
-            line = origin(page.script, time.monotonic() - start)
+            line = origin(page.script, _children() - before)
             path.write_text(f"{text.rstrip()}\n\n{line}\n", encoding="utf-8")
     return True
+
+
+def _children() -> float:
+    """:return: CPU seconds of the programs that were run so far"""
+    return sum(os.times()[2:4])
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from pytorch_ood.detector import KNN, MaxSoftmax
+from sources import fingerprint
 from tables import markdown, save_page
 from torch import Tensor
 from torch.nn import Module
@@ -147,7 +148,7 @@ def make_page(
     parser.add_argument("--out", type=Path, help="Markdown file to write; default: print only")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(names))
     options = parser.parse_args()
-    cache = Path(".cache") / f"{Path(script).stem}.json"
+    cache = Path(".cache") / f"{Path(script).stem}-{fingerprint(script)}.json"
     known = json.loads(cache.read_text("utf-8")) if cache.is_file() else {}
     for name in options.only:
         if name not in known:

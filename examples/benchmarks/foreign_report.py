@@ -54,7 +54,9 @@ def page(
     auroc = _auroc(bench)
     parts = [
         "# Attacks of other libraries",
-        f"`python examples/benchmarks/foreign.py`: three convolutions that know traffic signs "
+        f"`python examples/benchmarks/foreign.py --data DATA_FOLDER "
+        f"{'--verdicts ' if options.verdicts else ''}--seconds {options.seconds:g} "
+        f"--test {options.test}`: three convolutions that know traffic signs "
         f"(GTSRB at 32 pixels), whose clean accuracy is {bench.clean_accuracy():.3f} on "
         f"{len(bench.id_test)} images. Those that it "
         f"is right about of the first {options.attacked} are attacked with few steps and up to "

@@ -180,7 +180,8 @@ def page(rows: list[Row], versions: Mapping[str, str], accuracy: str) -> str:
         "log-odds of ADV and of OOD in `Triage`), by mean AUROC:",
         beaten(rows),
         "## All detectors",
-        f"`python examples/benchmarks/peers.py`: {_CONFIG}, {accuracy}. All are fitted to the "
+        "`python examples/benchmarks/peers.py --data DATA_FOLDER --python LIBRARY=PYTHON ...`: "
+        f"{_CONFIG}, {accuracy}. All are fitted to the "
         f"same {_FIT} training images and score {_ID} ID images, {_OOD} of each of eight natural "
         f"OOD sets, and the first {_ADV} successes of each attack, rounded to 8 bit. AUROC / FPR "
         f"at 95 % TPR; T1: OOD against ID, T2: ADV against ID, T3: ADV against OOD, which is the "

@@ -265,7 +265,13 @@ def main() -> None:
         # a GPU works while the process waits
         clock = CLOCKS[options.clock] if device == "cpu" else time.perf_counter
         kind = "CPU time" if clock is time.process_time else "wall-clock time"
-        report = [f"## Cost on {machine(device)}, {kind}", ""]
+        report = [
+            f"# Cost on {machine(device)}, {kind}",
+            "",
+            f"`python examples/benchmarks/speed.py --clock {options.clock} --threads "
+            f"{options.threads} --rounds {rounds}`: medians of {rounds} rounds, random weights.",
+            "",
+        ]
         print("\n".join(report), flush=True)
         for name in names:
             bench = Bench(*MODELS[name], device, fit_images, clock)

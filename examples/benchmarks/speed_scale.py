@@ -87,7 +87,8 @@ def main() -> None:
             lines.append([f"{count:,}", given, *numbers])
             print(lines[-1], flush=True)
     about = (
-        "# A fit by the number of images\n\n`ViyogResidue(model).fit(loader, max_images=...)`, 32 "
+        "# A fit by the number of images\n\n`python examples/benchmarks/speed_scale.py`: "
+        "`ViyogResidue(model).fit(loader, max_images=...)`, 32 "
         f"pixels, batches of {BATCH}, a 3×3 first layer; beyond {MOST:,} images "
         "all of them are not read here."
     )

@@ -55,9 +55,9 @@ def main() -> None:
             found, more = stored(path, known, False, made)
             row = summary(shares(found)) | more
             lines.append([name, f"{count}", *(f"{row[column]:.3g}" for column in SHOWN.values())])
-            text = f"{ABOUT}\n\n{markdown(lines)}"
-            save_page(options.out / "verdict_curve.md", text, __file__)
             print(lines[-1], flush=True)
+    text = f"{ABOUT}\n\n{markdown(lines)}"
+    save_page(options.out / "verdict_curve.md", text, __file__)
 
 
 if __name__ == "__main__":

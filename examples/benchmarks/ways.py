@@ -125,8 +125,8 @@ def main() -> None:
     tables = {}
     for name, rows in parts.items():
         for tables[name] in rows():
-            text = report(options.out / "ways.md", tables, sizes)
-    print(text)
+            print(name, tables[name][-1:], flush=True)
+    print(report(options.out / "ways.md", tables, sizes))
 
 
 if __name__ == "__main__":

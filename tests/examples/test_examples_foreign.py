@@ -78,7 +78,7 @@ def test_the_page_has_a_row_for_each_and_the_worst_first(foreign, tmp_path):
         bench,
         {"other": "not installed"},
         bench.verdicts(triage),
-        SimpleNamespace(attacked=80, seconds=1, libraries=["foolbox"]),
+        SimpleNamespace(attacked=80, seconds=1, test=9, verdicts=True, libraries=["foolbox"]),
     )
     table = page.partition("## By kind")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]

@@ -1,12 +1,14 @@
 """Models of timm with random weights, with no argument but the model."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("timm")
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
+import checked
 from checked import OK
 from timm_table import TESTED, examine
 
@@ -25,3 +27,18 @@ def test_a_residue_is_read(family):
     assert row.shared == OK or (family in TWO_HEADS and "becomes the logits" in row.shared)
     if family in BRANCHES:
         assert row.layer == BRANCHES[family]
+
+
+def test_what_other_sources_found_is_examined_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prints, examined = iter("aab"), []
+    monkeypatch.setattr(checked, "fingerprint", lambda script: next(prints))
+    monkeypatch.setattr(sys, "argv", ["timm_table.py"])
+
+    def examine(name):
+        examined.append(name)
+        return checked.Checked(*[""] * len(fields(checked.Checked)))
+
+    for _ in range(3):
+        checked.make_page("timm_table.py", "family", ["one"], examine, "# About")
+    assert examined == ["one", "one"]
