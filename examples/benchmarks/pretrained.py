@@ -47,8 +47,8 @@ TARGETS = (
 SHOWN = ("ViyogResidue", "ResidueOutlier", "ViyogTV", "Viyog", "Energy", "kNN", "ViM")
 ABOUT = """# Pretrained classifiers at 224 pixels
 
-Made by `python examples/benchmarks/pretrained.py --images ... --ood ...`. Attacks are rounded to
-8 bit and count where the model's own answer still changes; AUROC keeps its direction (below 0.5:
+Made by `python examples/benchmarks/pretrained.py --images ... --ood ... {options}`.
+Attacks are rounded to 8 bit and count where the model's own answer still changes; AUROC keeps its direction (below 0.5:
 the wrong way round). Detectors are fitted without labels on ID images that are not measured on;
 {count} clean ID images; OOD sets: {sets}."""
 
@@ -112,7 +112,8 @@ def main() -> None:
     draw(results, options.out / "pretrained.png", SHOWN)
     negatives = results.groupby("negatives")["n_negatives"].max()
     sets = ", ".join(sorted(set(negatives.index) - {"id"}))
-    about = ABOUT.format(count=negatives["id"], sets=sets)
+    asked = f"--models {' '.join(options.models)} --fit {options.fit} --n {options.n}"
+    about = ABOUT.format(count=negatives["id"], sets=sets, options=asked)
     text = report(about, results, attacks, TARGETS, "pretrained.png")
     save_page(options.out / "pretrained.md", text, __file__)
     print(text)

@@ -97,10 +97,10 @@ def evidence(likelihoods: Tensor) -> Tensor:
 
 def log_odds(likelihoods: Tensor) -> Tensor:
     """:return: log-odds of ADV against ID or OOD, shape :math:`B`, by :func:`hypotheses`"""
-    one, other = likelihoods[:, 0], likelihoods[:, 1]
+    one, other, adversarial = likelihoods.unbind(dim=1)
     # torch.logaddexp by hand: exporters write it as exp, sum and log, which far from ID is log 0
     either = torch.maximum(one, other) + (-(one - other).abs()).exp().log1p()
-    return likelihoods[:, 2] - either
+    return adversarial - either
 
 
 def arsinh(odds: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def features(
     # ONNX exporters drop the addition of so small a number as _FLAT
     energies = torch.cat([each for pair in pairs for each in pair], dim=1).double() / _FLAT
     if flat is not None:
-        energies = torch.where(everywhere(flat[1])[:, None], 0.0, energies)
+        energies = energies.masked_fill(everywhere(flat[1])[:, None], 0.0)
     return (energies + 1).log() + math.log(_FLAT)
 
 
@@ -95,17 +95,18 @@ def _groups(values: Tensor, size: int) -> Tensor:
 
 
 def _medians_of_three(values: Tensor) -> Tensor:
-    one, two, three = _groups(values, 3).unbind(dim=2)
-    return torch.maximum(torch.minimum(one, two), torch.minimum(torch.maximum(one, two), three))
+    one, two, three, *_ = torch.split(values, values.shape[2] // 3, dim=2)
+    return three.clamp(torch.minimum(one, two), torch.maximum(one, two))
 
 
 def _summaries(energies: Tensor, one_by_one: int) -> list[Tensor]:
     """Of directions one by one, then of bands, in the order of :func:`features`."""
     single, bands = energies[:, :one_by_one], _bands(energies)
-    medians = quantile(torch.cat([single, bands], dim=1), 0.5)
+    sizes = [single.shape[1], bands.shape[1]]
+    medians, banded = torch.split(quantile(torch.cat([single, bands], dim=1), 0.5), sizes, dim=1)
     return [
-        *(quantile(single, 0.1), medians[:, : single.shape[1]], single.mean(dim=2)),
-        *(quantile(bands, 0.05), quantile(bands, 0.25), medians[:, single.shape[1] :]),
+        *(quantile(single, 0.1), medians, single.mean(dim=2)),
+        *(quantile(bands, 0.05), quantile(bands, 0.25), banded),
     ]
 
 

@@ -79,7 +79,7 @@ def without(flat: Tensor, values: Tensor) -> Tensor:
     count = flat.shape[1]
     places = torch.arange(count, device=flat.device)
     # those to keep first, in their order; no sort: exporters know no stable one, ExecuTorch none
-    order = (places + count * flat).topk(count, dim=1, largest=False).values % count
+    order = (places + count * flat).topk(count, dim=1, largest=False).indices
     kept = (~flat).sum(dim=1, keepdim=True).clamp_min(1)
     index = order.gather(1, places % kept)
     return values.gather(2, index[:, None].expand(values.shape))
@@ -103,13 +103,12 @@ def _at(field: Tensor, place: list[int], grid: Grid) -> Tensor:
 
 def _alike(field: Tensor, places: list[list[int]], grid: Grid, same: Tensor) -> Tensor:
     """Whether windows have equal values at all places; of all windows, axis by axis."""
-    high = low = field
-    for axis, (inside, (count, stride)) in enumerate(zip(places, grid, strict=True), 2):
+    extremes = torch.stack([field, -field])  # the largest, and the smallest with its sign changed
+    for axis, (inside, (count, stride)) in enumerate(zip(places, grid, strict=True), 3):
         read = [start + stride * number for start in inside for number in range(count)]
         index, sizes = torch.tensor(read, device=field.device), (len(inside), count)
-        high = torch.unflatten(high.index_select(axis, index), axis, sizes).amax(dim=axis)
-        low = torch.unflatten(low.index_select(axis, index), axis, sizes).amin(dim=axis)
-    return ((high - low) <= same).all(dim=1)
+        extremes = torch.unflatten(extremes.index_select(axis, index), axis, sizes).amax(dim=axis)
+    return (extremes.sum(dim=0) <= same).all(dim=1)
 
 
 def _alike_at(

@@ -51,18 +51,17 @@ def convolve_differences(
     for axis in reversed(range(2, inputs.dim())):
         taps, step, distance = kernel.shape[axis], stride[axis - 2], dilation[axis - 2]
         reach = distance * (taps - 1)
-        sums = kernel.cumsum(dim=axis)
         if taps > 1:
+            # the last sum is for what is left, one value along this axis
+            sums, kernel = torch.split(kernel.cumsum(dim=axis), [taps - 1, 1], dim=axis)
             rest = inputs.shape[axis] - distance
             differences = inputs.narrow(axis, 0, rest) - inputs.narrow(axis, distance, rest)
-            weights = sums.narrow(axis, 0, taps - 1)
-            parts.append(convolve(differences.to(smooth), weights, stride, dilation))
-        # what is left reads one value along this axis
+            parts.append(convolve(differences.to(smooth), sums, stride, dilation))
         inputs = inputs[(slice(None),) * axis + (slice(reach, None, step),)]
-        kernel = sums.narrow(axis, taps - 1, 1)
         stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
     inputs = inputs.to(exact)
-    kernels = kernel.flatten(1).to(inputs).expand(len(inputs), -1, -1)
+    # a product and no convolution, which GPUs may round to 11 bits
+    kernels = kernel.flatten(1).to(inputs).expand(inputs.shape[0], -1, -1)
     total = torch.unflatten(kernels.bmm(inputs.flatten(2)), 2, inputs.shape[2:])
     for part in parts:
         total += part
