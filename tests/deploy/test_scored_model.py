@@ -253,8 +253,8 @@ def test_the_scored_model_has_the_signature_of_the_model(strict, images):
 
 def test_maps_to_scores_in_onnx_runtime(kind, tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 24, 3)).eval()
-    fit, x = crops(128, 24), crops(20, 24, seed=1)
-    x[10:] += 0.02 * torch.randn(10, 3, 24, 24).sign()
+    fit, x = crops(128, 12), crops(20, 12, seed=1)
+    x[10:] += 0.02 * torch.randn(10, 3, 12, 12).sign()
     detector = DETECTORS[kind](model).fit([fit])
     with torch.no_grad():
         maps = model(x)
