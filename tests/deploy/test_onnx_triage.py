@@ -117,6 +117,7 @@ def test_a_triage_that_always_or_never_asks_again(look, stream, tmp_path):
             dynamo=True,
             verbose=False,
             dynamic_shapes={"numbers": {name: {0: BATCH} for name in some}},
+            optimize=False,
         )
     program.save(tmp_path / "rule.onnx")
     session = onnxruntime.InferenceSession(
