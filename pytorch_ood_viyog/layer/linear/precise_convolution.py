@@ -62,7 +62,7 @@ def convolve_differences(
         kernel = sums.narrow(axis, taps - 1, 1)
         stride = (*stride[: axis - 2], 1, *stride[axis - 1 :])
     inputs = inputs.to(exact)
-    kernels = kernel.flatten(1).to(inputs).expand(len(inputs), -1, -1)
+    kernels = kernel.flatten(1).to(inputs).expand(inputs.shape[0], -1, -1)
     total = kernels.bmm(inputs.flatten(2)).unflatten(2, inputs.shape[2:])
     for part in parts:
         total += part
