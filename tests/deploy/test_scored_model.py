@@ -251,10 +251,12 @@ def test_the_scored_model_has_the_signature_of_the_model(strict, images):
         torch.testing.assert_close(scores, detector(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["Viyog", "ViyogTV", "ViyogIntent"])
 def test_maps_to_scores_in_onnx_runtime(kind, tmp_path):
+    """ViyogIntent reads as ViyogResidue does, whose score is asked of whole models below."""
     model = nn.Sequential(nn.Conv2d(3, 24, 3)).eval()
-    fit, x = crops(128, 24), crops(20, 24, seed=1)
-    x[10:] += 0.02 * torch.randn(10, 3, 24, 24).sign()
+    fit, x = crops(128, 12), crops(20, 12, seed=1)
+    x[10:] += 0.02 * torch.randn(10, 3, 12, 12).sign()
     detector = DETECTORS[kind](model).fit([fit])
     with torch.no_grad():
         maps = model(x)
@@ -266,7 +268,7 @@ def test_maps_to_scores_in_onnx_runtime(kind, tmp_path):
     torch.testing.assert_close(exported(maps[:1])[0], expected[:1], rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet18", 64), ("vit_b_16", 224)])
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 32), ("vit_b_16", 224)])
 def test_architectures_in_onnx_runtime(name, size, tmp_path):
     models = pytest.importorskip("torchvision.models")
     model = getattr(models, name)(num_classes=10).eval()
@@ -288,10 +290,12 @@ def test_architectures_in_onnx_runtime(name, size, tmp_path):
     assert torch.equal(scores > threshold, expected > threshold)
 
 
-def test_torch_compile(fitted, model, images):
-    maps = first_maps(model, images)
-    compiled = torch.compile(maps_to_scores(fitted), backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(maps), fitted.predict_features(maps), rtol=1e-4, atol=1e-4)
+def test_torch_compile(kind, fitted, model, images):
+    if kind != "ViyogIntent":  # which reads maps as ViyogResidue does
+        maps = first_maps(model, images)
+        expected = fitted.predict_features(maps)
+        compiled = torch.compile(maps_to_scores(fitted), backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(maps), expected, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         compiled = torch.compile(with_score(model, fitted), backend="aot_eager", fullgraph=True)
         logits, scores = compiled(images)

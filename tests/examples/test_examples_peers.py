@@ -168,8 +168,10 @@ class TestPage:
         assert "Below 0.5 on all: oodeel Gram." in page
         assert "- oodeel, DKNN: ImportError: no faiss" in page
 
-    def test_a_library_that_is_not_installed_says_so(self, peers, tmp_path):
+    def test_a_library_that_is_not_installed_says_so(self, peers, tmp_path, monkeypatch):
         x, y, _, _ = images()
+        # each has a process of its own, which takes seconds to import
+        monkeypatch.setattr(adapters, "LIBRARIES", {"scio": adapters.LIBRARIES["scio"]})
         torch.save(torch.fx.symbolic_trace(classifier()), tmp_path / "model.pt")
         np.savez(tmp_path / "images.npz", labels=y.numpy(), fit=(x * 255).byte().numpy())
         found = peers.run_peers(tmp_path, {})

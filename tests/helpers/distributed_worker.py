@@ -16,7 +16,7 @@ DETECTORS = {
     "Viyog": Viyog,
     "ViyogTV": ViyogTV,
     "ViyogResidue": ViyogResidue,
-    "ViyogIntent": partial(ViyogIntent, sample_size=12),
+    "ViyogIntent": partial(ViyogIntent, sample_size=12, eps=(4 / 255,)),
 }
 
 

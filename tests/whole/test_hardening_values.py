@@ -1,5 +1,7 @@
 """Whatever maps and labels come, a detector ends in finite scores or in a documented error."""
 
+import copy
+import functools
 import math
 
 import numpy as np
@@ -151,6 +153,15 @@ CONTAINERS = {
 }
 
 
+@functools.cache
+def fitted_to_others(name):
+    """Maps, a detector that was fitted to other maps, and its scores."""
+    maps = torch.randn(8, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    others = torch.randn(40, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    detector = detector_for(name, maps).fit_features(others)
+    return maps, detector, detector.predict_features(maps)
+
+
 @each_detector
 @many
 @given(
@@ -162,10 +173,8 @@ CONTAINERS = {
 @example(values=[0] * 7 + [math.nan], container="array")
 def test_labels_of_all_kinds(name, values, container):
     """Labels below 0 are left out; what is no label is refused, and the old state stays."""
-    maps = torch.randn(8, 4, 6, 6, generator=torch.Generator().manual_seed(0))
-    others = torch.randn(40, 4, 6, 6, generator=torch.Generator().manual_seed(1))
-    detector = detector_for(name, maps).fit_features(others)
-    before = detector.predict_features(maps)
+    maps, fitted, before = fitted_to_others(name)
+    detector = copy.deepcopy(fitted)
     try:
         labels = CONTAINERS[container](values)
     except (TypeError, ValueError, OverflowError, RuntimeError):

@@ -137,7 +137,7 @@ def test_values_whose_sum_overflows_are_finite():
 # -- precision -------------------------------------------------------------------------------
 
 
-def photos(count, size=40, seed=0):
+def photos(count, size=32, seed=0):
     """Crops of the photographs that scikit-learn ships."""
     generator = torch.Generator().manual_seed(seed)
     images = [torch.tensor(i).permute(2, 0, 1) / 255 for i in load_sample_images().images]
