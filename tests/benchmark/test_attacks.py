@@ -187,19 +187,6 @@ def test_everything_that_changes_the_result_changes_the_key(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_random_attacks_repeat_and_differ_between_batches() -> None:
-    drawn = []
-
-    def noise(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        drawn.append((torch.rand(1).item(), np.random.rand()))
-        return x
-
-    run(noise, x=X[:6], y=Y[:6])
-    run(noise, x=X[:6], y=Y[:6])
-    assert drawn[:2] == drawn[2:]
-    assert drawn[0] != drawn[1]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
