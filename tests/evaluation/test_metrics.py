@@ -59,7 +59,7 @@ def test_values_by_hand():
     assert values["AUTC"] == pytest.approx(1 / 3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ood=SCORES, adv=SCORES)
 def test_against_scikit_learn(ood, adv):
     if len({*ood, *adv}) == 1:

@@ -20,12 +20,13 @@ from pytorch_ood_viyog.looks import choice as choice_module
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the ID answers change")
 MODEL = trained()
 X, _ = id_images(1, 1)
+FEW = id_batches(copies=2)
 ADV = attacked(MODEL, X)
 
 
 @pytest.fixture(scope="module")
 def look():
-    return SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    return SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(FEW)
 
 
 def test_comparison_is_consistent(look):
@@ -42,9 +43,9 @@ def test_comparison_is_consistent(look):
 
 
 def test_the_strength_follows_the_noise_floor():
-    residue = ViyogResidue(MODEL).fit(id_batches())
+    residue = ViyogResidue(MODEL).fit(FEW)
     look = SecondLook(MODEL, purifier="maps", strength=2 / 255, follow=0.5, residue=residue)
-    found = look.fit(id_batches()).compare(ADV)
+    found = look.fit(FEW).compare(ADV)
     # the floor at the layer: noise_floor() itself is NaN, as this net's filters are random
     floors = FirstLayer(MODEL).run(ADV, residue.noise_floor_at)
     assert torch.allclose(found.strength, 2 / 255 + 0.5 * floors)
@@ -53,8 +54,8 @@ def test_the_strength_follows_the_noise_floor():
 
 def test_an_unfitted_residue_is_fitted_along():
     residue = ViyogResidue(MODEL)
-    SecondLook(MODEL, purifier="maps", residue=residue).fit(id_batches())
-    assert torch.equal(residue(X), ViyogResidue(MODEL).fit(id_batches())(X))
+    SecondLook(MODEL, purifier="maps", residue=residue).fit(FEW)
+    assert torch.equal(residue(X), ViyogResidue(MODEL).fit(FEW)(X))
 
 
 def test_maps_are_purified_inside_the_model(look):
@@ -77,7 +78,7 @@ def test_maps_are_purified_inside_the_model(look):
 
 @pytest.mark.parametrize("name", PURIFIERS)
 def test_every_purifier_looks_twice(name):
-    look = SecondLook(MODEL, purifier=name).fit(id_batches(copies=2))
+    look = SecondLook(MODEL, purifier=name).fit(FEW)
     assert look.choice.purifier == name
     assert look(X).shape == (len(X),)
     assert bool(look(X).isfinite().all())
@@ -87,7 +88,7 @@ def test_a_function_purifies():
     look = SecondLook(MODEL, purifier=lambda x: x.mean(dim=(2, 3), keepdim=True).expand_as(x))
     with torch.no_grad():
         wanted = MODEL(X.mean(dim=(2, 3), keepdim=True).expand_as(X))
-    assert torch.allclose(look.fit(id_batches()).compare(X).second, wanted, atol=1e-6)
+    assert torch.allclose(look.fit(FEW).compare(X).second, wanted, atol=1e-6)
 
 
 # -- the choice --------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def test_auto_takes_the_strongest_purifier_that_id_answers_survive():
 def test_auto_goes_on_to_a_purifier_that_id_answers_survive(monkeypatch):
     shares = iter([0.5] * len(choice_module.STRENGTHS) + [0.3, 0.01])
     monkeypatch.setattr(choice_module, "_flips", lambda *_: next(shares))
-    choice = SecondLook(MODEL).fit(id_batches()).choice
+    choice = SecondLook(MODEL).fit(FEW).choice
     assert (choice.purifier, choice.strength) == ("jpeg", choice_module.STRENGTHS[1])
 
 
@@ -132,14 +133,14 @@ def test_maps_of_several_branches_are_refused():
 def test_too_many_flips_are_told():
     look = SecondLook(MODEL, purifier=lambda x: 1 - x)
     with pytest.warns(UserWarning, match=r"more than max_flips=2.0%"):
-        look.fit(id_batches())
+        look.fit(FEW)
 
 
 def test_a_missing_library_is_told(monkeypatch):
     monkeypatch.setattr(choice_module.importlib.util, "find_spec", lambda name: None)
     look = SecondLook(MODEL, purifier="auto")
     with pytest.warns(UserWarning, match=r"\['nlm', 'jpeg'\] are not"):
-        look.fit(id_batches())
+        look.fit(FEW)
     assert look.choice.purifier == "maps"
 
 
@@ -183,7 +184,7 @@ def test_older_states_hold_more_and_broken_ones_less(look):
 
 
 def test_a_function_has_no_plain_state():
-    look = SecondLook(MODEL, purifier=torch.round).fit(id_batches())
+    look = SecondLook(MODEL, purifier=torch.round).fit(FEW)
     with pytest.raises(TypeError, match="whose purifier is a function"):
         look.state_dict()
 
@@ -212,7 +213,7 @@ def test_before_fitting_and_without_model(look):
     with pytest.raises(RequiresFittingException):
         SecondLook(MODEL).predict(X)
     with pytest.raises(ModelNotSetException, match="a second answer needs one"):
-        SecondLook(None).fit(id_batches())
+        SecondLook(None).fit(FEW)
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module or None, got str"):
         SecondLook("model")
     with pytest.raises(ValueError, match=r"\(B, C\) with B = 2, got \(3, 4\)"):
@@ -230,7 +231,7 @@ def test_before_fitting_and_without_model(look):
 def test_a_purifier_that_fails_does_not_lose_the_first_answer(purifier, message):
     good = [True]
     look = SecondLook(MODEL, purifier=lambda x: x if good[0] else purifier(x))
-    look.fit(id_batches())
+    look.fit(FEW)
     good[0] = False
     with untouched(MODEL), pytest.raises(PurifierError, match=message) as caught:
         look.predict(X)
@@ -239,7 +240,7 @@ def test_a_purifier_that_fails_does_not_lose_the_first_answer(purifier, message)
 
 
 def test_jpeg_names_inputs_outside_of_the_range():
-    look = SecondLook(MODEL, purifier="jpeg", pixel_range=(0.0, 1.0)).fit(id_batches())
+    look = SecondLook(MODEL, purifier="jpeg", pixel_range=(0.0, 1.0)).fit(FEW)
     message = r"JPEG holds values.*pixel_range=\(black, white\)"
     with pytest.raises(PurifierError, match=message) as caught:
         look.predict(3 * X)
@@ -252,8 +253,8 @@ def test_normalised_inputs_get_the_scores_of_images():
     other = SecondLook(
         Normalised(trained()), purifier="nlm", strength=4 / 255, pixel_range=(-2.0, 2.0)
     )
-    plain.fit(id_batches())
-    other.fit([(4 * x - 2, y) for x, y in id_batches()])
+    plain.fit(FEW)
+    other.fit([(4 * x - 2, y) for x, y in FEW])
     one, two = plain.compare(X).second, other.compare(4 * X - 2).second
     assert torch.allclose(one, two, atol=2e-2)
 
@@ -266,13 +267,13 @@ def test_a_pipeline_gives_model_first_answer_and_noise_floor():
         "residue": ViyogResidue(None),
         "look": SecondLook(None, purifier="maps", strength=8 / 255),
     }
-    pipeline = SharedForward(MODEL, detectors).fit(id_batches())
+    pipeline = SharedForward(MODEL, detectors).fit(FEW)
     passes = []
     handle = MODEL.fc.register_forward_hook(lambda layer, args, output: passes.append(len(output)))
     found = pipeline.predict(ADV)
     handle.remove()
     assert passes == [len(ADV), len(ADV)]  # the first answer costs nothing more
-    alone = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())
+    alone = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(FEW)
     assert torch.allclose(found["look"], alone(ADV), atol=1e-6)
     assert detectors["look"].residue is detectors["residue"]
 
@@ -288,19 +289,19 @@ def test_what_is_chosen_is_chosen_behind_the_way():
         calls.append(len(images))
         return (images * 255 / 2).floor() / 255
 
-    look = SecondLook(MODEL, purifier="maps", strength=4 / 255, through=darker).fit(id_batches())
+    look = SecondLook(MODEL, purifier="maps", strength=4 / 255, through=darker).fit(FEW)
     residue = look._fitted.residue
     assert residue.through is darker
     assert calls
-    images = torch.cat([x for x, _ in id_batches()])
+    images = torch.cat([x for x, _ in FEW])
     first = MODEL(darker((images * 255).round() / 255)).softmax(dim=1).amax(dim=1)
     assert float(first.mean()) != pytest.approx(float(MODEL(images).softmax(1).amax(1).mean()))
     by_residue = SecondLook(MODEL, purifier="maps", strength=4 / 255, residue=residue)
-    assert torch.equal(by_residue.fit(id_batches())(X), look(X))
+    assert torch.equal(by_residue.fit(FEW)(X), look(X))
 
 
 def test_models_that_return_more_than_logits():
     pair = Packed(MODEL, lambda z: {"z": z, "more": z})
     look = SecondLook(pair, purifier="maps", strength=8 / 255, logits=lambda o: o["z"])
-    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(id_batches())(X)
-    assert torch.allclose(look.fit(id_batches())(X), wanted, atol=1e-6)
+    wanted = SecondLook(MODEL, purifier="maps", strength=8 / 255).fit(FEW)(X)
+    assert torch.allclose(look.fit(FEW)(X), wanted, atol=1e-6)

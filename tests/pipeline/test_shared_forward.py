@@ -78,20 +78,21 @@ def fitted():
     return pipeline, alone, loader
 
 
-@pytest.mark.parametrize("name", [*LOGITS, *FEATURES, *FIRST_LAYER])
-def test_scores_equal_each_detectors_own(fitted, name):
+def test_scores_equal_each_detectors_own(fitted):
     pipeline, alone, _ = fitted
     x = torch.rand(7, 3, 10, 10)
-    expected = alone[name].predict(x).detach()
     found = pipeline.predict(x)
-    assert "logits" not in found
-    torch.testing.assert_close(found[name], expected, rtol=1e-6, atol=0)
+    assert set(found) == {*LOGITS, *FEATURES, *FIRST_LAYER}
+    for name, scores in found.items():
+        expected = alone[name].predict(x).detach()
+        torch.testing.assert_close(scores, expected, rtol=1e-6, atol=0, msg=name)
 
 
 def test_detectors_may_hold_the_model(fitted):
-    pipeline, alone, _ = fitted
-    x = torch.ones(3, 3, 10, 10)
-    scores = SharedForward(pipeline.model, alone).predict(x, logits=True)
+    pipeline, _, loader = fitted
+    model, x = pipeline.model, torch.ones(3, 3, 10, 10)
+    shared = SharedForward(model, everything(model, Encoder(model), model.head)).fit(loader)
+    scores = shared.predict(x, logits=True)
     assert scores.pop("logits").shape == (3, 5)
     for name, expected in pipeline.predict(x).items():
         torch.testing.assert_close(scores[name], expected)
@@ -187,23 +188,21 @@ def test_errors_of_a_detector_inside_the_pass_come_through(model, loader):
         pipeline.predict(x)
 
 
-def test_threads_do_not_disturb_each_other(fitted):
-    pipeline, _, _ = fitted
+def test_threads_do_not_disturb_each_other(model, loader):
+    detectors = {"tv": ViyogTV(None), "maha": ood.Mahalanobis(None)}
+    pipeline = SharedForward(model, detectors).fit(loader)
     inputs = [torch.rand(4, 3, 10, 10) for _ in range(4)]
     expected = [pipeline.predict(x) for x in inputs]
-    plain = pipeline.model(inputs[0])
+    plain = model(inputs[0])
 
     def work(number):
-        return all(
-            torch.equal(pipeline.predict(inputs[number])[name], expected[number][name])
-            for _ in range(15)
-            for name in ("tv", "maha")
-        )
+        found = [pipeline.predict(inputs[number]) for _ in range(30)]
+        return all(torch.equal(f[n], expected[number][n]) for f in found for n in detectors)
 
     def user():
-        return all(torch.equal(pipeline.model(inputs[0]), plain) for _ in range(60))
+        return all(torch.equal(model(inputs[0]), plain) for _ in range(60))
 
-    with untouched(pipeline.model), ThreadPoolExecutor() as pool:
+    with untouched(model), ThreadPoolExecutor() as pool:
         jobs = [pool.submit(user), *(pool.submit(work, number) for number in range(4))]
         assert all(job.result() for job in jobs)
 
@@ -351,8 +350,9 @@ def test_ood_samples_do_not_take_part(model, images):
 
 
 def test_unfitted_detectors_are_named(model, loader):
-    pipeline = SharedForward(model, everything(None, None, model.head))
-    x = torch.rand(3, 3, 10, 10)
+    detectors = {"energy": ood.EnergyBased(None), "kl": ood.KLMatching(None), "tv": ViyogTV(None)}
+    detectors |= {"viyog": Viyog(None), "maha": ood.Mahalanobis(None)}
+    pipeline, x = SharedForward(model, detectors), torch.rand(3, 3, 10, 10)
     need = {name for name, detector in pipeline.detectors.items() if detector.requires_fit}
     assert set(pipeline.unfitted(x)) == need
     with pytest.raises(RequiresFittingException, match="'viyog'"):
