@@ -43,7 +43,9 @@ def test_logits_are_picked(pack, pick):
     assert answers(pack, pick=pick).shape == (4, 4)
     with pytest.raises(TypeError, match=r"logits=lambda output: output\[0\]"):
         answers(pack)
-    # what is called logits needs no pick
+
+
+def test_what_is_called_logits_needs_no_pick():
     assert answers(lambda y: {"hidden": None, "logits": y}).shape == (4, 4)
 
 
