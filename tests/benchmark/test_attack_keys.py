@@ -100,16 +100,8 @@ def make(step):
 
 DIFFERENT = {
     "private settings": (
-        torchattacks_like(_target=lambda x, y: y + 1),
-        torchattacks_like(_target=lambda x, y: y + 5),
-    ),
-    "private settings, adapted": (
         as_attack(torchattacks_like(_target=lambda x, y: y + 1)),
         as_attack(torchattacks_like(_target=lambda x, y: y + 5)),
-    ),
-    "targets, adapted": (
-        as_attack(torchattacks_like(), targets=1),
-        as_attack(torchattacks_like(), targets="random"),
     ),
     "code": (lambda model, x, y: x, lambda model, x, y: x + 1),
     "closure": (make(1), make(2)),

@@ -89,11 +89,8 @@ INTRUDERS = [
 
 
 @pytest.mark.parametrize("attack", INTRUDERS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("training", [False, True])
-def test_an_attack_that_changes_nothing_of_the_image_succeeds_nowhere(
-    model, images, attack, training
-):
-    model.train(training)
+def test_an_attack_that_changes_the_model_and_no_image_succeeds_nowhere(model, images, attack):
+    model.train()
     model[0].weight.grad = gradient = torch.ones_like(model[0].weight)
     with untouched(model):
         found = craft(model, attack, *images, batch_size=4, progress=False)
@@ -101,9 +98,6 @@ def test_an_attack_that_changes_nothing_of_the_image_succeeds_nowhere(
     assert bool((gradient == 1).all())
     assert (found.size.attacked, found.size.succeeded, found.size.unchanged) == (12, 0, 12)
 
-
-@pytest.mark.parametrize("attack", INTRUDERS, ids=lambda f: f.__name__)
-def test_also_after_an_exception(model, images, attack):
     def fails(model, x, y):
         attack(model, x, y)
         raise ArithmeticError("of the attack")
@@ -121,11 +115,11 @@ def test_randomness_of_all_three_is_seeded_and_given_back(model, images):
         return x
 
     with untouched(model.train()):
-        for _ in range(2):
-            craft(model, draws, *images, progress=False)
-    craft(model, draws, *images, seed=1, progress=False)
-    assert drawn[0] == drawn[1]
-    assert all(a != b for a, b in zip(drawn[1], drawn[2], strict=True))
+        for seed in (0, 0, 1):  # two batches each
+            craft(model, draws, *images, batch_size=6, seed=seed, progress=False)
+    assert drawn[:2] == drawn[2:4]
+    for other in (1, 4):
+        assert all(a != b for a, b in zip(drawn[0], drawn[other], strict=True))
 
 
 def test_images_in_double_precision_reach_the_model_in_its_own(model, images):
@@ -214,41 +208,15 @@ class TestOneOutput:
         single = nn.Sequential(nn.Flatten(), nn.Linear(192, 1, bias=False))
         x = torch.rand(9, 3, 8, 8)
         y = (single(x).squeeze(1) > 0).long()
-        sign = single[1].weight.detach().view(3, 8, 8).sign()
+        against = single[1].weight.detach().view(3, 8, 8).sign()
         found = craft(
             single,
-            lambda m, x, y: (x + sign * (1 - 2 * y.view(-1, 1, 1, 1))).clamp(0, 1),
-            x,
-            y,
+            lambda m, x, y: (x + against * (1 - 2 * y.view(-1, 1, 1, 1))).clamp(0, 1),
+            *(x, y),
             logits=lambda z: torch.cat([torch.zeros_like(z), z], 1),
             progress=False,
         )
         assert (found.size.attacked, found.size.succeeded) == (9, 9)
-
-
-@pytest.mark.parametrize("name", ["logits", "answer"])
-def test_logits_are_picked_out_of_a_dictionary(model, images, name):
-    class Transformer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = net()
-
-        def forward(self, x):
-            return {name: self.inner(x), "hidden": x}
-
-    def attack(model, x, y):
-        assert isinstance(model(x), torch.Tensor)
-        return changed(model, x)
-
-    wrapped = Transformer().eval()
-    options = {"progress": False}
-    if name != "logits":  # taken by itself
-        with pytest.raises(TypeError, match="logits="):
-            craft(wrapped, attack, *images, **options)
-        options["logits"] = lambda out: out[name]
-    found = craft(wrapped, attack, *images, **options)
-    expected = craft(model, attack, *images, progress=False)
-    assert torch.equal(found.x, expected.x)
 
 
 @pytest.mark.parametrize(

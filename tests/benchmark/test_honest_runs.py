@@ -1,20 +1,21 @@
 """Runs that would mislead or lose work: labels, order, rounding, failures, kills."""
 
+import copy
 import math
 import multiprocessing
 import random
 import sys
 import time
-import warnings
 
 import digits
 import numpy as np
 import pytest
 import torch
-from pytorch_ood.api import Detector
+from flat_images import Mean
 from pytorch_ood.detector import EnergyBased, KLMatching, MaxSoftmax
 from torch import nn
 from torch.utils.data import Dataset
+from wrapped import Packed
 
 from pytorch_ood_viyog import ViyogTV
 from pytorch_ood_viyog.benchmark import AdversarialBenchmark
@@ -33,23 +34,19 @@ def shift(model, x, y, by=2):
     return x.roll(by, dims=3)
 
 
-class Mean(Detector):
-    def predict(self, x):
-        return x.mean(dim=(1, 2, 3))
-
-
 def data(count=60):
     (train, labels), (test, y) = digits.images()
     return (train[:200], labels[:200]), (test[:count], y[:count])
 
 
-def bench(attacks=None, id_test=None, ood=None, **options):
+def bench(attacks=None, id_test=None, ood=None, model=None, **options):
     train, test = data()
+    model = digits.trained() if model is None else model
     options = {"id_train": train, "resamples": 0, "progress": False} | options
     ood = {"noise": NOISE} if ood is None else ood
     attacks = {"invert": invert} if attacks is None else attacks
     return AdversarialBenchmark(
-        digits.trained(), test if id_test is None else id_test, ood, attacks, **options
+        model, test if id_test is None else id_test, ood, attacks, **options
     )
 
 
@@ -106,27 +103,18 @@ class TestLabels:
         ood = [(torch.rand(1, 8, 8), "cat") for _ in range(12)]
         assert not any(row["Error"] for row in bench(ood={"cats": ood}).evaluate(Mean()))
 
-    def test_are_needed_for_attacks_alone(self):
-        _, (x, _) = data()
-        with pytest.raises(ValueError, match="id_test has no labels"):
-            bench(id_test=x)
-        rows = bench(id_test=x, attacks={}).evaluate(Mean())
-        assert math.isnan(rows[0]["CleanAccuracy"])
-        assert not rows[0]["Error"]
-
-
-@pytest.mark.parametrize("fit", [False, True])
-def test_zeros_that_stand_for_no_labels_are_none(tmp_path, fit):
-    (x, _), _ = data()
-    np.save(tmp_path / "a.npy", (x * 255).byte().numpy())
-    unlabelled = load_images(tmp_path / "a.npy")
-    if not fit:
-        with pytest.raises(ValueError, match="id_test has no labels, which attacks need"):
-            bench({"invert": invert}, unlabelled)
-        return
-    own = bench({"invert": invert}, id_train=unlabelled)
-    with pytest.warns(UserWarning, match="id_train has no labels"):
-        own.evaluate(Mean(), fit=True)
+    def test_are_needed_for_attacks_and_wanted_for_fits(self, tmp_path):
+        (x, _), _ = data()
+        np.save(tmp_path / "a.npy", (x * 255).byte().numpy())
+        zeros = load_images(tmp_path / "a.npy")  # which stand for no labels
+        for unlabelled in (x, zeros):
+            with pytest.raises(ValueError, match="id_test has no labels, which attacks need"):
+                bench(id_test=unlabelled)
+        (row, *_) = bench(id_test=x, attacks={}).evaluate(Mean())
+        assert math.isnan(row["CleanAccuracy"])
+        assert not row["Error"]
+        with pytest.warns(UserWarning, match="id_train has no labels"):
+            bench(id_train=zeros).evaluate(Mean(), fit=True)
 
 
 def test_too_few_images_are_an_error_with_the_number():
@@ -141,8 +129,6 @@ def test_too_few_images_are_an_error_with_the_number():
 @pytest.mark.parametrize(
     "options",
     [
-        {"shuffle": True},
-        {"drop_last": True, "batch_size": 7},
         {"batch_size": 7, "shuffle": True, "drop_last": True},
         {"sampler": range(50)},
         {"batch_sampler": [list(range(50)), [3, 1]]},
@@ -173,17 +159,15 @@ def test_fitting_may_be_shuffled():
     assert torch.equal(seen[0].sort().values, seen[1].sort().values)
 
 
-class TestRounding:
-    def test_can_be_left_out_where_nothing_is_attacked(self):
-        made = bench(attacks={}, round_id=False)
-        x, _ = made.id_test[0]
-        assert torch.equal(x, data()[1][0][0])
-        assert not torch.equal(x, bench().id_test[0][0])
-
-    def test_of_attacks_alone_is_refused_unless_asked_for(self):
-        with pytest.raises(ValueError, match=r"round_id=False.*compare_unrounded=True"):
-            bench(round_id=False)
-        assert bench(round_id=False, compare_unrounded=True).evaluate(Mean())
+def test_images_are_rounded_to_8_bit_but_where_nothing_is_attacked():
+    own = data()[1][0][0]
+    rounded, _ = bench().id_test[0]
+    assert not torch.equal(rounded, own)
+    torch.testing.assert_close(rounded * 255, (rounded * 255).round())
+    assert torch.equal(bench(attacks={}, round_id=False).id_test[0][0], own)
+    with pytest.raises(ValueError, match=r"round_id=False.*compare_unrounded=True"):
+        bench(round_id=False)
+    assert bench(round_id=False, compare_unrounded=True).evaluate(Mean())
 
 
 class TestFailures:
@@ -193,12 +177,20 @@ class TestFailures:
             raise ArithmeticError("no attack\nof many lines")
 
         model = digits.trained()
-        made = bench({"fails": fails, "tuple": lambda m, x, y: (x, 1 - x, y > 0), "inv": invert})
+        made = bench(
+            {
+                "fails": fails,
+                "tuple": lambda m, x, y: (x, 1 - x, y > 0),
+                "inv": invert,
+                "weak": lambda m, x, y: x + 0.3 / 255,  # which rounding undoes
+            }
+        )
         with pytest.warns(UserWarning, match="Failure while attacking with fails: Arithmetic"):
             rows = made.evaluate({"mean": Mean(), "energy": EnergyBased(model)})
         assert not model.training
         failed = [row for row in rows if row["Attack"] == "fails"]
         assert {row["Error"] for row in failed} == {"attack fails: ArithmeticError: no attack"}
+        assert {r["Error"] for r in rows if r["Attack"] == "weak"} == {"no images of weak"}
         good = {a: [r["AUROC"] for r in rows if r["Attack"] == a] for a in ("tuple", "inv")}
         assert good["tuple"] == good["inv"]
         assert not any(map(math.isnan, good["inv"]))
@@ -218,21 +210,15 @@ class TestFailures:
                 return torch.rand(1, 8, 8), 0
 
         cache = tmp_path if stored else None
-        made = bench(ood={"corrupt": Corrupt(), "noise": NOISE}, cache=cache)
+        ood, change = {"corrupt": Corrupt(), "noise": NOISE}, BenignChange("gamma", 0.5)
+        made = bench(ood=ood, benign=[change], cache=cache)
+        made.benign["gamma 0.5"] = lambda x, seed: 1 / 0
         with pytest.warns(UserWarning, match="Failure while reading images of corrupt"):
             rows = made.evaluate(Mean())
         errors = {(r["Task"], r["Dataset"]): r["Error"] for r in rows}
         assert "images of corrupt: OSError: truncated file" in errors["T1", "corrupt"]
+        assert "images of gamma 0.5: ZeroDivisionError" in errors["T4", "gamma 0.5"]
         assert errors["T1", "noise"] == errors["T2", ""] == ""
-
-    def test_a_benign_change_that_fails_is_a_row(self):
-        made = bench(benign=[BenignChange("gamma", 0.5)])
-        made.benign["gamma 0.5"] = lambda x, seed: 1 / 0
-        with pytest.warns(UserWarning, match="ZeroDivisionError"):
-            rows = made.evaluate(Mean())
-        errors = {row["Task"]: row["Error"] for row in rows}
-        assert "images of gamma 0.5: ZeroDivisionError" in errors["T4"]
-        assert errors["T2"] == ""
 
     def test_what_cannot_be_used_is_told_at_once(self):
         with pytest.raises(TypeError, match=r"attack 'mine': .*cannot be called with"):
@@ -260,37 +246,17 @@ class TestFailures:
 
 class TestOtherModels:
     def test_a_dictionary_of_outputs_needs_logits(self):
-        class Transformer(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.inner = digits.trained()
-
-            def forward(self, x):
-                return {"answer": self.inner(x), "other": x}
-
-        _, test = data()
-        ood, attacks = {"noise": NOISE}, {"invert": invert}
-        options = {"resamples": 0, "progress": False}
+        packed = Packed(digits.trained(), lambda z: {"answer": z, "other": z}).eval()
         with pytest.raises(TypeError, match="logits="):
-            AdversarialBenchmark(Transformer(), test, ood, attacks, **options).evaluate(Mean())
-        made = AdversarialBenchmark(
-            Transformer().eval(), test, ood, attacks, logits=lambda o: o["answer"], **options
-        )
+            bench(model=packed).evaluate(Mean())
+        made = bench(model=packed, logits=lambda output: output["answer"])
         rows = made.evaluate({"mean": Mean(), "msp": MaxSoftmax(None)})
-        plain = bench(ood=ood).evaluate({"mean": Mean(), "msp": MaxSoftmax(digits.trained())})
+        plain = bench().evaluate({"mean": Mean(), "msp": MaxSoftmax(digits.trained())})
         assert [r["AUROC"] for r in rows] == [r["AUROC"] for r in plain]
-
-    def test_one_output_is_refused_where_it_is_attacked(self):
-        single = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-        _, (x, y) = data()
-        made = AdversarialBenchmark(single, (x, y % 2), {}, {"i": invert}, progress=False)
-        with pytest.raises(ValueError, match="one number an image"):
-            made.evaluate(Mean())
 
     def test_one_output_is_judged_where_nothing_is_attacked(self, tmp_path):
         single = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-        _, test = data()
-        made = AdversarialBenchmark(single, test, {"n": NOISE}, {}, progress=False, cache=tmp_path)
+        made = bench({}, model=single, cache=tmp_path)
         with pytest.warns(UserWarning, match="Scores are not kept"):
             rows = made.evaluate(Mean())
         assert math.isnan(rows[0]["CleanAccuracy"])
@@ -319,9 +285,7 @@ def whole_run(folder):
     }
     ood = {"grey": torch.full((30, 1, 8, 8), 0.5), "dark": torch.zeros(30, 1, 8, 8)}
     made = bench(attacks, ood=ood, cache=folder, batch_size=10, resamples=20)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return made.evaluate(detectors, fit=True)
+    return made.evaluate(detectors, fit=True)
 
 
 def run_alone(folder):
@@ -329,6 +293,7 @@ def run_alone(folder):
     whole_run(folder)
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_a_run_that_is_killed_ends_with_the_same_table(tmp_path):
     """Killed five times, each after a random number of files."""
@@ -352,9 +317,6 @@ def test_a_run_that_is_killed_ends_with_the_same_table(tmp_path):
 
 
 def test_stored_scores_are_not_asked_for_again(tmp_path):
-    whole_run(tmp_path)
-    stored = {file: file.stat().st_mtime_ns for file in tmp_path.glob("scores-*/*.pt")}
-    assert len(stored) > 6
     asked = []
 
     class Counted(Mean):
@@ -362,48 +324,39 @@ def test_stored_scores_are_not_asked_for_again(tmp_path):
             asked.append(len(x))
             return super().predict(x)
 
-    made = bench({"invert": invert}, cache=tmp_path, batch_size=10)
+    made = bench(cache=tmp_path, batch_size=10)
     made.evaluate({"counted": Counted()})
     first = sum(asked)
+    stored = {file: file.stat().st_mtime_ns for file in tmp_path.glob("scores-*/*.pt")}
+    assert len(stored) > 6
     asked.clear()
-    again = bench({"invert": invert}, cache=tmp_path, batch_size=10)
+    again = bench(cache=tmp_path, batch_size=10)
     again.evaluate({"counted": Counted()})
     assert sum(asked) == 4 * 10 < first  # the timing alone
     assert torch.equal(again.scores["counted"]["ID"], made.scores["counted"]["ID"])
-    assert {f: f.stat().st_mtime_ns for f in stored} == stored
+    assert {file: file.stat().st_mtime_ns for file in stored} == stored
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", ["weights", "detector", "fit", "images", "batch"])
 def test_scores_belong_to_all_they_depend_on(tmp_path, what):
     """A second run with something changed is as a first one."""
-    model = digits.trained()
 
     def run(folder, changed):
-        temperature = 2.0 if changed == "detector" else 1.0
-        train, (x, y) = data()
-        train = (train[0][::2], train[1][::2]) if changed == "fit" else train
+        model = copy.deepcopy(digits.trained())
+        if changed == "weights":
+            model[0].weight.data *= 1.5
+        (known, y), (x, labels) = data()
+        part = slice(None, None, 2 if changed == "fit" else 1)
         x = x.flip(3) if changed == "images" else x
-        made = AdversarialBenchmark(
-            model, (x, y), {"grey": torch.full((12, 1, 8, 8), 0.5)}, {}, id_train=train,
-            cache=folder, resamples=0, progress=False, batch_size=20 if changed == "batch" else 10,
-        )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made.evaluate(
-                {"energy": EnergyBased(model, t=temperature), "kl": KLMatching(model)}, fit=True
-            )
+        options = {"cache": folder, "batch_size": 20 if changed == "batch" else 10}
+        made = bench({}, (x, labels), model=model, id_train=(known[part], y[part]), **options)
+        energy = EnergyBased(model, t=2.0 if changed == "detector" else 1.0)
+        made.evaluate({"energy": energy, "kl": KLMatching(model)}, fit=True)
         return made.scores
 
     run(tmp_path / "a", "nothing")
-    if what == "weights":
-        with torch.no_grad():
-            model[0].weight.mul_(1.5)
-    try:
-        second, fresh = run(tmp_path / "a", what), run(tmp_path / "b", what)
-    finally:
-        if what == "weights":
-            with torch.no_grad():
-                model[0].weight.div_(1.5)
+    second, fresh = (run(tmp_path / folder, what) for folder in "ab")
     for detector, own in fresh.items():
         for name, scores in own.items():
             assert torch.equal(second[detector][name], scores)

@@ -2,12 +2,12 @@
 
 import math
 
+import digits
 import pytest
 import torch
-from digits import images as digits
+from flat_images import Bright, Mean, brighten, flat
 from networks import SmallNet, build
 from pages import check_self_contained
-from pytorch_ood.api import Detector
 from pytorch_ood.detector import EnergyBased
 from torch import nn
 
@@ -20,39 +20,13 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 
-class Brightness(Detector):
-    """Score: brightness times a factor; fails on bright images where there is no factor."""
-
-    def __init__(self, factor):
-        self.factor = factor
-
-    def predict(self, x):
-        return self.factor * x.mean(dim=(1, 2, 3))
-
-
-class Mapper(Brightness):
+class Mapper(Mean):
     """Sees a residue of 2/255 everywhere."""
 
     model = "a model"
 
     def residue_map(self, x):
         return torch.full((len(x), 4, 4), 2 / 255)
-
-
-class Bright(nn.Module):
-    """Class 1 for bright images."""
-
-    def forward(self, x):
-        bright = x.mean(dim=(1, 2, 3)) - 0.5
-        return torch.stack([-bright, bright], dim=1)
-
-
-def flat(*values):
-    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, 8, 8).clone()
-
-
-def brighten(model, x, y):
-    return (x + 0.455).clamp(0, 1)
 
 
 def bench(attacks, **options):
@@ -73,8 +47,8 @@ def bench(attacks, **options):
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """ID 0 to .39, attacked .505 to .845; OOD .1, .6 and .75 (dusk), .95 (noon)."""
-    made = bench({"brighten": brighten}, benign=[BenignChange("contrast", 0.5)])
-    made.evaluate({"dark": Mapper(-1), "bright": Brightness(1), "nan": Brightness(math.nan)})
+    made = bench({"brighten": brighten(0.455)}, benign=[BenignChange("contrast", 0.5)])
+    made.evaluate({"dark": Mapper(-1), "bright": Mean(1), "nan": Mean(math.nan)})
     path = made.report(tmp_path_factory.mktemp("page") / "report.html", title="By hand")
     return made, check_self_contained(path)
 
@@ -151,22 +125,26 @@ def test_images_are_judged_by_the_best_detector_alone(judged):
 
 
 def test_without_attacks_ood_images_should_raise_the_alarm(tmp_path):
-    made = bench({})
-    made.evaluate({"bright": Brightness(1)})
-    page = check_self_contained(made.report(tmp_path / "report.html"))
+    made, path = bench({}), tmp_path / "report.html"
+    with pytest.raises(RuntimeError, match=r"Call evaluate\(\) first"):
+        made.report(path)
+    made.evaluate({"bright": Mean(1)})
+    with pytest.raises(ValueError, match=r"there are none of \['ADV'\]"):
+        made.report(path, triage=Triage(build(SmallNet)))
+    page = check_self_contained(made.report(path))
     assert page.texts("h2")[2:4] == ["ID images", "OOD images"]
     assert "<i>dusk</i> image 0 not taken for OOD ✗ wrong" in page.texts("article")[5]
 
 
 def test_where_all_detectors_fail_there_are_no_images(tmp_path):
     made = bench({})
-    made.evaluate({"nan": Brightness(math.nan)})
+    made.evaluate({"nan": Mean(math.nan)})
     page = check_self_contained(made.report(tmp_path / "report.html"))
     assert "No detector gave scores." in page.texts("p", class_="summary")[0]
     assert not page.all("article")
 
 
-class FailsOnDark(Brightness):
+class FailsOnDark(Mean):
     """The best of all, but not on ID images."""
 
     def predict(self, x):
@@ -176,37 +154,18 @@ class FailsOnDark(Brightness):
 
 
 def test_a_detector_that_fails_on_id_images_judges_none(tmp_path):
-    made = bench({"brighten": brighten})
+    made = bench({"brighten": brighten(0.455)})
     with pytest.warns(UserWarning, match="too dark"):
-        made.evaluate({"dark": Brightness(-1), "new": FailsOnDark(-1)})
+        made.evaluate({"dark": Mean(-1), "new": FailsOnDark(-1)})
     assert best_detector(made.rows, "ADV") == "new"
     page = check_self_contained(made.report(tmp_path / "report.html"))
     assert page.texts("article")[0].startswith("ID image 0 taken for ADV")
 
 
-def test_before_evaluation_and_for_a_triage_without_attacks_it_is_an_error(tmp_path):
-    made = bench({})
-    with pytest.raises(RuntimeError, match=r"Call evaluate\(\) first"):
-        made.report(tmp_path / "report.html")
-    made.evaluate({"bright": Brightness(1)})
-    triage = Triage(build(SmallNet))
-    with pytest.raises(ValueError, match=r"there are none of \['ADV'\]"):
-        made.report(tmp_path / "report.html", triage=triage)
-
-
-def read_by_least_squares(x, y):
-    """:return: a classifier of digits with a first convolution, without training"""
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    with torch.no_grad():
-        solution = torch.linalg.lstsq(model[:3](x), 10 * nn.functional.one_hot(y, 10).float())
-        model[3].weight.copy_(solution.solution.T)
-        model[3].bias.zero_()
-    return model.eval()
-
-
 def test_a_triage_gives_its_verdicts(tmp_path):
-    (x, y), (held, labels) = digits()
-    model = read_by_least_squares(x, y)
+    (x, y), (held, labels) = digits.images()
+    layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
+    model = digits.by_least_squares(nn.Sequential(*layers), x, y)
     triage = Triage(model, id_fpr=0.1, noisy_fpr=0.1, look="never")
     triage.fit([(x, y)], [held[:150]], progress=False)
     made = AdversarialBenchmark(

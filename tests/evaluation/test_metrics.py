@@ -15,7 +15,8 @@ from pytorch_ood_viyog import ViyogMetrics, viyog_metrics
 from pytorch_ood_viyog.evaluation.metrics import ADV, OOD
 
 KEYS = ["AUROC", "AUPR_OOD", "AUPR_ADV", "FPR95", "DetectionError", "AUTC", "AUFPR", "AUFNR"]
-SCORES = st.lists(st.integers(-8, 8).map(float), min_size=1, max_size=40)
+TIED = st.integers(-8, 8).map(float)
+SCORES = st.lists(TIED | st.floats(-8, 8, width=16), min_size=1, max_size=40)
 
 
 def reference(ood, adv):
@@ -58,33 +59,13 @@ def test_values_by_hand():
     assert values["AUTC"] == pytest.approx(1 / 3)
 
 
-def test_perfect_and_inverted_scores():
-    perfect = viyog_metrics([0.0, 0.0], [1.0, 1.0])
-    assert perfect == pytest.approx(
-        dict.fromkeys(KEYS, 0.0) | {"AUROC": 1.0, "AUPR_OOD": 1.0, "AUPR_ADV": 1.0}
-    )
-    inverted = viyog_metrics([1.0, 1.0], [0.0, 0.0])
-    assert inverted["AUROC"] == 0
-    assert inverted["FPR95"] == 1
-    assert inverted["DetectionError"] == 0.5
-    assert inverted["AUTC"] == 1
-
-
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ood=SCORES, adv=SCORES)
 def test_against_scikit_learn(ood, adv):
     if len({*ood, *adv}) == 1:
         return
     ood, adv = np.array(ood), np.array(adv)
     assert viyog_metrics(ood, adv) == pytest.approx(reference(ood, adv), abs=1e-12)
-
-
-@pytest.mark.parametrize(("n_ood", "n_adv"), [(500, 400), (37, 900), (1, 1)])
-def test_against_scikit_learn_on_continuous_scores(n_ood, n_adv):
-    ood, adv = torch.randn(n_ood).numpy(), torch.randn(n_adv).add(0.5).numpy()
-    assert viyog_metrics(ood, adv) == pytest.approx(
-        reference(ood.astype(float), adv.astype(float)), abs=1e-9
-    )
 
 
 @pytest.mark.parametrize(
@@ -159,15 +140,12 @@ def test_reset_forgets():
     assert metrics.compute()["AUROC"] == 1
 
 
-def test_one_class_only():
-    metrics = ViyogMetrics().update(torch.rand(4), torch.ones(4))
-    with pytest.raises(ValueError, match="both"):
-        metrics.compute()
-
-
-def test_scores_that_are_nan():
-    metrics = ViyogMetrics().update(torch.tensor([math.nan, 1.0]), torch.tensor([1, -1]))
-    with pytest.raises(ValueError, match="NaN"):
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"), [([0, 1], [1, 1], "both"), ([math.nan, 1], [1, -1], "NaN")]
+)
+def test_one_class_and_nan_are_refused(scores, labels, message):
+    metrics = ViyogMetrics().update(torch.tensor(scores), torch.tensor(labels))
+    with pytest.raises(ValueError, match=message):
         metrics.compute()
 
 
@@ -185,7 +163,7 @@ def test_inputs_of_update():
         ViyogMetrics().update([1.0], torch.ones(1))
 
 
-def test_part_of_a_metric_collection():
+def test_part_of_a_metric_collection_beside_those_of_pytorch_ood():
     scores, labels = torch.randn(60), torch.tensor([OOD, ADV] * 30)
     collection = MetricCollection([ViyogMetrics(), AUPR("ood"), AUPR("id"), FPRAtTPR(0.95)])
     for part in (slice(0, 25), slice(25, 60)):
@@ -194,20 +172,12 @@ def test_part_of_a_metric_collection():
     alone = ViyogMetrics().update(scores, labels).compute()
     assert {key: values[key] for key in KEYS} == alone
     # pytorch-ood's own metrics call the positive class OOD; here that is ADV
-    assert values["AUPR-OUT"] == alone["AUPR_ADV"]
-    assert values["AUPR-IN"] == alone["AUPR_OOD"]
-    assert values["FPR95TPR"] == alone["FPR95"]
+    values |= OODMetrics().update(scores, labels).compute()
+    names = {"AUPR_ADV": "AUPR-OUT", "AUPR_OOD": "AUPR-IN", "FPR95": "FPR95TPR"}
+    for ours, theirs in (names | {"AUROC": "AUROC", "AUTC": "AUTC"}).items():
+        assert alone[ours] == pytest.approx(values[theirs], abs=1e-12)
     assert collection.needs_id
     assert collection.needs_ood
-
-
-def test_agrees_with_ood_metrics():
-    scores, labels = torch.randn(60), torch.tensor([OOD, ADV] * 30)
-    ours = ViyogMetrics().update(scores, labels).compute()
-    theirs = OODMetrics().update(scores, labels).compute()
-    names = {"AUROC": "AUROC", "AUTC": "AUTC", "AUPR_ADV": "AUPR-OUT", "FPR95": "FPR95TPR"}
-    for our_name, name in names.items():
-        assert ours[our_name] == pytest.approx(theirs[name], abs=1e-12)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])

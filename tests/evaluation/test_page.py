@@ -115,16 +115,13 @@ def test_names_are_shown_and_not_obeyed(tmp_path):
     assert len(page.all("script")) == len(harmless.all("script"))
 
 
-def test_the_browser_is_told_to_load_nothing(tmp_path):
+def test_a_page_loads_nothing_and_has_a_style_for_light_dark_phone_and_print(tmp_path):
     path = written(Section("Empty"), tmp_path / "page.html")
-    (policy,) = parsed(path).all("meta", **{"http-equiv": "Content-Security-Policy"})
+    page = parsed(path)
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     assert not re.findall(r"https?://|@import|url\(", path.read_text())
-
-
-def test_light_dark_phone_and_print_have_a_style(tmp_path):
-    path = written(Section("Empty"), tmp_path / "page.html")
-    (style,) = parsed(path).texts("style")
+    (style,) = page.texts("style")
     for medium in ("prefers-color-scheme: dark", "max-width: 700px", "@media print"):
         assert medium in style
     names = set(re.findall(r"var\((--\w+)\)", style))

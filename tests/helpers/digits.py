@@ -34,6 +34,15 @@ def plain():
     )
 
 
+def by_least_squares(model, x, y):
+    """:return: a chain whose last layer tells the digits, without training"""
+    with torch.no_grad():
+        targets = 10 * nn.functional.one_hot(y, 10).float()
+        model[-1].weight.copy_(torch.linalg.lstsq(model[:-1](x), targets).solution.T)
+        model[-1].bias.zero_()
+    return model.eval()
+
+
 @functools.cache
 def trained():
     """The chain, trained to about 95 %, in evaluation mode."""

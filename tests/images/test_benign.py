@@ -1,11 +1,8 @@
 """Benign changes: what they do, in the units they promise, the same for a seed."""
 
-import io
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from smooth_images import photo
 
 from pytorch_ood_viyog.images import BENIGN_KINDS, BenignChange
 from pytorch_ood_viyog.images.filters import gaussian_blur
@@ -26,21 +23,18 @@ MODERATE = {
 }
 
 
-def photo(count=2, channels=3, size=16, seed=0):
-    x = torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(seed))
-    return (gaussian_blur(x, 1.5).clamp(0, 1) * 255).round() / 255
-
-
 def grey(level=0.5, size=256):
     return torch.full((1, 3, size, size), level)
 
 
 @pytest.mark.parametrize("kind", BENIGN_KINDS)
 def test_every_kind_gives_other_images_of_8_bit_and_the_same_for_a_seed(kind):
-    x = photo()
+    x, state = photo(), torch.get_rng_state()
     before = x.clone()
     change = BenignChange(kind, MODERATE[kind])
     changed = change(x, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert change(x[:0]).shape == x[:0].shape
     assert changed.shape == x.shape
     assert changed.dtype == x.dtype
     assert torch.equal(x, before)
@@ -51,17 +45,6 @@ def test_every_kind_gives_other_images_of_8_bit_and_the_same_for_a_seed(kind):
     assert changed.max() <= 1
     random = kind.endswith("noise")
     assert torch.equal(changed, change(x, seed=4)) != random
-
-
-@pytest.mark.parametrize("kind", BENIGN_KINDS)
-def test_no_image_gives_no_image(kind):
-    assert BenignChange(kind, MODERATE[kind])(torch.rand(0, 3, 8, 8)).shape == (0, 3, 8, 8)
-
-
-def test_a_seed_does_not_touch_the_global_random_state():
-    state = torch.get_rng_state()
-    BenignChange("white noise", 8)(photo())
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("kind", ["white noise", "Poisson-Gaussian noise", "correlated noise"])
@@ -96,28 +79,6 @@ def test_demosaiced_noise_is_interpolated_between_measured_pixels():
         red[2:10:2, 1:9:2], (red[2:10:2, 0:8:2] + red[2:10:2, 2:10:2]) / 2, rtol=0, atol=1.1 / 255
     )
     assert (red[::2, ::2] * 255).std().item() == pytest.approx(16, rel=0.05)
-
-
-def test_jpeg_is_that_of_pillow():
-    x = photo(1)
-    file = io.BytesIO()
-    array = (x[0] * 255).byte().permute(1, 2, 0).numpy()
-    Image.fromarray(array).save(file, "JPEG", quality=60)
-    expected = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255
-    torch.testing.assert_close(BenignChange("JPEG", 60)(x)[0], expected)
-
-
-def test_lower_quality_changes_more():
-    x = photo()
-    for kind in ("JPEG", "WebP"):
-        errors = [(BenignChange(kind, q)(x) - x).abs().mean().item() for q in (90, 50, 10)]
-        assert errors == sorted(errors)
-        assert errors[0] < errors[2]
-
-
-def test_grey_images_go_through_codecs():
-    x = photo(channels=1)
-    assert BenignChange("JPEG", 95)(x).shape == x.shape
 
 
 def test_tone_and_bit_depth_by_hand():
@@ -172,6 +133,7 @@ def test_other_tensors_are_refused():
         BenignChange("JPEG", 75)(torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match="needs images of 3 channels, got 1"):
         BenignChange("demosaiced noise", 4)(torch.zeros(1, 1, 8, 8))
+    assert BenignChange("JPEG", 75)(photo(channels=1)).shape == (2, 1, 16, 16)
     assert BenignChange("JPEG", 75).suits(1)
     assert not BenignChange("JPEG", 75).suits(4)
 

@@ -54,6 +54,11 @@ class TestFolders:
         assert data.labels == [0, 0]
         assert not has_labels(data)
 
+    def test_names_that_are_numbers_are_the_labels(self, tmp_path):
+        for name in ("7", "30"):
+            save(tmp_path / name / "a.png")
+        assert sorted(y for _, y in load_images(tmp_path)) == [7, 30]
+
     def test_training_and_test_images_are_no_classes(self, tmp_path):
         save(tmp_path / "train" / "cat" / "a.png", 10)
         save(tmp_path / "test" / "cat" / "b.png", 20)
@@ -78,9 +83,11 @@ class TestFolders:
     def test_sizes_that_differ_are_told_before(self, tmp_path):
         save(tmp_path / "a.png")
         save(tmp_path / "b.png", size=(5, 5))
+        assert load_images(tmp_path)[0][0].shape == (3, 4, 6)
         with pytest.raises(ValueError, match="differ in size"):
             readable_images(load_images(tmp_path))
-        assert len(readable_images(load_images(tmp_path, size=4))) == 2
+        data = readable_images(load_images(tmp_path, size=4))
+        assert [x.shape for x, _ in data] == [(3, 4, 4)] * 2
 
 
 class TestDecoding:
@@ -131,11 +138,14 @@ class TestArrays:
         torch.testing.assert_close(x, self.expected)
 
     @pytest.mark.parametrize(
-        ("images", "labels"),
-        [("images", "labels"), ("x_test", "y_test"), ("test_images", "test_labels"), ("x", "y")],
+        ("images", "labels", "first", "float_"),
+        [
+            ("images", "labels", False, False),
+            ("x_test", "y_test", True, False),
+            ("test_images", "test_labels", False, True),
+            ("x", "y", True, True),
+        ],
     )
-    @pytest.mark.parametrize("first", [False, True])
-    @pytest.mark.parametrize("float_", [False, True])
     def test_npz_of_any_layout(self, tmp_path, images, labels, first, float_):
         x = self.pixels.transpose(0, 3, 1, 2) if first else self.pixels
         x = x.astype(np.float32) / 255 if float_ else x
@@ -152,6 +162,9 @@ class TestArrays:
         data = load_images(tmp_path / "a.npz")
         assert isinstance(data.pixels, np.memmap)
         torch.testing.assert_close(data[3][0], self.expected)
+        x, _ = load_images(tmp_path / "a.npz", size=5)[0]
+        assert x.shape == (3, 5, 5)
+        torch.testing.assert_close(255 * x, (255 * x).round())
         assert [y for _, y in load_images(tmp_path / "a.npz", part="test")] == [1, 3, 4]
 
     def test_damaged_arrays_of_a_npz_are_named(self, tmp_path):
@@ -165,6 +178,9 @@ class TestArrays:
         np.savez(path, images=np.array([{}], object))
         with pytest.raises(ValueError, match="Python objects, which are not unpickled"):
             load_images(path)
+        np.save(tmp_path / "a.npy", np.array([{}], object))
+        with pytest.raises(ValueError, match=r"a\.npy cannot be read"):
+            load_images(tmp_path / "a.npy")
 
     def test_images_that_leave_0_to_1_are_left_out(self, tmp_path):
         x = self.pixels / np.float32(255)
@@ -192,18 +208,38 @@ class TestArrays:
         with pytest.raises(ValueError, match=rf"a\.{suffix} cannot be read"):
             load_images(path)
 
-    def test_objects_are_not_unpickled(self, tmp_path):
-        np.save(tmp_path / "a.npy", np.array([{}], object))
-        with pytest.raises(ValueError, match=r"a\.npy cannot be read"):
-            load_images(tmp_path / "a.npy")
-
     def test_range_and_labels_are_checked(self, tmp_path):
         np.savez(tmp_path / "a.npz", images=np.full((2, 4, 4, 3), 7.0))
         with pytest.raises(ValueError, match=r"a\.npz, image 1: floats must be in \[0, 1\]"):
             load_images(tmp_path / "a.npz")[1]
-        np.savez(tmp_path / "a.npz", images=self.pixels, labels=np.arange(4))
-        with pytest.raises(ValueError, match="5 images and needs as many"):
-            load_images(tmp_path / "a.npz")
+        for arrays, message in (
+            ({"images": self.pixels, "labels": np.arange(4)}, "5 images and needs as many"),
+            ({"images": np.zeros((3, 8, 8, 4), np.uint8)}, r"shape \(N, H, W, 3\)"),
+            ({"z": np.zeros(3)}, "named 'images'"),
+        ):
+            np.savez(tmp_path / "a.npz", **arrays)
+            with pytest.raises(ValueError, match=message):
+                load_images(tmp_path / "a.npz")
+
+    def test_grey_arrays_and_a_limit_drawn_the_same(self, tmp_path):
+        values = np.arange(10, dtype=np.uint8)
+        np.save(tmp_path / "a.npy", np.broadcast_to(values[:, None, None], (10, 8, 8)))
+        data, whole = (load_images(tmp_path / "a.npy", limit=n) for n in (4, 40))
+        x, y = whole[5]
+        assert (x.shape, grey(x)[0], int(y), len(whole), len(data)) == ((3, 8, 8), 5, 0, 10, 4)
+        assert len({grey(x)[0] for x, _ in data}) == 4
+        again = load_images(tmp_path / "a.npy", limit=4)
+        assert all(
+            torch.equal(one, other) for (one, _), (other, _) in zip(data, again, strict=True)
+        )
+
+
+def test_folders_and_files_without_images_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no images"):
+        load_images(tmp_path)
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(ValueError, match="must be a folder of images or"):
+        load_images(tmp_path / "a.csv")
 
 
 def test_image_lists_of_openood(tmp_path):

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytorch_ood_viyog.images import purifiers
 from pytorch_ood_viyog.images.pixel_range import PixelRange
@@ -16,25 +14,18 @@ STRENGTHS = torch.full((2,), 4 / 255)
 
 
 @pytest.mark.parametrize("name", IMAGE_PURIFIERS)
-def test_noise_is_taken_out(name):
+def test_noise_is_taken_out_of_each_image_with_its_own_strength(name):
     pytest.importorskip(IMAGE_PURIFIERS[name].library or "torch")
     purified = purified_images(name, 0.5 + NOISE, STRENGTHS)
     left = (purified - 0.5)[..., 2:-2, 2:-2].square().mean()
     assert purified.shape == NOISE.shape
     assert left < 0.75 * NOISE[..., 2:-2, 2:-2].square().mean()
-
-
-@pytest.mark.parametrize("name", IMAGE_PURIFIERS)
-def test_each_image_has_its_own_strength(name):
     images = SMOOTH + NOISE
     purified = purified_images(name, images, torch.tensor([0.0, 4 / 255]))
     assert torch.equal(purified[0], images[0])
     alone = purified_images(name, images[1:], torch.tensor([4 / 255]))
     assert torch.equal(purified[1:], alone)
-
-
-@pytest.mark.parametrize("name", IMAGE_PURIFIERS)
-def test_type_and_empty_batches_stay(name):
+    # type and empty batches stay
     assert purified_images(name, SMOOTH.half(), STRENGTHS).dtype == torch.float16
     assert purified_images(name, SMOOTH[:0], STRENGTHS[:0]).shape == (0, 3, 24, 24)
 
@@ -50,12 +41,6 @@ def test_the_strength_sets_the_jpeg_quality():
     assert jpeg_quality(4 / 255) == 79
     assert jpeg_quality(0.0) == 95
     assert jpeg_quality(1.0) == 5
-
-
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_stronger_is_a_lower_quality(one, other):
-    low, high = sorted((one, other))
-    assert jpeg_quality(high) <= jpeg_quality(low)
 
 
 def test_jpeg_takes_grey_and_refuses_other_channels():
@@ -120,13 +105,6 @@ def test_bad_ranges_are_refused():
         PixelRange.of(SMOOTH, ((0.0, 0.0), 1.0))
     with pytest.raises(ValueError, match="White must be above black"):
         PixelRange.of(SMOOTH, (1.0, 1.0))
-
-
-def test_jpeg_is_told_what_it_cannot_hold():
-    found = PixelRange.of(SMOOTH, (0.0, 1.0))
-    found.check(SMOOTH)
-    with pytest.raises(ValueError, match=r"between 0\.4 and 1\.6.*pixel_range=\(black, white\)"):
-        found.check(2 * SMOOTH)
 
 
 def test_simulated_noise_has_its_strength_and_stays_in_range():

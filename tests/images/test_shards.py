@@ -22,15 +22,18 @@ def levels(data):
     return [(round(float(x[0, 0, 0]) * 255), y) for x, y in (data[i] for i in range(len(data)))]
 
 
-def save_parquet(path, values, labels=None, column="label", group=2):
-    """As ``datasets`` writes them: a column of bytes and path, row groups of a few images."""
+def write_parquet(path, **columns):
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    images = [v if v is None or isinstance(v, bytes) else encoded(v) for v in values]
-    rows = {"image": [{"bytes": b, "path": f"{i}.png"} for i, b in enumerate(images)]}
-    rows |= {} if labels is None else {column: labels}
-    parquet.write_table(arrow.table(rows), path, row_group_size=group)
+    parquet.write_table(arrow.table(columns), path, row_group_size=2)
     return path
+
+
+def save_parquet(path, values, labels=None, column="label"):
+    """As ``datasets`` writes them: a column of bytes and path, row groups of a few images."""
+    images = [v if v is None or isinstance(v, bytes) else encoded(v) for v in values]
+    rows = [{"bytes": b, "path": f"{i}.png"} for i, b in enumerate(images)]
+    return write_parquet(path, image=rows, **({} if labels is None else {column: labels}))
 
 
 def save_tar(path, entries):
@@ -54,10 +57,7 @@ class TestParquet:
         assert len(load_images(path, limit=2)) == 2
 
     def test_bytes_without_a_path_and_no_labels(self, tmp_path):
-        arrow = pytest.importorskip("pyarrow")
-        parquet = pytest.importorskip("pyarrow.parquet")
-        parquet.write_table(arrow.table({"image": [encoded(7)]}), tmp_path / "a.parquet")
-        data = load_images(tmp_path / "a.parquet")
+        data = load_images(write_parquet(tmp_path / "a.parquet", image=[encoded(7)]))
         assert levels(data) == [(7, 0)]
         assert not has_labels(data)
 
@@ -87,24 +87,15 @@ class TestParquet:
             path.write_bytes(path.read_bytes()[:left])
             with pytest.raises(ValueError, match=r"a\.parquet cannot be read"):
                 load_images(path)
-        save_parquet(path, [1], ["cat"])
-        with pytest.raises(ValueError, match=r"a\.parquet, row 0: .* class, got 'cat'"):
-            load_images(path)
-        save_parquet(path, [1], [1.5])
-        with pytest.raises(ValueError, match=r"row 0: .* class, got 1\.5"):
-            load_images(path)
+        for label, told in (("cat", "'cat'"), (1.5, r"1\.5")):
+            with pytest.raises(ValueError, match=rf"a\.parquet, row 0: .* class, got {told}"):
+                load_images(save_parquet(path, [1], [label]))
 
     def test_other_columns_and_no_rows(self, tmp_path):
-        arrow = pytest.importorskip("pyarrow")
-        parquet = pytest.importorskip("pyarrow.parquet")
-        parquet.write_table(arrow.table({"text": ["a"]}), tmp_path / "a.parquet")
         with pytest.raises(ValueError, match=r"column 'image', got 1 rows of \['text'\]"):
-            load_images(tmp_path / "a.parquet")
-        parquet.write_table(
-            arrow.table({"image": [encoded(7)]}).slice(0, 0), tmp_path / "b.parquet"
-        )
+            load_images(write_parquet(tmp_path / "a.parquet", text=["a"]))
         with pytest.raises(ValueError, match="got 0 rows"):
-            load_images(tmp_path / "b.parquet")
+            load_images(write_parquet(tmp_path / "b.parquet", image=[]))
 
 
 def test_an_archive_beside_images_is_left_out(tmp_path):

@@ -6,12 +6,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, features
+from smooth_images import photo
 
-from pytorch_ood_viyog.images import Way, apply_ways
-from pytorch_ood_viyog.images.filters import gaussian_blur
+from pytorch_ood_viyog.images import BenignChange, Way, apply_ways
 from pytorch_ood_viyog.images.kind import is_rounded
 from pytorch_ood_viyog.images.ways import checked_through
 
@@ -31,11 +29,6 @@ NAMES = [
 ]
 
 
-def photo(count=3, channels=3, size=24, seed=0):
-    x = torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(seed))
-    return (gaussian_blur(x, 1.5).clamp(0, 1) * 255).round() / 255
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_way_gives_other_images_of_8_bit_and_the_same_for_a_seed(name):
     x = photo()
@@ -47,25 +40,27 @@ def test_a_way_gives_other_images_of_8_bit_and_the_same_for_a_seed(name):
     assert not torch.equal(changed, x)
     assert torch.equal(changed, Way(name)(x, seed=3))
     torch.testing.assert_close(changed * 255, (changed * 255).round(), rtol=0, atol=1e-4)
-    assert Way(name)(x[:0]).shape == (0, 3, 24, 24)
+    assert Way(name)(x[:0]).shape == x[:0].shape
 
 
 def test_codecs_are_those_of_pillow():
-    x = photo(1)
+    x = photo(1, size=24)
     array = (x[0] * 255).byte().permute(1, 2, 0).numpy()
     for name, form, options in (
         ("JPEG 90 4:4:4", "JPEG", {"quality": 90, "subsampling": 0}),
         ("JPEG 90", "JPEG", {"quality": 90, "subsampling": 2}),
+        ("WebP 80", "WEBP", {"quality": 80}),
         ("AVIF 60 4:4:4", "AVIF", {"quality": 60, "subsampling": "4:4:4"}),
     ):
         file = io.BytesIO()
         Image.fromarray(array).save(file, form, **options)
         expected = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).permute(2, 0, 1)
         torch.testing.assert_close(Way(name)(x)[0], expected / 255)
+    assert torch.equal(BenignChange("JPEG", 90)(x), Way("JPEG 90")(x))
 
 
 def test_resizers_are_those_of_their_libraries():
-    x = photo(1)
+    x = photo(1, size=24)
     array = (x[0] * 255).byte().permute(1, 2, 0).numpy()
     there = Image.fromarray(array).resize((12, 12), Image.Resampling.BOX)
     back = np.array(there.resize((24, 24), Image.Resampling.BOX))
@@ -93,7 +88,7 @@ def test_letterbox_has_bars_and_the_picture_between():
 
 
 def test_palettes_and_grey_by_their_colours():
-    x = photo(1)
+    x = photo(1, size=24)
     colours = Way("palette 16")(x)[0].flatten(1).T.unique(dim=0)
     assert 2 <= len(colours) <= 16
     grey = Way("grey")(x)
@@ -129,15 +124,6 @@ def test_images_are_rounded_before_the_way():
     assert torch.equal(apply_ways(lambda images: images, x), (x * 255).round() / 255)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 95), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]), st.integers(0, 9))
-def test_any_quality_gives_images(quality, subsampling, seed):
-    x = photo(1, size=16, seed=seed)
-    sent = apply_ways(f"JPEG {quality} {subsampling}", x)
-    assert sent.shape == x.shape
-    assert 0 <= sent.min() <= sent.max() <= 1
-
-
 def shrinks(x):
     return x[..., 1:]
 
@@ -153,7 +139,7 @@ def shrinks(x):
     ],
 )
 def test_ways_that_give_something_else_are_refused_by_name(way, message):
-    x = photo()
+    x = photo(3)
     with pytest.raises(ValueError, match=message):
         apply_ways(["rounding", way], x, seed=4)
 

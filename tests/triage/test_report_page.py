@@ -130,26 +130,27 @@ def test_page(report, tmp_path):
     assert page.texts("p")[-1] != ""
 
 
-def test_residue_maps_are_beside_the_images(report, tmp_path):
+@pytest.fixture
+def page_of(report, tmp_path):
+    """The page of samples, called with them."""
     pytest.importorskip("jinja2")
+
+    def write(*samples):
+        made = TriageReport(report.confusion, samples=samples)
+        return check_self_contained(made.save(tmp_path / "report.html"))
+
+    return write
+
+
+def test_residue_maps_are_beside_the_images(page_of):
     pytest.importorskip("matplotlib")
-    sample = JudgedSample(
-        Verdict.ADV,
-        3,
-        torch.zeros(3, 8, 8),
-        explained([-1], [0.01]).sample(0),
-        residue=torch.full((2, 2), 6 / 255),
-        source="pgd8",
-    )
-    found = TriageReport(report.confusion, samples=(sample,)).save(tmp_path / "report.html")
-    page = check_self_contained(found)
-    assert [img["alt"] for img in page.all("img")] == [
-        "pgd8 sample 3",
-        "Residue at each place of pgd8 sample 3",
-    ]
-    assert page.texts("figcaption") == [
-        "residue in 1/255, black 0 to bright 16: median 6.0, most 6.0"
-    ]
+    x, one = torch.zeros(3, 8, 8), explained([-1], [0.01]).sample(0)
+    own = torch.full((2, 2), 6 / 255)
+    page = page_of(JudgedSample(Verdict.ADV, 3, x, one, residue=own, source="pgd8"))
+    told = ["pgd8 sample 3", "Residue at each place of pgd8 sample 3"]
+    assert [img["alt"] for img in page.all("img")] == told
+    caption = "residue in 1/255, black 0 to bright 16: median 6.0, most 6.0"
+    assert page.texts("figcaption") == [caption]
 
 
 class Mapper:
@@ -170,24 +171,20 @@ def test_the_first_detector_that_maps_residues_is_asked():
     assert residue_at([Mapper()], torch.rand(1, 30)) is None
 
 
-def test_normalised_images_of_several_sizes_are_shown_in_their_own_range(report, tmp_path):
-    pytest.importorskip("jinja2")
+def test_normalised_images_of_several_sizes_are_shown_in_their_own_range(page_of):
     image = pytest.importorskip("PIL.Image")
     one = explained([0], [0.5]).sample(0)
     low, high = (torch.tensor(v).view(3, 1, 1).float() for v in ([-2, -3, -4], [2, 3, 4]))
     inputs = low.expand(3, 4, 6), high.expand(3, 8, 4)
-    samples = tuple(JudgedSample(Verdict.ID, i, x, one) for i, x in enumerate(inputs))
-    found = TriageReport(report.confusion, samples=samples).save(tmp_path / "report.html")
-    shown = [img["src"].split(",")[1] for img in check_self_contained(found).all("img")]
+    page = page_of(*(JudgedSample(Verdict.ID, i, x, one) for i, x in enumerate(inputs)))
+    shown = [img["src"].split(",")[1] for img in page.all("img")]
     black, white = (image.open(io.BytesIO(base64.b64decode(content))) for content in shown)
     assert (black.size, black.getextrema()) == ((6, 4), ((0, 0),) * 3)
     assert (white.size, white.getextrema()) == ((4, 8), ((255, 255),) * 3)
 
 
-def test_signals_are_not_drawn_as_images(report, tmp_path):
-    pytest.importorskip("jinja2")
-    sample = JudgedSample(Verdict.ID, 0, torch.zeros(1, 30), explained([0], [0.5]).sample(0))
-    found = TriageReport(report.confusion, samples=(sample,)).save(tmp_path / "report.html")
-    page = check_self_contained(found)
+def test_signals_are_not_drawn_as_images(page_of):
+    one = explained([0], [0.5]).sample(0)
+    page = page_of(JudgedSample(Verdict.ID, 0, torch.zeros(1, 30), one))
     assert page.all("article")
     assert not page.all("img")

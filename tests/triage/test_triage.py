@@ -1,7 +1,6 @@
 """Verdicts of a whole Triage: what it says, what it refuses, what it leaves alone."""
 
 import copy
-import pickle
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from linear_models import WithoutGradients
 from manners import untouched
 from pytorch_ood.api import RequiresFittingException
 from pytorch_ood.detector import KNN, EnergyBased, MaxSoftmax
-from pytorch_ood.metrics import OODMetrics
 from torch import nn
+from wrapped import Normalised, Packed
 
 from pytorch_ood_viyog import Triage, Verdict
 from pytorch_ood_viyog.triage import AdversarialOdds
@@ -61,7 +60,8 @@ def test_verdicts_odds_and_posterior_belong_together(triage):
 @pytest.mark.parametrize("name", ["triage", "always"])
 def test_an_explanation_adds_up(name, request):
     made = request.getfixturevalue(name)
-    explained = made.explain(X)
+    with untouched(MODEL):
+        explained = made.explain(X)
     z, first, full = made.log_odds(X), made.fitted.rule.first, made.fitted.rule.full
     added = torch.stack([*explained.log_odds.values()]).nansum(dim=0)
     bias = torch.where(explained.asked[:, None], full.bias, first.bias)
@@ -99,55 +99,18 @@ def test_only_open_verdicts_are_asked_again(triage, always):
     assert "asked again" not in str(never.explain(X))
 
 
-def test_batches_do_not_matter(triage):
-    z = triage.log_odds(X)
-    parts = torch.cat([triage.log_odds(part) for part in X.split(7)])
-    torch.testing.assert_close(parts, z, rtol=5e-3, atol=5e-3)
-
-
-def test_the_order_of_calibration_data_does_not_matter(triage):
+def test_neither_training_labels_nor_the_order_nor_ood_samples_matter(triage):
     x, y = id_images(1, 4)
     order = torch.randperm(len(x))
-    other = small().fit(id_batches(0), [(x[order], y[order])], progress=False)
+    known = [(x[order], y[order]), (torch.rand(20, 3, 8, 8), -torch.ones(20))]
+    other = small().fit([x for x, _ in id_batches(0)], known, progress=False)
     torch.testing.assert_close(other.log_odds(X), triage.log_odds(X), rtol=1e-3, atol=1e-3)
-
-
-def test_copies_say_the_same(triage):
-    z = triage.log_odds(X)
-    for other in (copy.deepcopy(triage), pickle.loads(pickle.dumps(triage))):
-        torch.testing.assert_close(other.log_odds(X), z, rtol=0, atol=0)
-
-
-def test_loaders_without_labels(triage):
-    train, known = ([x for x, _ in id_batches(seed)] for seed in (0, 1))
-    other = small().fit(train, known, progress=False)
-    torch.testing.assert_close(other.log_odds(X), triage.log_odds(X), rtol=1e-3, atol=1e-3)
-
-
-def test_ood_samples_are_left_out_of_the_calibration(triage):
-    known = [*id_batches(1), (torch.rand(20, 3, 8, 8), -torch.ones(20))]
-    other = small().fit(id_batches(0), known, progress=False)
-    assert other.fitted.thresholds.known.shape == triage.fitted.thresholds.known.shape
-
-
-class Scaled(nn.Module):
-    """The model for inputs in [-2, 2]."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = trained()
-
-    def forward(self, x):
-        return self.net(x / 4 + 0.5)
 
 
 def test_normalised_inputs():
-    def scaled(seed):
-        return [(4 * x - 2, y) for x, y in id_batches(seed)]
-
-    made = small(Scaled(), pixel_range=(-2.0, 2.0)).fit(scaled(0), scaled(1), progress=False)
-    verdicts = made.predict(4 * CLEAN - 2)
-    assert (verdicts == Verdict.ID).float().mean() > 0.6
+    scaled = [[(4 * x - 2, y) for x, y in id_batches(seed)] for seed in (0, 1)]
+    made = small(Normalised(trained()), pixel_range=(-2.0, 2.0)).fit(*scaled, progress=False)
+    assert (made.predict(4 * CLEAN - 2) == Verdict.ID).float().mean() > 0.6
     assert made.fitted.pixels.low.tolist() == [-2.0] * 3
 
 
@@ -161,14 +124,22 @@ def test_images_of_one_channel():
 # -- evidence and populations --------------------------------------------------------------------
 
 
-def test_evidence_is_added_replaced_and_left_out():
-    knn = KNN(None, k=3)
-    made = fit(small(evidence={"MSP": MaxSoftmax(None), "KNN": knn, "EnergyBased": None}))
+def test_evidence_populations_and_the_way_are_chosen():
+    knn, seen = KNN(None, k=3), []
+
+    def codec(x):
+        seen.append(len(x))
+        return x.flip(3)
+
+    evidence = {"MSP": MaxSoftmax(None), "KNN": knn, "EnergyBased": None}
+    made = fit(small(evidence=evidence, leave_out=["smooth"], through=codec))
     names = list(made.pipeline.detectors)
     assert "MSP" in names
     assert "EnergyBased" not in names
     assert made.pipeline["KNN"] is knn
     assert set(names) < set(made.explain(X).log_odds)
+    assert seen
+    assert "smooth" not in made.fitted.populations
 
 
 @pytest.mark.parametrize(
@@ -191,18 +162,6 @@ def test_given_ood_and_adv_train_the_rule():
     assert made.fitted.populations["given ADV"] == 48
     assert "given OOD 40" in repr(made)
     assert (made.predict(torch.rand(40, 3, 8, 8)) == Verdict.OOD).float().mean() > 0.7
-
-
-def test_populations_are_left_out_and_images_go_through_the_codec():
-    seen = []
-
-    def codec(x):
-        seen.append(len(x))
-        return x.flip(3)
-
-    made = fit(small(leave_out=["smooth"], through=codec))
-    assert seen
-    assert "smooth" not in made.fitted.populations
 
 
 # -- bad input -----------------------------------------------------------------------------------
@@ -272,33 +231,16 @@ def test_a_model_without_gradients_falls_back_to_filters():
     assert made.predict(X).shape == (len(X),)
 
 
-class Dictionary(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = trained()
-
-    def forward(self, x):
-        return {"logits": self.net(x)}
-
-
-class Head(nn.Module):
-    def __init__(self, classes):
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 12, 3), nn.Linear(12, classes)
-
-    def forward(self, x):
-        return self.head(self.conv(x).relu().mean(dim=(2, 3)))
-
-
-@pytest.mark.parametrize("options", [{}, {"logits": lambda output: output["logits"]}])
-def test_logits_in_a_dictionary_are_picked(triage, options):
-    made = fit(small(Dictionary(), **options))
+def test_logits_in_a_dictionary_are_picked(triage):
+    packed = Packed(trained(), lambda z: {"z": z, "more": z})
+    made = fit(small(packed, logits=lambda output: output["z"]))
     torch.testing.assert_close(made.log_odds(X), triage.log_odds(X), rtol=1e-3, atol=1e-3)
 
 
 def test_one_class_or_a_number_is_no_classifier():
+    single = nn.Sequential(nn.Conv2d(3, 12, 8), nn.Flatten(), nn.Linear(12, 1)).eval()
     with pytest.raises((TypeError, ValueError), match="class"):
-        fit(small(Head(1).eval()))
+        fit(small(single))
 
 
 def test_what_is_not_finite_is_refused(triage):
@@ -314,28 +256,15 @@ def test_without_calibration_data_there_is_a_warning():
     assert made.fitted.thresholds.known.shape[1] >= 29
 
 
-def test_the_model_is_left_as_found(triage):
-    model = trained()
-    model.train()
-    next(model.parameters()).requires_grad_(False)
-    train, known = id_batches(0), id_batches(1)
-    with untouched(model):
-        made = small(model, leave_out=["smooth"]).fit(train, known, progress=False)
-        made.explain(X)
-    assert made.predict(X).shape == (len(X),)
-
-
 # -- state ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["triage", "always"])
-def test_state_survives(name, request, tmp_path):
-    made = request.getfixturevalue(name)
-    torch.save(made.state_dict(), tmp_path / "triage.pt")
+def test_state_survives(always, tmp_path):
+    torch.save(always.state_dict(), tmp_path / "triage.pt")
     other = Triage(MODEL).load_state_dict(torch.load(tmp_path / "triage.pt", weights_only=True))
-    torch.testing.assert_close(other.log_odds(X), made.log_odds(X), rtol=1e-6, atol=1e-6)
-    assert str(other.explain(X[:3])) == str(made.explain(X[:3]))
-    assert repr(other) == repr(made)
+    torch.testing.assert_close(other.log_odds(X), always.log_odds(X), rtol=1e-6, atol=1e-6)
+    assert str(other.explain(X[:3])) == str(always.explain(X[:3]))
+    assert repr(other) == repr(always)
 
 
 def test_other_states_are_refused(triage):
@@ -372,11 +301,8 @@ def test_report_and_page(triage, tmp_path):
     report = triage.report(CLEAN, torch.rand(20, 3, 8, 8), X[48:64], progress=False)
     assert report.confusion.sum(dim=1).tolist() == [48, 20, 16]
     assert "ID false alarms" in str(report)
-    assert {truth.name: way.count for truth, way in report.ways.items()} == {
-        "ID": 48,
-        "OOD": 20,
-        "ADV": 16,
-    }
+    counts = {truth.name: way.count for truth, way in report.ways.items()}
+    assert counts == {"ID": 48, "OOD": 20, "ADV": 16}
     assert report.ways[Verdict.ID] == triage.drift.check(CLEAN)
     assert report.ways[Verdict.ID].p_value > 0.01 > report.ways[Verdict.OOD].p_value
     pytest.importorskip("jinja2")
@@ -394,12 +320,6 @@ def test_the_odds_for_adv_are_a_score(triage):
     others = [i for i, verdict in enumerate(ORDER) if verdict != Verdict.ADV]
     p = triage.posterior(X)
     torch.testing.assert_close(detector(X), p[:, 2].log() - p[:, others].sum(dim=1).log())
-    metrics = OODMetrics()
-    y = torch.cat([torch.zeros(48), -torch.ones(16)])
-    metrics.update(detector(X[:64]), y)
-    known, attacks = detector(X[:48]), detector(X[48:64])
-    expected = float((attacks[:, None] > known).double().mean())
-    assert float(metrics.compute()["AUROC"]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_detectors_arguments(triage):
@@ -415,14 +335,9 @@ def test_the_detectors_arguments(triage):
         detector(X)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_models_of_other_types(dtype, triage):
-    def typed(loader):
-        return [(x.to(dtype), y) for x, y in loader]
-
-    other = small(copy.deepcopy(MODEL).to(dtype))
-    other.fit(typed(id_batches(0)), typed(id_batches(1, 4)), progress=False)
-    found, expected = other.predict(X.to(dtype)), triage.predict(X)
+def test_models_of_another_type(triage):
+    typed = [[(x.double(), y) for x, y in id_batches(seed)] for seed in (0, 1)]
+    other = small(copy.deepcopy(MODEL).double()).fit(*typed, progress=False)
+    found = other.predict(X.double())
     # attacks are other ones where gradients differ in the last digits, and so is the rule
-    assert float((found == expected).double().mean()) > (0.9 if dtype == torch.float64 else 0.6)
-    assert float((found[: len(CLEAN)] == 0).double().mean()) > 0.7
+    assert float((found == triage.predict(X)).double().mean()) > 0.9
