@@ -49,8 +49,8 @@ ABOUT = """# Pretrained classifiers at 224 pixels
 
 Made by `python examples/benchmarks/pretrained.py --images ... --ood ... {options}`.
 Attacks are rounded to 8 bit and count where the model's own answer still changes; AUROC keeps its
-direction (below 0.5: the wrong way round). Detectors are fitted without labels on ID images that are not measured on;
-{count} clean ID images; OOD sets: {sets}."""
+direction (below 0.5: the wrong way round). Detectors are fitted without labels on ID images that
+are not measured on; {count} clean ID images; OOD sets: {sets}."""
 
 
 def run(
