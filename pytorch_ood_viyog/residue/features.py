@@ -96,7 +96,8 @@ def _groups(values: Tensor, size: int) -> Tensor:
 
 def _medians_of_three(values: Tensor) -> Tensor:
     one, two, three, *_ = torch.split(values, values.shape[2] // 3, dim=2)
-    return three.clamp(torch.minimum(one, two), torch.maximum(one, two))
+    # no clamp between tensors: ONNX Runtime warns of what exporters write for it
+    return torch.maximum(torch.minimum(one, two), torch.minimum(torch.maximum(one, two), three))
 
 
 def _summaries(energies: Tensor, one_by_one: int) -> list[Tensor]:
