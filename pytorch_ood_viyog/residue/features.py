@@ -57,7 +57,7 @@ def features(
     # ONNX exporters drop the addition of so small a number as _FLAT
     energies = torch.cat([each for pair in pairs for each in pair], dim=1).double() / _FLAT
     if flat is not None:
-        energies = energies.masked_fill(everywhere(flat[1])[:, None], 0.0)
+        energies = torch.where(everywhere(flat[1])[:, None], 0.0, energies)
     return (energies + 1).log() + math.log(_FLAT)
 
 
