@@ -30,6 +30,8 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "deployment" / "serve_onnx.py"
 #: a process in which neither PyTorch nor this package can be imported
 WITHOUT_TORCH = """
 import runpy, sys
+import onnxruntime
+onnxruntime.set_default_logger_severity(3)  # it warns of graphs that are not optimised
 sys.modules.update(dict.fromkeys(["torch", "torchvision", "pytorch_ood", "pytorch_ood_viyog"]))
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
