@@ -14,6 +14,7 @@ sources = import_module("sources")
 tables = import_module("tables")
 #: the overview of four pages
 UNSIGNED = {"evasion.md"}
+THREE_DIGITS = re.compile(r"(?<![\d.])\d?\.\d{3}(?![\d.])")
 
 
 def names(script):
@@ -86,6 +87,19 @@ def test_texts_quote_pages_that_can_be_made_anew():
     for text in texts:
         quoted = set(re.findall(r"results/([\w-]+\.md)", text.read_text(encoding="utf-8")))
         assert quoted <= known, text
+
+
+@pytest.mark.parametrize("name", ["README.md", "examples/docs/guide/measured.md"])
+def test_numbers_in_texts_stand_in_the_pages_that_they_quote(name):
+    """Numbers of three digits; those of the quickstart's table are checked where it is run."""
+    text = (BENCHMARKS.parents[1] / name).read_text(encoding="utf-8")
+    quoted = {"speed_cpu.md", *re.findall(r"results/([\w-]+\.md)", text)}  # by way of Cost
+    text = re.sub(r"## Detectors.*?```python", "", text, flags=re.DOTALL)
+    pages = [(every.RESULTS / page).read_text(encoding="utf-8") for page in quoted]
+    known = {number.lstrip("0") for page in pages for number in THREE_DIGITS.findall(page)}
+    told = {number.lstrip("0") for number in THREE_DIGITS.findall(text)}
+    assert len(told) > 15
+    assert told <= known
 
 
 def test_rows_of_others_stay(tmp_path):
