@@ -81,7 +81,7 @@ _LARGE += " selective orthogonal --checks 4"
 PAGES = (
     Page(("separation.md",), "separation.py --data {data}"),
     Page(("pretrained.md",), f"pretrained.py --images {{photos}} --ood {{ood}} {_ONE}"),
-    Page(("verdicts.md",), "verdicts.py --data {data}"),
+    Page(("verdicts.md",), "verdicts.py --data {data} --rules learnt"),
     Page(("verdict_curve.md",), "verdict_curve.py --data {data}"),
     Page(("foreign.md",), "foreign.py --data {data} --verdicts --seconds 4 --test 150"),
     Page(("peers.md",), "peers.py --data {data}{pythons}"),
