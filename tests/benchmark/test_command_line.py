@@ -169,7 +169,7 @@ def test_a_page_that_cannot_be_written_is_told_first(capsys, monkeypatch):
         ({"--checkpoint": "gone.pt"}, "gone.pt does not exist"),
         ({"--id-test": "gone"}, "gone does not exist"),
         ({"--ood": "sky=gone.npz"}, "gone.npz does not exist"),
-        ({"--attacks": "pgd"}, "no attack named 'pgd'; names are fgsmN"),
+        ({"--attacks": "pgd"}, "no attack named 'pgd'; names are fgsmN, pgdN"),
         ({"--detectors": "Enrgy"}, "no detector named ['Enrgy']; names are Viyog, ViyogTV"),
         ({"--id-test": "."}, "--id-train is needed"),
         ({"--id-test": "noise.npz"}, "has no 'split'"),
