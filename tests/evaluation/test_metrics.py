@@ -187,3 +187,15 @@ def test_copies_keep_the_data_and_part_ways(duplicate):
     metrics.update(torch.tensor([5.0]), torch.tensor([1]))
     assert copied.compute()["AUROC"] == 1
     assert metrics.compute()["AUROC"] == 0.5
+
+
+def test_perfect_and_inverted_scores():
+    perfect = viyog_metrics([0.0, 0.0], [1.0, 1.0])
+    assert perfect == pytest.approx(
+        dict.fromkeys(KEYS, 0.0) | {"AUROC": 1.0, "AUPR_OOD": 1.0, "AUPR_ADV": 1.0}
+    )
+    inverted = viyog_metrics([1.0, 1.0], [0.0, 0.0])
+    assert inverted["AUROC"] == 0
+    assert inverted["FPR95"] == 1
+    assert inverted["DetectionError"] == 0.5
+    assert inverted["AUTC"] == 1

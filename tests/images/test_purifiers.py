@@ -127,3 +127,10 @@ def test_simulated_noise_has_the_levels_of_the_inputs(scale, side):
     floats = x * 0.98 + 0.02 * scale * torch.rand(x.shape)
     noise = (found.noisy(floats, 4 / 255, seed=0) - floats) * 255 / scale
     assert float((noise - noise.round()).abs().max()) > 0.3
+
+
+def test_jpeg_is_told_what_it_cannot_hold():
+    found = PixelRange.of(SMOOTH, (0.0, 1.0))
+    found.check(SMOOTH)
+    with pytest.raises(ValueError, match=r"between 0\.4 and 1\.6.*pixel_range=\(black, white\)"):
+        found.check(2 * SMOOTH)

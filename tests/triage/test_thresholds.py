@@ -85,3 +85,9 @@ def test_thresholds_do_not_depend_on_the_order():
     assert torch.equal(one.alarm, two.alarm)
     assert torch.equal(one.least_adv, two.least_adv)
     assert [Verdict.ID, *ALARMS] == list(ORDER)
+
+
+def test_too_few_images():
+    z = torch.zeros(18, 4).double()
+    with pytest.raises(ValueError, match="must be of 19 or more ID samples"):
+        Thresholds.of(z, z, 0.05, 0.05)
