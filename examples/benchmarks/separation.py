@@ -33,8 +33,8 @@ TARGETS = (
 )
 ABOUT = """# Separation of ADV from OOD and ID
 
-Made by `python examples/benchmarks/separation.py --data DATA_FOLDER`. Attacks are rounded to 8 bit
-and count where they still succeed; AUROC keeps its direction (below 0.5: the wrong way round);
+Made by `python examples/benchmarks/separation.py --data DATA_FOLDER --configs {configs}`.
+Attacks are rounded to 8 bit and count where they still succeed; AUROC keeps its direction (below 0.5: the wrong way round);
 detectors are fitted on ID images that are not measured on. OOD-vs-ADV is the mean over eight
 natural OOD sets."""
 
@@ -66,7 +66,8 @@ def main() -> None:
         (options.out / file).unlink(missing_ok=True)  # all rows are of this run
         tables.append(keep(found, options.out / file))
     draw(tables[0], options.out / "separation.png", list(tables[0]["detector"].unique()))
-    text = report(ABOUT, *tables, TARGETS, "separation.png")
+    about = ABOUT.format(configs=" ".join(options.configs))
+    text = report(about, *tables, TARGETS, "separation.png")
     path = save_page(options.out / "separation.md", text, __file__)
     print(f"{text}\nwritten to {path}", flush=True)
 
