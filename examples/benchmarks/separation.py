@@ -34,9 +34,9 @@ TARGETS = (
 ABOUT = """# Separation of ADV from OOD and ID
 
 Made by `python examples/benchmarks/separation.py --data DATA_FOLDER --configs {configs}`.
-Attacks are rounded to 8 bit and count where they still succeed; AUROC keeps its direction (below 0.5: the wrong way round);
-detectors are fitted on ID images that are not measured on. OOD-vs-ADV is the mean over eight
-natural OOD sets."""
+Attacks are rounded to 8 bit and count where they still succeed; AUROC keeps its direction (below
+0.5: the wrong way round); detectors are fitted on ID images that are not measured on. OOD-vs-ADV
+is the mean over eight natural OOD sets."""
 
 
 def main() -> None:
