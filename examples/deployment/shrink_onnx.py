@@ -4,7 +4,8 @@ Make a file of ``export_onnx`` smaller, and keep its score: int8, static or dyna
     python shrink_onnx.py model.onnx smaller.onnx --how static-int8 --images FOLDER
 
 The nodes of the score stay in float32, and get what they read before it was rounded. The new file
-is compared with the old one on the images, and not written if it ranks their scores otherwise.
+is compared with the old one on the images, and not written if it ranks their scores otherwise, or
+changes the verdicts of a triage.
 Needs onnx, onnxruntime, Pillow and this package.
 """
 
@@ -26,6 +27,10 @@ from pytorch_ood_viyog.deploy import score_nodes
 
 #: correlation of ranks that scores of both files must have
 LEAST = 0.99
+#: images that ranks can be told by
+FEWEST = 8
+#: share of equal verdicts
+MOST = 0.95
 
 
 class Batches(CalibrationDataReader):
@@ -114,26 +119,37 @@ def shrink(path: Path, smaller: Path, how: str, batches: Sequence[np.ndarray]) -
     :param smaller: file to write
     :param how: one of :data:`WAYS`
     :param batches: inputs to measure ranges and to compare on, best some with residues
-    :raises RuntimeError: if scores are not ranked alike; no file is written then
+    :raises RuntimeError: if scores are not ranked alike, or verdicts differ; no file is written
+        then
     """
     with tempfile.TemporaryDirectory(dir=smaller.parent) as folder:
         written = Path(folder) / smaller.name
         WAYS[how](path, written, batches)
         before, after = answers(path, batches), answers(written, batches)
-        for name in (name for name in before if name == "score" or name.startswith("score_")):
-            ranked = rank_correlation(before[name], after[name])
-            print(f"{name}: rank correlation {ranked:.4f}")
-            if not ranked >= LEAST:
-                raise RuntimeError(
-                    f"{how} changes the output {name!r}: rank correlation {ranked:.3f}, less than "
-                    f"{LEAST}. Nothing was written."
-                )
+        for name in before:
+            if name == "score" or name.startswith("score_"):
+                ranked = rank_correlation(before[name], after[name])
+                _require(how, name, "rank correlation", ranked, LEAST)
+            elif name == "verdict":
+                equal = float((before[name] == after[name]).mean())
+                _require(how, name, "share of equal ones", equal, MOST)
         os.replace(written, smaller)
+
+
+def _require(how: str, name: str, what: str, found: float, least: float) -> None:
+    print(f"{name}: {what} {found:.4f}")
+    if not found >= least:
+        raise RuntimeError(
+            f"{how} changes the output {name!r}: {what} {found:.3f}, less than {least}. Nothing "
+            f"was written."
+        )
 
 
 def images_of(folder: Path, size: tuple[int, int]) -> list[np.ndarray]:
     """:return: its images in [0, 1], eight a batch"""
     files = sorted(path for path in folder.iterdir() if path.is_file())
+    if len(files) < FEWEST:
+        raise SystemExit(f"--images must hold {FEWEST} images or more, got {len(files)}: {folder}")
     images = [Image.open(path).convert("RGB").resize(size) for path in files]
     arrays = [np.asarray(image, np.float32).transpose(2, 0, 1) / 255 for image in images]
     return [np.stack(arrays[start : start + 8]) for start in range(0, len(arrays), 8)]

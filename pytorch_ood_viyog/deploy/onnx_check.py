@@ -60,18 +60,23 @@ def check_file(
 def far_inputs(example: Tensor) -> Tensor:
     """
     :param example: batch of model inputs
-    :return: what tame inputs do not try: all black, all white, stripes of one pixel, noise over
-        the range, and one of the example with 255 times the range
+    :return: what tame inputs do not try: nothing but zeros, all black, all white, stripes of one
+        pixel, noise over the range, and one of the example with random signs of 8/255 of the
+        range on it, and with 255 times the range
     """
     low, high = example.amin(), example.amax()
+    if low == high:
+        high = low + 1
     one = example[:1]
     stripes = torch.where(torch.arange(one.shape[-1], device=one.device) % 2 == 0, low, high)
     noise = torch.rand(one.shape, generator=torch.Generator().manual_seed(0)).to(one)
     far = [
+        torch.zeros_like(one),
         torch.full_like(one, float(low)),
         torch.full_like(one, float(high)),
         stripes.to(one).expand_as(one),
         low + noise * (high - low),
+        one + 8 / 255 * (high - low) * (noise - 0.5).sign(),
         255 * one,
     ]
     return torch.cat(far)

@@ -62,8 +62,8 @@ def export_onnx(
     ``evidence``.
 
     The new file is run on the example, in batches of several sizes, and on black, white, striped,
-    noisy and far too bright images, in ONNX Runtime and in ``runtime``; it takes the place of an
-    older one only if all agree with PyTorch. What makes it smaller afterwards leaves
+    noisy, attacked and far too bright images, in ONNX Runtime and in ``runtime``; it takes the
+    place of an older one only if all agree with PyTorch. What makes it smaller afterwards leaves
     :func:`~pytorch_ood_viyog.deploy.score_nodes.score_nodes` as they are.
 
     .. rubric:: Examples
@@ -109,7 +109,14 @@ def export_onnx(
         metadata["labels"] = [str(label) for label in labels]
     # other memory formats would be taken for the model's
     example = _on_device_of(model, check_input(example)).contiguous()
+    if not bool(example.isfinite().all()):
+        raise ValueError(
+            "example must be finite, got NaN or inf in it, by which nothing can be compared. Give "
+            "inputs as the model gets them in use."
+        )
     path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"path must be in a folder that exists, got {str(path)!r}.")
     with same_random_state(model), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
         size = _write(graph, written, example, metadata)

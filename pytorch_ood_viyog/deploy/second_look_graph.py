@@ -111,7 +111,7 @@ def _checked_layer(look: SecondLook) -> str:
     if not isinstance(look, SecondLook):
         raise TypeError(f"look must be a SecondLook, got {type(look).__name__}.")
     if look.choice is None:
-        raise RequiresFittingException
+        raise RequiresFittingException("SecondLook is not fitted. Call fit() first.")
     if look.choice.purifier != "maps":
         raise TypeError(
             f"Purifier {look.choice.purifier!r} works on images, outside of PyTorch's own "

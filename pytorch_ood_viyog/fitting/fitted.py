@@ -127,7 +127,9 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
     def _require_state(self) -> dict[str, Tensor]:
         if self._state is None:
             if self._statistics is None:
-                raise RequiresFittingException
+                raise RequiresFittingException(
+                    f"{type(self).__name__} is not fitted. Call fit() first."
+                )
             self._state = contiguous(self._conclude(self._statistics))
         return self._state
 

@@ -26,7 +26,13 @@ class SampledInputs:
     """
 
     def __init__(
-        self, loader: Iterable[Any], size: int, seed: int, *, held_out: float | None = None
+        self,
+        loader: Iterable[Any],
+        size: int,
+        seed: int,
+        *,
+        held_out: float | None = None,
+        name: str = "data_loader",
     ):
         """
         :param loader: yields tensors, ``(x, y)`` or ``(x, y, ...)``
@@ -35,14 +41,16 @@ class SampledInputs:
         :param seed: seed of the choice
         :param held_out: share of the ID inputs that the sample is drawn from, and that is not
             yielded, in (0, 1); default: all, and all are yielded
+        :param name: of the loader, for messages
         :raises TypeError: if the loader is a tensor
         """
         if isinstance(loader, Tensor):
-            raise TypeError("data_loader must yield batches, got a tensor. Use a DataLoader.")
+            raise TypeError(f"{name} must yield batches, got a tensor. Use a DataLoader.")
         self.loader = loader
         self.size = size
         self.seed = seed
         self.held_out = held_out
+        self.name = name
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -75,7 +83,7 @@ class SampledInputs:
             )
         if kept is None:
             raise ValueError(
-                "data_loader holds no ID samples: it is empty, or all labels are < 0."
+                f"{self.name} holds no ID samples: it is empty, or all labels are < 0."
             )
         return kept
 

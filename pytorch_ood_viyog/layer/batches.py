@@ -50,9 +50,10 @@ def id_mask(y: Any, maps: Tensor, name: str = "y") -> Tensor | None:
             f"class labels (OOD < 0), or leave the labels out."
         ) from error
     if labels.shape != maps.shape[:1]:
+        hint = " Batches are expected: wrap a dataset in a DataLoader." if not labels.dim() else ""
         raise ValueError(
             f"{name} must hold one label per sample: got labels of shape {tuple(labels.shape)} "
-            f"for samples of shape {tuple(maps.shape)}."
+            f"for samples of shape {tuple(maps.shape)}.{hint}"
         )
     if labels.dtype.is_complex:
         raise TypeError(f"{name} must be real numbers, got {labels.dtype}.")

@@ -79,7 +79,7 @@ class LookReadings(Detector):  # type: ignore[misc]
     def fitted(self) -> FittedLook:
         """What the fit found; an error before it."""
         if self._fitted is None:
-            raise RequiresFittingException
+            raise RequiresFittingException("SecondLook is not fitted. Call fit() first.")
         return self._fitted
 
     @property

@@ -70,16 +70,18 @@ class AdversarialOdds(Detector):  # type: ignore[misc]
         calibration_loader: Iterable[Any] | None = None,
         *,
         progress: bool = True,
+        max_images: int | None = None,
     ) -> Self:
         """
         :param data_loader: as for :meth:`Triage.fit`
         :param calibration_loader: as for :meth:`Triage.fit`; default: a share of the data is held
             out
         :param progress: show progress bars
+        :param max_images: as for :meth:`Triage.fit`
         :return: the fitted detector
         :raises ValueError: as :meth:`Triage.fit`
         """
-        self.triage.fit(data_loader, calibration_loader, progress=progress)
+        self.triage.fit(data_loader, calibration_loader, progress=progress, max_images=max_images)
         return self
 
     def predict(self, x: Tensor) -> Tensor:

@@ -56,8 +56,9 @@ class Training:
     ) -> FittedTriage:
         """What follows from the data; without calibration data, a share of the other is held."""
         if calibration_loader is not None:
+            known = self._calibration(calibration_loader)  # first, as there may be too few
             self._fit_detectors(train_loader)
-            return self._learnt(self._calibration(calibration_loader), ood, adv)
+            return self._learnt(known, ood, adv)
         warn_user(
             "Triage.fit without calibration_loader learns and calibrates on a part of "
             "train_loader. If the model was trained on these images, false alarms will "
@@ -79,7 +80,9 @@ class Training:
 
     def _calibration(self, loader: Tensor | Iterable[Any]) -> Tensor:
         """A sample of the inputs that does not depend on order and batches."""
-        sampled = SampledInputs(in_batches(loader), _MOST, self.triage.seed)
+        sampled = SampledInputs(
+            in_batches(loader), _MOST, self.triage.seed, name="calibration_loader"
+        )
         with same_random_state(self.triage.pipeline.model):
             for _ in batches(sampled, "calibrate", self.progress):
                 pass

@@ -11,6 +11,7 @@ from torch.nn import Module
 from typing_extensions import Self
 
 from ..detectors.residue import ViyogResidue
+from ..fitting.some_images import some_images
 from ..images.ways import Through, checked_through
 from ..layer.checks import check_count, check_number
 from ..looks.logits import Answers
@@ -140,6 +141,7 @@ class Triage(Verdicts):
         ood: Tensor | Iterable[Any] | None = None,
         adv: Tensor | Iterable[Any] | None = None,
         progress: bool = True,
+        max_images: int | None = None,
     ) -> Self:
         """
         Fit the detectors, simulate what can happen to calibration images, learn the rule, and
@@ -153,10 +155,15 @@ class Triage(Verdicts):
         :param ood: OOD images that you have; they train the rule, and not the guarantees
         :param adv: adversarial images that you have, the same
         :param progress: show what is done, with progress bars
+        :param max_images: most images of each of the two that are read, as for
+            :meth:`ViyogResidue.fit`
         :return: the fitted triage
         :raises ValueError: if there are too few calibration images; says how many are needed
         :raises TypeError: if the model gives no class logits
         """
+        train_loader = some_images(train_loader, max_images, self.seed)
+        if calibration_loader is not None:
+            calibration_loader = some_images(calibration_loader, max_images, self.seed)
         self._fitted = Training(self, progress).fit(train_loader, calibration_loader, ood, adv)
         return self
 

@@ -90,6 +90,36 @@ def test_a_file_that_differs_is_not_written(model, images, tmp_path, monkeypatch
     assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
 
 
+def test_far_inputs_are_far_and_differ():
+    example = 0.2 + 0.5 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    far = onnx_check.far_inputs(example)
+    assert far.unique(dim=0).shape == (7, 1, 8, 8)
+    assert float(far[0].abs().max()) == 0
+    assert float(far.max()) > 100
+    residue = (far[5] - example[0]).abs() * 255 / (example.max() - example.min())
+    torch.testing.assert_close(residue, torch.full_like(residue, 8.0), rtol=1e-3, atol=0)
+    assert onnx_check.far_inputs(torch.zeros(1, 1, 8, 8)).unique(dim=0).shape[0] > 4
+
+
+def test_what_goes_wrong_far_from_the_example_is_found(model, images, tmp_path, monkeypatch):
+    def answer(path):
+        def wrong_in_the_dark(x):
+            values = [torch.as_tensor(v) for v in exact(path)(x)]
+            dark = torch.as_tensor(x).flatten(1).abs().amax(dim=1) == 0
+            return [values[0], torch.where(dark, torch.inf, values[1])]
+
+        return wrong_in_the_dark
+
+    exact = onnx_check.RUNTIMES["onnxruntime"]
+    monkeypatch.setitem(onnx_check.RUNTIMES, "onnxruntime", answer)
+    detector = ViyogTV(model).fit([images])
+    with pytest.raises(RuntimeError, match=r"'score' of the ONNX file .* differs by up to inf"):
+        export_onnx(model, detector, tmp_path / "m.onnx", images[:2])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"example must be finite, got NaN or inf"):
+        export_onnx(model, detector, tmp_path / "m.onnx", images[:2] * torch.nan)
+
+
 def test_compared_are_shapes_and_numbers():
     compare = onnx_check._compare
     compare("a", torch.tensor([1.0, float("nan")]), torch.tensor([1.0005, float("nan")]), 1e-3)

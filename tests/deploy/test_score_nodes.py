@@ -82,6 +82,16 @@ def test_a_recipe_that_changes_the_score_writes_nothing(exported, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recipe_that_changes_verdicts_writes_nothing(tmp_path, monkeypatch):
+    found = {"a": np.array([0, 1, -1, 2] * 10), "b": np.array([0, 1, -1, 0] * 10)}
+    monkeypatch.setattr(shrink_onnx, "answers", lambda path, _: {"verdict": found[path.stem]})
+    monkeypatch.setitem(shrink_onnx.WAYS, "as given", lambda path, smaller, _: smaller.touch())
+    shrink_onnx.shrink(tmp_path / "a.onnx", tmp_path / "a.onnx", "as given", [])
+    with pytest.raises(RuntimeError, match=r"output 'verdict': share of equal .*0\.75"):
+        shrink_onnx.shrink(tmp_path / "a.onnx", tmp_path / "b.onnx", "as given", [])
+    assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
+
+
 def test_a_file_without_such_names_is_refused(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")
     shape = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]

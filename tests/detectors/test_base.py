@@ -27,6 +27,7 @@ from pytorch_ood.api import (
     RequiresFittingException,
 )
 from torch import nn
+from wrapped import Normalised
 
 
 def first_maps(model, images):
@@ -426,8 +427,19 @@ def test_a_bad_loader_leaves_an_unfitted_detector_unfitted(make, model, images):
     detector = make(model)
     with pytest.raises(ValueError, match="samples 3"):
         detector.fit([images, with_value(images, math.nan, 3)])
-    with pytest.raises(RequiresFittingException):
+    with pytest.raises(RequiresFittingException, match=f"{type(detector).__name__} is not fitted"):
         detector(images)
+
+
+@pytest.mark.parametrize(
+    "before", [nn.Identity(), Normalised(nn.Identity()), nn.Conv2d(3, 3, 1, bias=False)]
+)
+def test_samples_that_are_not_finite_are_told_in_the_first_batch_too(before, make, model, images):
+    detector = make(nn.Sequential(before, model))
+    with pytest.raises(ValueError, match=r"must be finite.* samples 1, 3\."):
+        detector.fit([with_value(images, math.nan, 1, 3)])
+    detector.fit([images])
+    assert bool(detector(images).isfinite().all())
 
 
 BAD_INPUTS = {

@@ -1,7 +1,11 @@
 """A part of the data, chosen before anything is read."""
 
+import warnings
+
 import pytest
 import torch
+from digits import images as digits
+from digits import trained
 from torch import nn
 from torch.utils.data import (
     DataLoader,
@@ -10,7 +14,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from pytorch_ood_viyog import SecondLook, SharedForward, ViyogResidue, ViyogTV
+from pytorch_ood_viyog import SecondLook, SharedForward, Triage, ViyogResidue, ViyogTV
 from pytorch_ood_viyog.fitting.some_images import some_images
 
 
@@ -27,6 +31,18 @@ class Files(TensorDataset):
     def __getitem__(self, index):
         self.read.append(index)
         return super().__getitem__(index)
+
+
+class Counted(TensorDataset):
+    """Images without labels; says which were read."""
+
+    def __init__(self, images):
+        super().__init__(images)
+        self.read: list[int] = []
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return super().__getitem__(index)[0]
 
 
 def model():
@@ -124,3 +140,13 @@ def test_a_pipeline_reads_the_chosen_alone():
     pipeline = SharedForward(net, {"tv": ViyogTV(None)})
     pipeline.fit(DataLoader(files, batch_size=50), progress=False, max_images=80)
     assert len(files.read) == 80
+
+
+def test_a_triage_reads_the_chosen_of_both():
+    net, (train, _), (known, _) = trained(), *digits()
+    first, second = Counted(train[:400]), Counted(known)
+    triage = Triage(net, id_fpr=0.1, noisy_fpr=0.1, simulate_on=30, look="never")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few images
+        triage.fit(DataLoader(first, 50), DataLoader(second, 50), progress=False, max_images=120)
+    assert len(set(first.read)) == len(set(second.read)) == 120

@@ -198,8 +198,12 @@ def test_too_few_calibration_images_say_how_many(triage):
     # 9 for a rate of 0.1, and 30 to learn from
     few = [(x[:19], y[:19]) for x, y in id_batches(1)[:2]]
     before, z = triage.fitted, triage.log_odds(X)
+    unread = iter(id_batches(0))
     with pytest.raises(ValueError, match=r"38\. .*9 to set thresholds on and 30 more.*39 in all"):
-        triage.fit(id_batches(0), few, progress=False)
+        triage.fit(unread, few, progress=False)
+    assert next(unread, None) is not None, "they are told before anything is fitted"
+    with pytest.raises(ValueError, match="calibration_loader holds no ID samples"):
+        triage.fit(unread, [], progress=False)
     assert triage.fitted is before
     assert torch.equal(triage.log_odds(X), z)
 

@@ -51,7 +51,8 @@ def examine(model: Module, x: Tensor, name: str | None, *, whole: bool = False) 
         that reads it.
     :raises RuntimeError: if a sample has no whole number of the layer's rows
     """
-    x = x if whole else x[:_SAMPLES]
+    # which samples are not finite is said by the pass that reads them
+    x = (x if whole else x[:_SAMPLES]).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     layers: Mapping[str, Module] = convolutions(model)
     if name is not None:
         hooked = runs_first(name)
