@@ -30,6 +30,9 @@ _LINE = re.compile(
     r"sources (?P<sources>\w+), in (?P<minutes>[\d.]+) minutes"
 )
 
+#: what a command has from the data folder
+_OF_DATA = re.compile(r"\{(data|photos|originals|ood)\}")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -125,7 +128,10 @@ def listing(pages: tuple[Page, ...]) -> str:
         unknown += bool(why and not last)
     stale = sum(bool(page.why_stale()) for page in pages)
     more = f", and {unknown} of unknown length" if unknown else ""
-    lines.append(f"{stale} of {len(pages)} stale: {known:.0f} minutes of CPU time{more}.")
+    lines.append(
+        f"{stale} of {len(pages)} stale: {known:.0f} minutes of CPU time at last, without what "
+        f"caches held{more}."
+    )
     return "\n".join(lines)
 
 
@@ -168,8 +174,10 @@ def main() -> None:
     print(listing(pages))
     if not options.run:
         return
-    if options.data is None:
-        parser.error("--run needs --data")
+    reading = [page.files[0] for page in pages if _OF_DATA.search(page.command)]
+    if options.data is None and reading:
+        parser.error(f"--run needs --data for {', '.join(reading)}")
+    options.data = options.data or Path()
     photographs = f"{options.data / 'photos224'}.npz"
     values = {
         "data": shlex.quote(str(options.data)),
