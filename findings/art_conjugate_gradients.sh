@@ -15,7 +15,7 @@ set -euo pipefail
 dir="$(mktemp -d)"
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q 'torch==2.14.1' 'adversarial-robustness-toolbox==1.20.1' packaging \
+"$dir/venv/bin/pip" install -q 'torch==2.14.1' 'adversarial-robustness-toolbox==1.20.1' 'packaging==26.4' \
   'numpy==2.4.6'
 "$dir/venv/bin/python" -W ignore - <<'PYTHON'
 import art

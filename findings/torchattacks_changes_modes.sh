@@ -16,7 +16,7 @@ trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 # without its dependencies, which ask for a requests of 2021
 "$dir/venv/bin/pip" install -q 'torch==2.14.1' 'torchvision==0.29.1' 'numpy==2.4.6' \
-  scipy tqdm requests
+  'scipy==1.17.1' 'tqdm==4.70.1' 'requests==2.34.2'
 "$dir/venv/bin/pip" install -q --no-deps 'torchattacks==3.5.1'
 "$dir/venv/bin/python" -W ignore - <<'PYTHON'
 from importlib.metadata import version
