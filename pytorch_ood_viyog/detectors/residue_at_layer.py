@@ -14,7 +14,7 @@ from ..fitting.fitted import Statistics
 from ..images.kind import ImageKind
 from ..layer.checks import check_layout, check_maps
 from ..layer.convolution import CONVOLUTIONS
-from ..layer.finding import check_path
+from ..layer.finding import Path, check_path
 from ..layer.layer_call import LayerCall
 from ..layer.linear.effective_convolution import Geometry
 from ..layer.linear.flat_axes import maps_without_flat_axes
@@ -30,10 +30,15 @@ from .base import FirstLayerDetector
 __all__ = ["ResidueAtLayer"]
 
 
+# rounding weights to half precision changes them by less
+_ROUNDED = 0.02
+
+
 class ResidueAtLayer(FirstLayerDetector):
     """Reads responses of the fitted directions, and their features, at the layer."""
 
     _known_key: tuple[dict[str, Tensor], Hashable] | None = None
+    _checked_path: Path | None = None
     # of a deployed detector: integers, which cannot be read from a tensor while tracing
     _deployed_geometry: Geometry | None = None
 
@@ -55,12 +60,25 @@ class ResidueAtLayer(FirstLayerDetector):
     def _check_loaded(tensors: Mapping[str, Tensor]) -> None:
         Geometry.from_tensor(tensors["geometry"])
 
+    def _is_of_other_weights(self) -> bool:
+        known = isinstance(self.layer, Module) or self.layer_name is not None
+        layer = self._layer_read() if known else None
+        if not isinstance(layer, CONVOLUTIONS) or layer.weight.is_meta:
+            return False
+        state = self._require_state()
+        kernel = layer.weight.detach().to(state["local"])
+        if state["local_kernel"].shape[1:] != kernel.shape[1:]:  # grouped, or axes were dropped
+            return False
+        off = torch.einsum("mc,c...->m...", state["local"], kernel) - state["local_kernel"]
+        return bool(off.norm() > _ROUNDED * state["local_kernel"].norm())
+
     def _geometry(self, state: dict[str, Tensor]) -> Geometry:
         return self._deployed_geometry or Geometry.from_tensor(state["geometry"])
 
     def _measure_call(self, x: Tensor, call: LayerCall) -> Statistics:
-        if call.path is not None:
-            check_path(type(self).__name__, call.path)
+        if call.path is not None and call.path is not self._checked_path:
+            check_path(type(self).__name__, call.path)  # warns once, not at every batch
+            self._checked_path = call.path
         return super()._measure_call(x, call)
 
     def _layer_read(self) -> Module:

@@ -149,6 +149,10 @@ class MapsState(FeatureMapsDetector):  # type: ignore[misc]
         :raises ValueError: if no fit gives them
         """
 
+    def _is_of_other_weights(self) -> bool:
+        """Whether the fitted state tells that the layer had other weights at fit."""
+        return False
+
     def _without_model(self) -> Self:
         """A copy to deploy, without model, layer, statistics and state."""
         bare = copy.copy(self)

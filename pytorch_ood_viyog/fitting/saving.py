@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ..layer.convolution import CONVOLUTIONS
 from ..layer.finding import find_layer, layer_named
-from ..layer.manners import unwrap
+from ..layer.manners import unwrap, warn_user
 from .fitted import MapsState
 
 __all__ = ["STATE_VERSION", "differing_settings", "load_state", "saved_state", "settings_of"]
@@ -99,6 +99,12 @@ def load_state(detector: MapsState, state: Mapping[str, Any]) -> None:
         loaded._state = tensors
     if loaded._first_layer is not None and loaded._first_layer.name is None:
         loaded._first_layer.name = state["layer"]
+    if loaded._is_of_other_weights():
+        warn_user(
+            f"The state was fitted with other weights than those of layer {loaded.layer_name!r}: "
+            f"scores and thresholds do not hold for this model. Load the weights that it was "
+            f"fitted with, or fit again."
+        )
     detector.__dict__.update(loaded.__dict__)
 
 

@@ -9,12 +9,15 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
+    "answer_of",
     "as_found",
     "as_found_with_gradients",
     "device_of",
@@ -109,6 +112,22 @@ def modules_of(model: Module) -> list[Module]:
                 seen.add(child)
                 found.append(child)
     return found
+
+
+def answer_of(model: Module, x: Tensor) -> Any:
+    """
+    :return: what the model answers
+    :raises TypeError: if it fails at integers; most models take none, few say so
+    """
+    try:
+        return model(x)
+    except RuntimeError as error:
+        if x.is_floating_point():
+            raise
+        raise TypeError(
+            f"{type(model).__name__} does not run on {x.dtype} ({error}). Convert the inputs as "
+            f"the model expects them, such as x.float() / 255."
+        ) from error
 
 
 @contextmanager

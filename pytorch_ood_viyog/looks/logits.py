@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ..layer.first_layer import FirstLayer
 from ..layer.layer_call import LayerCall
-from ..layer.manners import as_found, device_of, unwrap
+from ..layer.manners import answer_of, as_found, device_of, unwrap
 
 __all__ = ["Answers", "PickLogits", "picked_logits", "usual_logits"]
 
@@ -107,7 +107,7 @@ class Answers:
                 stack.enter_context(self.first_layer.replacing(x, change))
             if read is not None:
                 stack.enter_context(self.first_layer.reading(x, read))
-            output = bare(x)
+            output = answer_of(bare, x)
         logits = picked_logits(output, self.pick, len(x), bare)
         if logits.shape[1] < 2 or not logits.is_floating_point():
             raise TypeError(

@@ -16,7 +16,7 @@ from ..layer.finding import find_layer
 from ..layer.first_layer import FirstLayer
 from ..layer.hooks import PassHooks
 from ..layer.layer_call import LayerCall
-from ..layer.manners import as_found, device_of, unwrap
+from ..layer.manners import answer_of, as_found, device_of, unwrap
 from ..looks.logits import PickLogits, picked_logits
 from .heads import HeadWatch
 
@@ -94,7 +94,7 @@ class SharedPass:
             if "feature_maps" in wanted and self.maps_name is not None:
                 keep = lambda m, args, kwargs, out: maps.append(out.detach().clone())  # noqa: E731
                 hooks.after(model.get_submodule(self.maps_name), keep)
-            output = model(x)
+            output = answer_of(model, x)
 
         def logits() -> Tensor:
             return picked_logits(output, self.logits, len(x), self.model)

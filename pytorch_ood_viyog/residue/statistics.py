@@ -107,6 +107,7 @@ def dynamic_range(
     :return: dynamic range of each input channel: as the user gave it, as read from the inputs, or
         where only maps were seen, from the inputs that the convolution's least-squares inverse
         gives
+    :raises ValueError: if the inputs are all the same
     """
     low, high = statistics["low"], statistics["high"]
     if given is not None:
@@ -120,7 +121,12 @@ def dynamic_range(
     if not bool(torch.isfinite(low).all()):
         low, high = _reconstructed_extremes(conv, statistics["sample"])
     widths = high - low
-    widest = widths.max() if bool(widths.max() > 0) else torch.ones_like(widths[0])
+    if not bool(widths.max() > 0):
+        raise ValueError(
+            f"All ID inputs are of one colour, {low.tolist()}: nothing can be learnt from them. "
+            f"Look at what the loader yields."
+        )
+    widest = widths.max()
     # a constant channel tells nothing of its range: it gets that of the widest
     return torch.where(widths > 0, widths, widest)
 

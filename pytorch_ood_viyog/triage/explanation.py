@@ -74,16 +74,17 @@ class Explanation:
         :return: evidence and the log-odds by which it speaks for the verdict, against ID (or,
             where the verdict is ID, against what is most likely otherwise); largest first
         """
-        verdict = Verdict(int(self.verdicts[i]))
-        against = Verdict.ID if verdict != Verdict.ID else self._likeliest_alarm(i)
-        one, other = ORDER.index(verdict), ORDER.index(against)
+        one, other = (ORDER.index(v) for v in (Verdict(int(self.verdicts[i])), self._against(i)))
         found = {
             name: float(odds[i, one] - odds[i, other]) for name, odds in self.log_odds.items()
         }
         known = [(name, value) for name, value in found.items() if value == value]
         return sorted(known, key=lambda pair: -abs(pair[1]))
 
-    def _likeliest_alarm(self, i: int) -> Verdict:
+    def _against(self, i: int) -> Verdict:
+        """ID, or for the verdict ID the likeliest alarm."""
+        if Verdict(int(self.verdicts[i])) != Verdict.ID:
+            return Verdict.ID
         return ORDER[1 + int(self.posterior[i, 1:].argmax())]
 
     def second_answer(self, i: int) -> str:
@@ -112,6 +113,7 @@ class Explanation:
         odds = ", ".join(f"{each.name} {share:.2f}" for each, share in shares)
         ranks = ", ".join(f"{name} {float(p[i]):.3f}" for name, p in self.p_values.items())
         said = ", ".join(f"{name} {value:+.1f}" for name, value in self.strongest(i)[:_NAMED])
+        said = f"log-odds against {self._against(i).name}: {said}"
         parts = [odds, f"p-values {ranks}", said, self.flat_share(i), self.second_answer(i)]
         parts = [part for part in parts if part]
         return f"{i:4d}  {verdict.name:<5} {'; '.join(parts)}"

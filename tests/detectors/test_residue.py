@@ -218,3 +218,19 @@ def test_a_range_for_the_wrong_number_of_channels(images):
     detector = ViyogResidue(network(nn.Conv2d(3, 8, 3)), input_range=(1.0, 1.0))
     with pytest.raises(ValueError, match="3 channels"):
         detector.fit([images[:20]])
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.5])
+def test_id_images_of_one_colour_are_refused(colour, fitted, images):
+    before = fitted(images)
+    with pytest.raises(ValueError, match="All ID inputs are of one colour"):
+        fitted.fit([torch.full((20, 3, 24, 24), colour)])
+    assert torch.equal(fitted(images), before)
+
+
+def test_a_named_layer_is_warned_of_once_a_fit(images):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 16, 3))
+    detector = ViyogResidue(model, layer="2")
+    with pytest.warns(UserWarning, match="Its scores may mean little") as told:
+        detector.fit(images[:96].split(32))
+    assert sum("may mean little" in str(each.message) for each in told) == 1

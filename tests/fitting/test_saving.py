@@ -1,10 +1,11 @@
 """Saving, loading and merging fitted detectors."""
 
 import io
+import warnings
 
 import pytest
 import torch
-from networks import Volume, build
+from networks import SmallNet, Volume, build
 from pytorch_ood.api import RequiresFittingException
 from torch import nn
 
@@ -190,3 +191,18 @@ def test_saved_states_are_as_small_as_readme_says(conv, size, largest):
     assert 100_000 < saved_bytes(ViyogResidue) < largest
     assert saved_bytes(Viyog) < 3_000
     assert saved_bytes(ViyogTV) < 10_000
+
+
+def test_a_state_of_other_weights_is_said(images):
+    images = torch.nn.functional.interpolate(images, 24)
+    fitted = ViyogResidue(build(SmallNet)).fit([images])
+    state, same, other = fitted.state_dict(), build(SmallNet), build(SmallNet)
+    with torch.no_grad():
+        other.stem.conv.weight += 0.1 * other.stem.conv.weight.roll(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ViyogResidue(same).load_state_dict(state)
+        ViyogResidue(build(SmallNet).bfloat16()).load_state_dict(state)
+        ViyogResidue(None).load_state_dict(state)
+    with pytest.warns(UserWarning, match="fitted with other weights than those of layer"):
+        ViyogResidue(other).load_state_dict(state)

@@ -62,6 +62,11 @@ def test_labels_that_are_not_numbers(labels):
         id_mask(labels, MAPS, name="labels")
 
 
+def test_a_dataset_in_place_of_a_loader_is_told():
+    with pytest.raises(ValueError, match=r"Batches are expected: wrap a dataset in a DataLoader"):
+        id_mask(3, MAPS)
+
+
 @pytest.mark.parametrize("shape", [(2, 0, 4), (2, 3, 4, 0)])
 def test_maps_without_channels_or_positions(shape):
     with pytest.raises(ValueError, match="channels and positions") as caught:

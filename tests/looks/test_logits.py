@@ -75,3 +75,9 @@ def test_another_thread_is_not_changed():
     changed = Answers(model).logits(X, change=change)
     assert torch.equal(found[0], wanted)
     assert not torch.allclose(changed, wanted)
+
+
+def test_integers_that_the_model_does_not_take():
+    with pytest.raises(TypeError, match=r"SmallNet does not run on torch.uint8 .*x.float"):
+        Answers(build(SmallNet)).logits((255 * X).byte())
+    assert Answers(build(SmallNet)).logits(X).shape == (4, 5)

@@ -43,6 +43,13 @@ def always():
     return fit(small(look="always"))
 
 
+def test_grey_levels_are_named(triage):
+    with pytest.raises(TypeError, match=r"does not run on torch.uint8 .*x.float\(\) / 255"):
+        triage.predict((255 * CLEAN).byte())
+    with pytest.raises(TypeError, match=r"does not run on torch.uint8 .*x.float\(\) / 255"):
+        small().fit([(255 * CLEAN).byte()], [(255 * CLEAN).byte()], progress=False)
+
+
 # -- what it says ------------------------------------------------------------------------------
 
 
@@ -76,6 +83,7 @@ def test_an_explanation_adds_up(name, request):
     for line, verdict in zip(lines, explained.verdicts.tolist(), strict=True):
         assert line.split()[1] == Verdict(verdict).name
         assert "p-values" in line
+        assert ("log-odds against ID: " in line) == (verdict != Verdict.ID)
     one = explained.sample(50)
     assert str(one).split()[1:] == lines[50].split()[1:]
 
