@@ -1,9 +1,14 @@
 """
-Loads the fixtures of helpers/shared_fixtures.py, but not where no test runs, and has the longest
-begin first.
+Loads the fixtures of helpers/shared_fixtures.py, but not where no test runs, has the longest
+begin first, and gives each process one thread.
 """
 
 import importlib
+import os
+
+# before NumPy is imported: threads of two workers' linear algebra that wait for each other on two
+# cores take most of the time, in scikit-learn's small problems three quarters of it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: files that take longest: a worker that began one last would run alone at the end
 LONGEST = (
