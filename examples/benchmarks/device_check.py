@@ -45,9 +45,14 @@ class Waits(TorchDispatchMode):
         moved = isinstance(result, Tensor) and any(
             isinstance(each, Tensor) and each.device != result.device for each in args[:1]
         )
-        if moved or name.startswith(WAITING):
+        chosen = name in ("index", "index_put", "index_put_") and any(map(_is_mask, args[1]))
+        if moved or chosen or name.startswith(WAITING):
             self.found[name] = self.found.get(name, 0) + 1
         return result
+
+
+def _is_mask(index: object) -> bool:
+    return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
 
 
 @dataclass
@@ -239,6 +244,7 @@ def main() -> None:
     name = name_of(device)
     out = arguments.out or RESULTS / f"device_{re.sub('[^a-z0-9]+', '-', name.lower())}.md"
     command = f"device_check.py --device {device.type}{' --quick' if arguments.quick else ''}"
+    out.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         f"# Device check: {name}",
         "",

@@ -32,8 +32,9 @@ LARGE = {"passes": (-inf, 1.15), "fit_cpu_s": (-inf, 180.0)}
 _INTRODUCTION = """\
 # Verdicts
 
-`python examples/benchmarks/verdicts.py --data DATA_FOLDER`: shares of verdicts, learnt rule and
-the cascades that came before it (run on their own commit). Attacks are in 8 bit and fool the
+`python examples/benchmarks/verdicts.py --data DATA_FOLDER` with `--models` as below and
+`--rules learnt`: shares of verdicts, learnt rule and the cascades that came before it (run on
+their own commit). Attacks are in 8 bit and fool the
 model. *L∞ 8* is the mean of FGSM and PGD, *minimal L2* of DeepFool, Carlini-Wagner and DDN,
 *unseen* of Square, sparse, rotated and patch attacks, nothing like which is simulated.
 *four-way* is the mean of ID, OOD, attacks (L∞ 8 to 2, DeepFool and CW, smooth) and benign changes.

@@ -150,9 +150,16 @@ def images_of(folder: Path, size: tuple[int, int]) -> list[np.ndarray]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if len(files) < FEWEST:
         raise SystemExit(f"--images must hold {FEWEST} images or more, got {len(files)}: {folder}")
-    images = [Image.open(path).convert("RGB").resize(size) for path in files]
+    images = [_image(path).resize(size) for path in files]
     arrays = [np.asarray(image, np.float32).transpose(2, 0, 1) / 255 for image in images]
     return [np.stack(arrays[start : start + 8]) for start in range(0, len(arrays), 8)]
+
+
+def _image(path: Path) -> Image.Image:
+    try:
+        return Image.open(path).convert("RGB")
+    except OSError as error:
+        raise SystemExit(f"--images must hold images alone, {path.name}: {error}") from error
 
 
 def main() -> None:
@@ -162,6 +169,8 @@ def main() -> None:
     parser.add_argument("--how", choices=WAYS, default="static-int8")
     parser.add_argument("--images", type=Path, required=True, help="folder of ID images")
     arguments = parser.parse_args()
+    if not arguments.path.is_file():
+        parser.error(f"there is no file {arguments.path}")
     session = onnxruntime.InferenceSession(arguments.path)
     height, width = session.get_inputs()[0].shape[2:]
     batches = images_of(arguments.images, (width, height))

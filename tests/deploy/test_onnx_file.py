@@ -135,6 +135,8 @@ def test_what_it_refuses(model, images, tmp_path, monkeypatch):
         export_onnx(model, ViyogTV(model), path, images[:4])
     with pytest.raises(TypeError, match="got str"):
         export_onnx(model, "ViyogTV", path, images[:4])
+    with pytest.raises(ValueError, match=r"path must be in a folder that exists, got .*none"):
+        export_onnx(model, detector, tmp_path / "none" / "m.onnx", images[:4])
     with pytest.raises(TypeError, match="tolerance"):
         export_onnx(model, detector, path, images[:4], tolerance="small")
     with pytest.raises(ValueError, match=r"one number, got \{'tv': 3\}"):

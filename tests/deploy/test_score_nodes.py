@@ -8,6 +8,7 @@ import pytest
 import torch
 from digits import images as digits
 from digits import trained
+from PIL import Image
 from torch import nn
 
 from pytorch_ood_viyog import ViyogResidue, export_onnx
@@ -90,6 +91,20 @@ def test_a_recipe_that_changes_verdicts_writes_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r"output 'verdict': share of equal .*0\.75"):
         shrink_onnx.shrink(tmp_path / "a.onnx", tmp_path / "b.onnx", "as given", [])
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_what_a_folder_of_images_must_hold(tmp_path):
+    for number in range(8):
+        Image.new("L", (5, 4), 255).save(tmp_path / f"{number}.png")
+    [batch] = shrink_onnx.images_of(tmp_path, (6, 7))
+    assert batch.shape == (8, 3, 7, 6)
+    assert (batch == 1).all()
+    (tmp_path / "0.png").write_text("no image")
+    with pytest.raises(SystemExit, match=r"must hold images alone, 0.png: cannot identify"):
+        shrink_onnx.images_of(tmp_path, (6, 7))
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(SystemExit, match=r"must hold 8 images or more, got 7"):
+        shrink_onnx.images_of(tmp_path, (6, 7))
 
 
 def test_a_file_without_such_names_is_refused(tmp_path):

@@ -16,7 +16,7 @@ def test_a_check_is_a_row_and_so_is_one_that_fails(tmp_path, monkeypatch):
         raise RuntimeError("no such kernel\nand more")
 
     monkeypatch.setitem(device_check.CHECKS, "fit", broken)
-    page = tmp_path / "device.md"
+    page = tmp_path / "new" / "device.md"
     options = ["--device", "cpu", "--quick", "--only", "waits", "channels_last", "fit"]
     monkeypatch.setattr(sys, "argv", ["device_check.py", *options, "--out", str(page)])
     device_check.main()
@@ -36,4 +36,6 @@ def test_waits_are_what_a_gpu_would_be_waited_for():
         assert not counted.found
         float(x.max())
         x.nonzero()
-    assert counted.found == {"_local_scalar_dense": 1, "nonzero": 1}
+        x[x > 1]
+        x[torch.tensor([0])]
+    assert counted.found == {"_local_scalar_dense": 1, "nonzero": 1, "index": 1}
