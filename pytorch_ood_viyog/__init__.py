@@ -15,22 +15,23 @@ from .looks import SecondLook
 from .pipeline import SharedForward
 from .triage import AdversarialOdds, Triage, Verdict
 
-__all__ = [
-    "AdversarialOdds",
-    "SameWay",
-    "SecondLook",
-    "SharedForward",
+# in the order of README
+__all__ = [  # noqa: RUF022
+    "ViyogResidue",
     "Triage",
     "Verdict",
     "Viyog",
-    "ViyogIntent",
-    "ViyogMetrics",
-    "ViyogResidue",
     "ViyogTV",
+    "AdversarialOdds",
+    "ViyogIntent",
+    "SecondLook",
+    "SharedForward",
+    "viyog_metrics",
+    "ViyogMetrics",
     "Way",
+    "SameWay",
     "WayWarning",
     "export_onnx",
-    "viyog_metrics",
     "with_score",
 ]
 __version__ = "0.1.0"

@@ -133,6 +133,11 @@ def test_examples_run_from_top_to_bottom(page, namespace, tmp_path, monkeypatch)
     assert (tmp_path / WRITTEN.get(page.name, "")).exists()
 
 
+def test_the_face_is_what_readme_names_in_its_order():
+    words = re.findall(r"\w+", README.read_text(encoding="utf-8"))
+    assert list(pytorch_ood_viyog.__all__) == sorted(pytorch_ood_viyog.__all__, key=words.index)
+
+
 def docstring_examples():
     for name in pytorch_ood_viyog.__all__:
         docstring = getattr(pytorch_ood_viyog, name).__doc__ or ""
