@@ -24,8 +24,11 @@ def plot_accepted(
     for axis, (title, (budgets, curves)) in zip(axes[0], panels.items(), strict=True):
         levels = [255 * budget for budget in budgets]
         for name, shares in curves.items():
-            style = f"{'-' if name != names[0] else '--'}C{names.index(name)}"
-            lines[name] = axis.plot(levels, shares, style, marker="o", ms=3)[0]
+            place = names.index(name)
+            # the first, which others may cover, is dashed and above them
+            style = f"{'-' if place else '--'}C{place}"
+            order = 2 if place else 3
+            lines[name] = axis.plot(levels, shares, style, marker="o", ms=3, zorder=order)[0]
         axis.axhline(0.5, color="black", linewidth=0.5, linestyle=":")
         axis.set_xscale("log", base=2)
         axis.set_xticks(levels, [f"{level:g}" for level in levels], fontsize=7)
