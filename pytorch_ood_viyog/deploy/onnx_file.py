@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..detectors.base import FirstLayerDetector
-from ..layer.checks import check_input, check_number
+from ..layer.checks import check_count, check_input, check_number
 from ..layer.manners import same_random_state, unwrap
 from ..looks.second_look import SecondLook
 from ..triage.triage import Triage
@@ -44,6 +44,7 @@ def export_onnx(
     labels: Sequence[str] | None = None,
     tolerance: float = 1e-3,
     runtime: str = "onnxruntime",
+    opset: int | None = None,
 ) -> Path:
     """
     Write one ONNX file with the model and what judges its inputs. It takes ``input`` with any
@@ -88,19 +89,21 @@ def export_onnx(
     :param tolerance: largest difference between the two, relative or absolute, that is taken for
         rounding
     :param runtime: where the file is to run, ``"onnxruntime"`` or ``"openvino"``
+    :param opset: version of ONNX's operators that the file is to use; default is PyTorch's choice
     :return: the path
     :raises ImportError: if onnx, onnxscript, onnxruntime or the runtime are not installed
     :raises TypeError: if an argument has the wrong type, or a detector does not go into
         a graph
     :raises RequiresFittingException: if the detector is not fitted
     :raises ValueError: if arguments do not fit together
-    :raises RuntimeError: if a runtime gives other results, or the model can be exported for one
-        size of batches only; no file is written then
+    :raises RuntimeError: if a runtime gives other results, the opset lacks an operator, or the
+        model can be exported for one size of batches only; no file is written then
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime must be one of {[*RUNTIMES]}, got {runtime!r}.")
     _require(runtime)
     tolerance = check_number("tolerance", tolerance, low=0.0)
+    opset = None if opset is None else check_count("opset", opset, low=1)
     graph = _graph(model, detector, layer=layer, logits=logits, thresholds=thresholds)
     metadata = dict(graph.metadata) | {
         "package": f"pytorch-ood-viyog {version('pytorch-ood-viyog')}"
@@ -119,7 +122,7 @@ def export_onnx(
         raise ValueError(f"path must be in a folder that exists, got {str(path)!r}.")
     with same_random_state(model), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
-        size = _write(graph, written, example, metadata)
+        size = _write(graph, written, example, metadata, opset)
         _check_any_batch(size, type(unwrap(model)).__name__)
         for each in dict.fromkeys(("onnxruntime", runtime)):
             check_file(written, graph, example, len(labels or []), tolerance, each)
@@ -153,7 +156,9 @@ def _check_own(kind: str, model: Module, own: Module | None, options: Mapping[st
         raise ValueError(f"model must be the model of the {kind}, got another one.")
 
 
-def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any]) -> Any:
+def _write(
+    graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any], opset: int | None
+) -> Any:
     # a batch of one would be taken for a constant
     example = torch.cat([example, example]) if len(example) == 1 else example
     with torch.no_grad():
@@ -165,8 +170,15 @@ def _write(graph: Graph, path: Path, example: Tensor, metadata: Mapping[str, Any
             input_names=[_INPUT],
             output_names=list(graph.names),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=opset,
         )
     assert program is not None
+    found = program.model.opset_imports[""]
+    if opset not in (None, found):  # PyTorch only logs that it could not
+        raise RuntimeError(
+            f"The graph cannot be written with the operators of opset {opset}, only of {found}. "
+            f"No file was written. Ask for another opset, or leave it to PyTorch."
+        )
     for name, value in metadata.items():
         program.model.metadata_props[name] = json.dumps(value)
     mark_score_nodes(program.model.graph)

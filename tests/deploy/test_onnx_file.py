@@ -15,6 +15,7 @@ from torch import nn
 from pytorch_ood_viyog import Viyog, ViyogTV, export_onnx
 from pytorch_ood_viyog.deploy import onnx_check
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
@@ -127,6 +128,15 @@ def test_compared_are_shapes_and_numbers():
         compare("a", torch.ones(1), torch.ones(2), 1e-3)
     with pytest.raises(RuntimeError, match=r"Output a .* up to 0\.1 "):
         compare("a", torch.ones(2), torch.tensor([1.0, 1.1]), 1e-3)
+
+
+def test_an_opset_is_kept_or_refused(model, images, tmp_path):
+    path, detector = tmp_path / "m.onnx", ViyogTV(model).fit([images])
+    with pytest.raises(RuntimeError, match=r"operators of opset 99, only of \d+. No file"):
+        export_onnx(model, detector, path, images[:4], opset=99)
+    assert not list(tmp_path.iterdir())
+    export_onnx(model, detector, path, images[:4], opset=20)
+    assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [20]
 
 
 def test_what_it_refuses(model, images, tmp_path, monkeypatch):
