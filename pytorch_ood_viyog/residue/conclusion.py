@@ -21,7 +21,7 @@ from .reader import Reader, Reading
 from .statistics import convolution_of, dynamic_range
 from .windows import Windows
 
-__all__ = ["FEWEST", "SHAPES", "conclude", "in_own_order"]
+__all__ = ["FEWEST", "SHAPES", "conclude"]
 
 #: tensors of a fitted state, and the lengths of their axes
 SHAPES = {
@@ -90,12 +90,12 @@ def conclude(
     clean = None if behind is None else behind.clean()
     maps = statistics["sample"] if clean is None else _maps_of(clean, conv, windows)
     _check_enough(len(statistics["sample"]))
-    sample = in_own_order(maps)
-    reader = fit_reader(conv, sample, windows, scale, settings.directions)
+    order = _own_order(maps)
+    reader = fit_reader(conv, maps, order, windows, scale, settings.directions)
     known = {"scale": scale, "geometry": statistics["geometry"], **_kind(statistics, clean)}
     state = vars(reader) | known
     if behind is None or read is None:
-        *groups, smooth = _feature_groups(conv, sample, reader, windows, scale, settings)
+        *groups, smooth = _feature_groups(conv, maps, order, reader, windows, scale, settings)
     else:
         *groups, smooth = behind.groups(
             lambda inputs: read(inputs, state).features,
@@ -159,13 +159,13 @@ def _check_enough(samples: int) -> None:
         )
 
 
-def in_own_order(maps: Tensor) -> Tensor:
+def _own_order(maps: Tensor) -> Tensor:
     """
-    Maps of samples, ordered by energy, so that the order they were drawn in does not deal out the
-    signs of residues.
+    Indices of the samples, ordered by energy, so that the order they were drawn in does not deal
+    out the signs of residues. The maps may be too large to have them twice.
     """
     energies = [m.double().flatten(1).square().sum(dim=1) for m in torch.split(maps, _CHUNK)]
-    return maps[torch.cat(energies).argsort(stable=True)]
+    return torch.cat(energies).argsort(stable=True)
 
 
 def _fit_hypotheses(groups: list[Tensor], settings: Settings) -> dict[str, Tensor]:
@@ -212,6 +212,7 @@ def _are_grey(conv: EffectiveConvolution, reader: Reader, scale: Tensor) -> bool
 def _feature_groups(
     conv: EffectiveConvolution,
     maps: Tensor,
+    order: Tensor,
     reader: Reader,
     windows: Windows,
     scale: Tensor,
@@ -227,7 +228,8 @@ def _feature_groups(
     strengths = _strengths(settings)
     geometry, grey = conv.geometry, _are_grey(conv, reader, scale)
     chunks = []
-    for part in torch.split(maps, _CHUNK):
+    for chosen in torch.split(order, _CHUNK):
+        part = maps[chosen]
         (local, around), flat = responses(reader, part, windows)
         shape = (geometry, windows, counts, len(part), scale)
         white = random_residue(reader, *shape, generator, grey=grey)

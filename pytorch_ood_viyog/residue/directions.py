@@ -3,6 +3,7 @@ Directions of channel space that natural images leave nearly empty and white noi
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ _NEIGHBOURHOOD = 576
 _VECTORS, _FEWEST = 65536, 8
 # energy of rounding, less than a hundredth of a grey level in 255: such directions are empty
 _EMPTY = 1e-10
-# samples at once
-_CHUNK = 8
+# samples, and vectors, at once
+_CHUNK, _PART = 8, 4096
 
 
 def quiet_directions(
@@ -55,7 +56,12 @@ def quiet_directions(
 
 
 def fit_reader(
-    conv: EffectiveConvolution, maps: Tensor, windows: Windows, scale: Tensor, count: int
+    conv: EffectiveConvolution,
+    maps: Tensor,
+    order: Tensor,
+    windows: Windows,
+    scale: Tensor,
+    count: int,
 ) -> Reader:
     """
     Find the directions that ID images leave quiet, twice: among the channels at a position, and
@@ -64,23 +70,25 @@ def fit_reader(
 
     :param conv: what the layer does
     :param maps: packed maps of ID samples, :math:`K \\times C \\times *S`
+    :param order: indices of the samples, as they are to be taken
     :param windows: where they are read
     :param scale: dynamic range of each input channel, shape :math:`C_{in}`
     :param count: number of directions of each kind
     """
     kernel = conv.kernel
     scale = scale.view(1, -1, *[1] * (kernel.dim() - 2))
-    vectors = _rows(maps.movedim(1, -1).reshape(-1, maps.shape[1]))
-    mean = vectors.mean(dim=0)
+    positions = len(maps) * math.prod(maps.shape[2:])
+    step = max(1, positions // _VECTORS)
+    mean, covariance = _moments(lambda: _spread(maps, order, step))
     gain = _gram(kernel * scale)
     most = max(count, _NEIGHBOURHOOD // 3 ** (maps.dim() - 2))
-    found = quiet_directions(_covariance(vectors - mean), gain, len(gain))
+    found = quiet_directions(covariance, gain, len(gain))
     local, energies, empty = _without_empty(*found, most)
 
     local_kernel = torch.einsum("mc,c...->m...", local, kernel)
     quiet = local[: _window_directions(maps, windows)]
     extended = extended_kernel(conv.geometry, local_kernel[: len(quiet)])
-    around = _neighbourhood_covariance(maps, mean, quiet, windows)
+    around = _neighbourhood_covariance(maps, order, mean, quiet, windows)
     found = quiet_directions(around, _gram(extended * scale), len(around))
     window, more_energies, _ = _without_empty(*found, count)
     offset = local @ (conv.bias - mean)
@@ -118,29 +126,44 @@ def _window_directions(maps: Tensor, windows: Windows) -> int:
 
 
 def _neighbourhood_covariance(
-    maps: Tensor, mean: Tensor, local: Tensor, windows: Windows
+    maps: Tensor, order: Tensor, mean: Tensor, local: Tensor, windows: Windows
 ) -> Tensor:
     """Of the local responses in a window, :math:`M 3^d` of them; few samples at a time."""
     axes = maps.dim() - 2
     windows_in_all = math.prod(windows.count(tuple(maps.shape[2:]))) * len(maps)
     step, taken = max(1, windows_in_all // _VECTORS), 0
     total = local.new_zeros(len(local) * 3**axes, len(local) * 3**axes)
-    for chunk in torch.split(maps, _CHUNK):
-        centred = chunk.double() - mean.view(-1, *[1] * axes)
+    for chosen in torch.split(order, _CHUNK):
+        centred = maps[chosen].double() - mean.view(-1, *[1] * axes)
         responses = torch.einsum("mc,bc...->bm...", local, centred)
-        values = torch.stack([v.flatten(2) for v in windows.neighbours(responses)], dim=2)
-        rows = values.movedim(3, 1).reshape(-1, len(total))[::step]
+        # those that are taken before neighbours come together, which are 3^d times as much
+        own = torch.arange(len(chosen), device=maps.device)
+        parts = [torch.cat([*_spread(v, own, step)]) for v in windows.neighbours(responses)]
+        rows = torch.stack(parts, dim=2).flatten(1)
         total += rows.T @ rows
         taken += len(rows)
     return total / taken
 
 
-def _rows(vectors: Tensor) -> Tensor:
-    return vectors[:: max(1, len(vectors) // _VECTORS)].double()
+def _spread(maps: Tensor, order: Tensor, step: int) -> Iterator[Tensor]:
+    """Vectors of channels at every ``step``-th of all positions of all samples, in parts."""
+    flat = maps.flatten(2)
+    count = flat.shape[2]
+    places = torch.arange(0, len(flat) * count, step, device=maps.device)
+    for part in torch.split(places, _PART):
+        yield flat[order[part // count], :, part % count]
 
 
-def _covariance(centred: Tensor) -> Tensor:
-    return centred.T @ centred / len(centred)
+def _moments(vectors: Callable[[], Iterable[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean and covariance, in float64 of few vectors at a time."""
+    sums = [(len(part), part.double().sum(dim=0)) for part in vectors()]
+    count = sum(number for number, _ in sums)
+    mean = torch.stack([total for _, total in sums]).sum(dim=0) / count
+    covariance = mean.new_zeros(len(mean), len(mean))
+    for part in vectors():
+        centred = part.double() - mean
+        covariance += centred.T @ centred
+    return mean, covariance / count
 
 
 def _gram(kernel: Tensor) -> Tensor:
