@@ -1,10 +1,11 @@
 """The sample depends on content alone: not on order, batches or who saw what."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
 
 from pytorch_ood_viyog.fitting.content_sample import draw, merge, priorities
 
@@ -53,3 +54,20 @@ def test_the_global_generator_is_not_used():
     before = torch.get_rng_state()
     priorities(torch.randn(3, 4, generator=torch.Generator()), 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_merge_takes_no_memory_beyond_its_result():
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        (torch.randperm(64, generator=generator), torch.rand(64, 2**14, generator=generator))
+        for _ in range(2)
+    ]
+    merge(*parts, 64)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        _, merged = merge(*parts, 64)
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted(
+        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
+    )
+    peak = max(accumulate(change for _, change in changes))
+    assert peak < 1.1 * merged.nbytes
