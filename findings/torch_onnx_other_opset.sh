@@ -2,9 +2,10 @@
 # torch.onnx.export writes another opset than it was asked for, and returns as if it had not.
 #
 # Expected: a file in the opset that was asked for, or an error.
-# Seen:     graphs are built in opset 18. Where the way to an older one fails, here at a mean over
-#           axes (to 17 and to 13), the log shows a traceback of the converter, the call returns,
-#           and the file is in opset 18. Graphs without such an operator are converted.
+# Seen:     graphs are built in opset 18. Where the way to an older one fails, the log shows a
+#           traceback of the converter, the call returns, and the file is in opset 18. With a mean
+#           over axes that is so for 17 already; a graph that only multiplies comes to 17, and not
+#           to 13.
 # Versions: torch 2.14.1, onnx 1.23.2, onnxscript 0.7.2 (Python 3.11).
 # Hurts:    who exports scores (means over space, norms over channels) for a runtime that stops at
 #           an older opset: the file is made here and refused there.
@@ -39,6 +40,6 @@ for model in (Energy().eval(), Doubled().eval()):
 for (name, asked), version in found.items():
     print(f"{name}: asked for opset {asked}, got {version}")
 assert [found["Energy", asked] for asked in (13, 17, 18, 20)] == [18, 18, 18, 20]
-assert [found["Doubled", asked] for asked in (13, 17, 18, 20)] == [13, 17, 18, 20]
+assert [found["Doubled", asked] for asked in (13, 17, 18, 20)] == [18, 17, 18, 20]
 PYTHON
 echo "lines in the log: $(wc -l < "$dir/log")"
