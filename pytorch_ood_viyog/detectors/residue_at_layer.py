@@ -16,7 +16,7 @@ from ..layer.checks import check_layout, check_maps
 from ..layer.convolution import CONVOLUTIONS
 from ..layer.finding import Path, check_path
 from ..layer.layer_call import LayerCall
-from ..layer.linear.effective_convolution import Geometry
+from ..layer.linear.effective_convolution import Geometry, is_plain
 from ..layer.linear.flat_axes import maps_without_flat_axes
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import describes, exact_maps
@@ -63,7 +63,7 @@ class ResidueAtLayer(FirstLayerDetector):
     def _is_of_other_weights(self) -> bool:
         known = isinstance(self.layer, Module) or self.layer_name is not None
         layer = self._layer_read() if known else None
-        if not isinstance(layer, CONVOLUTIONS) or layer.weight.is_meta:
+        if layer is None or not is_plain(layer) or layer.weight.is_meta:
             return False
         state = self._require_state()
         kernel = layer.weight.detach().to(state["local"])
@@ -80,6 +80,10 @@ class ResidueAtLayer(FirstLayerDetector):
             check_path(type(self).__name__, call.path)  # warns once, not at every batch
             self._checked_path = call.path
         return super()._measure_call(x, call)
+
+    def _assign(self, statistics: Statistics | None, source: str) -> Self:
+        self._checked_path = None  # the next fit warns again
+        return super()._assign(statistics, source)
 
     def _layer_read(self) -> Module:
         if isinstance(self.layer, Module):

@@ -156,7 +156,7 @@ def _threshold_areas(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     scores = scores.double()
     low, high = scores.min(), scores.max()
     if not bool(torch.isfinite(high - low)) or bool(low == high):
-        warnings.warn("AUTC is undefined for constant or infinite scores: NaN", stacklevel=2)
+        warnings.warn("AUTC is undefined for constant or infinite scores: NaN", stacklevel=3)
         undefined = torch.full_like(low, float("nan"))
         return undefined, undefined
     scaled = (scores - low) / (high - low)

@@ -117,17 +117,25 @@ def modules_of(model: Module) -> list[Module]:
 def answer_of(model: Module, x: Tensor) -> Any:
     """
     :return: what the model answers
-    :raises TypeError: if it fails at integers; most models take none, few say so
+    :raises TypeError: if it fails at integers alone; most models take none, few say so
     """
     try:
         return model(x)
     except RuntimeError as error:
-        if x.is_floating_point():
+        if x.is_floating_point() or not _takes(model, x.float()):
             raise
         raise TypeError(
             f"{type(model).__name__} does not run on {x.dtype} ({error}). Convert the inputs as "
             f"the model expects them, such as x.float() / 255."
         ) from error
+
+
+def _takes(model: Module, x: Tensor) -> bool:
+    try:
+        model(x)
+    except Exception:  # whatever it is, it is not the type of the numbers
+        return False
+    return True
 
 
 @contextmanager

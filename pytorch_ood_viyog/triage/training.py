@@ -65,7 +65,9 @@ class Training:
             "exceed id_fpr.",
         )
         triage = self.triage
-        held = SampledInputs(train_loader, _MOST, triage.seed, held_out=triage.held_out)
+        held = SampledInputs(
+            train_loader, _MOST, triage.seed, held_out=triage.held_out, name="train_loader"
+        )
         self._fit_detectors(held)
         for _ in held:  # detectors that were fitted already have not read it
             pass

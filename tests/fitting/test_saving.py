@@ -193,6 +193,14 @@ def test_saved_states_are_as_small_as_readme_says(conv, size, largest):
     assert saved_bytes(ViyogTV) < 10_000
 
 
+class Standardised(nn.Conv2d):
+    """What it does its weights alone do not tell."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
 def test_a_state_of_other_weights_is_said(images):
     images = torch.nn.functional.interpolate(images, 24)
     fitted = ViyogResidue(build(SmallNet)).fit([images])
@@ -204,5 +212,9 @@ def test_a_state_of_other_weights_is_said(images):
         ViyogResidue(same).load_state_dict(state)
         ViyogResidue(build(SmallNet).bfloat16()).load_state_dict(state)
         ViyogResidue(None).load_state_dict(state)
+        standardised = nn.Sequential(Standardised(3, 12, 3), nn.Flatten(), nn.LazyLinear(3))
+        standardised(images)
+        own = ViyogResidue(standardised).fit([images]).state_dict()
+        ViyogResidue(standardised).load_state_dict(own)
     with pytest.warns(UserWarning, match="fitted with other weights than those of layer"):
         ViyogResidue(other).load_state_dict(state)

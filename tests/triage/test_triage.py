@@ -43,6 +43,11 @@ def always():
     return fit(small(look="always"))
 
 
+def test_a_tensor_in_place_of_a_loader():
+    with pytest.raises(TypeError, match=r"train_loader must yield batches, got a tensor"):
+        small().fit(CLEAN, progress=False)
+
+
 def test_grey_levels_are_named(triage):
     with pytest.raises(TypeError, match=r"does not run on torch.uint8 .*x.float\(\) / 255"):
         triage.predict((255 * CLEAN).byte())

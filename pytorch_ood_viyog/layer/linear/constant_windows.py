@@ -5,6 +5,7 @@ that, and it says nothing of a residue.
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from types import EllipsisType
 
 import torch
@@ -103,12 +104,15 @@ def _at(field: Tensor, place: list[int], grid: Grid) -> Tensor:
 
 def _alike(field: Tensor, places: list[list[int]], grid: Grid, same: Tensor) -> Tensor:
     """Whether windows have equal values at all places; of all windows, axis by axis."""
-    extremes = torch.stack([field, -field])  # the largest, and the smallest with its sign changed
-    for axis, (inside, (count, stride)) in enumerate(zip(places, grid, strict=True), 3):
-        read = [start + stride * number for start in inside for number in range(count)]
-        index, sizes = torch.tensor(read, device=field.device), (len(inside), count)
-        extremes = torch.unflatten(extremes.index_select(axis, index), axis, sizes).amax(dim=axis)
-    return (extremes.sum(dim=0) <= same).all(dim=1)
+    high = low = field
+    for axis, (inside, (count, stride)) in enumerate(zip(places, grid, strict=True), 2):
+        # slices: to gather all places at once is fewer operations and takes six times as long
+        highs, lows = (
+            [_every(values, axis, start, count, stride) for start in inside]
+            for values in (high, low)
+        )
+        high, low = reduce(torch.maximum, highs), reduce(torch.minimum, lows)
+    return ((high - low) <= same).all(dim=1)
 
 
 def _alike_at(
@@ -122,3 +126,9 @@ def _alike_at(
         index.append(along.view(len(rows), *[-1 if other == axis else 1 for other in range(axes)]))
     values = field.movedim(1, -1)[tuple(index)].flatten(1, -2)
     return ((values.amax(dim=1) - values.amin(dim=1)) <= same).all(dim=1)
+
+
+def _every(values: Tensor, axis: int, start: int, count: int, stride: int) -> Tensor:
+    index = [slice(None)] * values.dim()
+    index[axis] = slice(start, start + (count - 1) * stride + 1, stride)
+    return values[tuple(index)]
