@@ -27,7 +27,7 @@ def test_it_has_all_kinds_with_scores_verdicts_and_second_answers(page):
     cards = page.texts("article")
     assert len(cards) >= 4 * 4
     assert all(re.search(r"taken for (ID|OOD|ADV|NOISY)", card) for card in cards)
-    assert any("second answer" in note for note in page.texts("p", class_="note"))
+    assert any("asked again: class" in note for note in page.texts("p", class_="note"))
     assert "commandpython examples/detectors/report.py" in page.texts("tr")
 
 
