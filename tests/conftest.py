@@ -6,8 +6,7 @@ begin first, and gives each process one thread.
 import importlib
 import os
 
-# before NumPy is imported: threads of two workers' linear algebra that wait for each other on two
-# cores take most of the time, in scikit-learn's small problems three quarters of it
+# before NumPy is imported: on two cores the threads of two workers wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: files that take longest: a worker that began one last would run alone at the end

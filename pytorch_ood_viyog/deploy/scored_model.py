@@ -180,9 +180,9 @@ def _common_layer(
 def _check_channels(detector: MapsState, name: str, layer: Module) -> None:
     if not isinstance(layer, CONVOLUTIONS) or detector._layout is None:
         return
-    if (layer.out_channels, layer.weight.dim()) != detector._layout:
+    if (layer.out_channels, 2 + len(layer.kernel_size)) != detector._layout:
         raise ValueError(
             f"The detector was fitted on maps of {detector._layout[0]} channels and "
             f"{detector._layout[1]} dimensions, layer {name!r} gives {layer.out_channels} "
-            f"channels and {layer.weight.dim()} dimensions."
+            f"channels and {2 + len(layer.kernel_size)} dimensions."
         )

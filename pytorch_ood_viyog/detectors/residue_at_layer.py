@@ -16,10 +16,11 @@ from ..layer.checks import check_layout, check_maps
 from ..layer.convolution import CONVOLUTIONS
 from ..layer.finding import Path, check_path
 from ..layer.layer_call import LayerCall
-from ..layer.linear.effective_convolution import Geometry, is_plain
+from ..layer.linear.effective_convolution import EffectiveConvolution, Geometry, is_plain
 from ..layer.linear.flat_axes import maps_without_flat_axes
 from ..layer.linear.known_layer import KnownLayer
 from ..layer.linear.plain_convolution import describes, exact_maps
+from ..layer.manners import as_found
 from ..layer.precision import precise, without_autocast
 from ..residue.evidence import reader_of
 from ..residue.maps import inputs_of, local_responses, responses
@@ -63,11 +64,12 @@ class ResidueAtLayer(FirstLayerDetector):
     def _is_of_other_weights(self) -> bool:
         known = isinstance(self.layer, Module) or self.layer_name is not None
         layer = self._layer_read() if known else None
-        if layer is None or not is_plain(layer) or layer.weight.is_meta:
+        if layer is None or not is_plain(layer) or next(layer.parameters()).is_meta:
             return False
         state = self._require_state()
-        kernel = layer.weight.detach().to(state["local"])
-        if state["local_kernel"].shape[1:] != kernel.shape[1:]:  # grouped, or axes were dropped
+        with as_found(layer):  # some compute their weights, and learn from it in training mode
+            kernel = EffectiveConvolution.of(layer).kernel.to(state["local"])
+        if state["local_kernel"].shape[1:] != kernel.shape[1:]:  # axes of length 1 were dropped
             return False
         off = torch.einsum("mc,c...->m...", state["local"], kernel) - state["local_kernel"]
         return bool(off.norm() > _ROUNDED * state["local_kernel"].norm())

@@ -45,7 +45,7 @@ def merge(
     one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], size: int
 ) -> tuple[Tensor, Tensor]:
     """:return: of what was drawn from two streams, what :func:`draw` would give on both"""
-    if len(one[0]) >= size and bool((other[0] > one[0].max()).all()):
+    if len(other[0]) == 0 or (len(one[0]) >= size and bool((other[0] > one[0].max()).all())):
         return one
     priority = torch.cat([one[0], other[0].to(one[0].device)])
     chosen = priority.argsort(stable=True)[:size]

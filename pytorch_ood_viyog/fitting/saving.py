@@ -165,7 +165,7 @@ def _check_layer(detector: MapsState, name: Any, layout: tuple[int, int]) -> Non
         model = unwrap(detector._first_layer.model)
         layer = layer_named(model, find_layer(model, name))
     if isinstance(layer, CONVOLUTIONS):
-        found = (layer.out_channels, layer.weight.dim())
+        found = (layer.out_channels, 2 + len(layer.kernel_size))
         if found != layout:
             raise ValueError(
                 f"The state is for maps of {layout[0]} channels and {layout[1]} dimensions, the "

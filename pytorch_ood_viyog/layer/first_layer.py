@@ -16,7 +16,7 @@ from .finding.by_name import check_hookable, known_convolutions, no_convolution
 from .finding.examination import in_order
 from .layer_call import LayerCall
 from .layer_reader import LayerReader
-from .manners import as_found, modules_of, unwrap
+from .manners import answer_of, as_found, modules_of, unwrap
 
 __all__ = ["FirstLayer"]
 
@@ -140,10 +140,10 @@ class FirstLayer:
         model = unwrap(self.model)
         if self.name is None:
             with as_found(model):
-                model(x)  # may say itself what is wrong
+                answer_of(model, x)  # may say itself what is wrong
             raise RuntimeError(self._never_ran())
         with as_found(model), self._reader(x, read, stop=True) as reader:
-            model(x)
+            answer_of(model, x)
         return reader
 
     def _around(self, x: Tensor, read: Callable[[LayerCall], Any], **how: bool) -> Iterator[None]:

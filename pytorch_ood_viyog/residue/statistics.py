@@ -110,14 +110,6 @@ def dynamic_range(
     :raises ValueError: if the inputs are all the same
     """
     low, high = statistics["low"], statistics["high"]
-    if given is not None:
-        widths = torch.as_tensor(given, dtype=low.dtype, device=low.device)
-        if widths.numel() not in (1, conv.in_channels):
-            raise ValueError(
-                f"input_range must be one number or one for each of the {conv.in_channels} "
-                f"channels of the convolution's input, got {widths.numel()}."
-            )
-        return widths.expand(conv.in_channels)
     if not bool(torch.isfinite(low).all()):
         low, high = _reconstructed_extremes(conv, statistics["sample"])
     widths = high - low
@@ -126,6 +118,14 @@ def dynamic_range(
             f"All ID inputs are of one colour, {low.tolist()}: nothing can be learnt from them. "
             f"Look at what the loader yields."
         )
+    if given is not None:
+        widths = torch.as_tensor(given, dtype=low.dtype, device=low.device)
+        if widths.numel() not in (1, conv.in_channels):
+            raise ValueError(
+                f"input_range must be one number or one for each of the {conv.in_channels} "
+                f"channels of the convolution's input, got {widths.numel()}."
+            )
+        return widths.expand(conv.in_channels)
     widest = widths.max()
     # a constant channel tells nothing of its range: it gets that of the widest
     return torch.where(widths > 0, widths, widest)

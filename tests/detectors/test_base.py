@@ -408,7 +408,7 @@ BAD_LOADERS = {
     "other channels": (lambda x: [x, zeros(8, 4, 10, 10)], RuntimeError, "elements not 3"),
     "no batch dimension": (lambda x: [x, x[0]], ValueError, "got 3D"),
     "None": (lambda x: [x, None], TypeError, "got NoneType"),
-    "bytes": (lambda x: [(x * 100).byte()], RuntimeError, "Byte|unsigned char|dtype"),
+    "bytes": (lambda x: [(x * 100).byte()], TypeError, "does not run on torch.uint8"),
     "number": (lambda x: 3, TypeError, "not iterable"),
 }
 

@@ -221,11 +221,18 @@ def test_a_range_for_the_wrong_number_of_channels(images):
 
 
 @pytest.mark.parametrize("colour", [0.0, 0.5])
-def test_id_images_of_one_colour_are_refused(colour, fitted, images):
-    before = fitted(images)
+@pytest.mark.parametrize("known", [None, 1.0])
+def test_id_images_of_one_colour_are_refused(colour, known, images):
+    detector = ViyogResidue(network(nn.Conv2d(3, 32, 3)), input_range=known)
+    before = detector.fit([images[:96]])(images)
+    plain = torch.full((20, 3, 24, 24), colour)
     with pytest.raises(ValueError, match="All ID inputs are of one colour"):
-        fitted.fit([torch.full((20, 3, 24, 24), colour)])
-    assert torch.equal(fitted(images), before)
+        detector.fit([plain])
+    assert torch.equal(detector(images), before)
+    black = detector.model[0](torch.zeros_like(plain)).detach()  # others differ by rounding
+    with pytest.raises(ValueError, match="All ID inputs are of one colour"):
+        detector.fit_features(black)
+    detector.fit([torch.cat([plain, images[:1]])])  # others may be a choice of the user's
 
 
 def test_a_named_layer_is_warned_of_once_a_fit(images):

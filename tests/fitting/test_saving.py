@@ -218,3 +218,18 @@ def test_a_state_of_other_weights_is_said(images):
         ViyogResidue(standardised).load_state_dict(own)
     with pytest.warns(UserWarning, match="fitted with other weights than those of layer"):
         ViyogResidue(other).load_state_dict(state)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_weights_are_compared_by_what_they_do_and_left_as_found(groups, images):
+    images = nn.functional.interpolate(images, 24)
+    conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 12, 3, groups=groups))
+    state = ViyogResidue(nn.Sequential(conv)).fit([images]).state_dict()
+    detector = ViyogResidue(nn.Sequential(conv).train(), layer="0")
+    before = {name: tensor.clone() for name, tensor in conv.state_dict().items()}
+    detector.load_state_dict(state)
+    assert all(torch.equal(before[name], now) for name, now in conv.state_dict().items())
+    with torch.no_grad():
+        conv.parametrizations.weight.original[0] *= -1
+    with pytest.warns(UserWarning, match="fitted with other weights than those of layer"):
+        detector.load_state_dict(state)

@@ -139,3 +139,22 @@ def test_a_forward_pass_in_another_thread_is_neither_stopped_nor_read():
     model.leave.set()
     thread.join(10)
     assert torch.equal(result[0], model.conv(mine).detach())
+
+
+class Patches(nn.Module):
+    """Cuts patches, which PyTorch does for floats alone, before a Linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(48, 16)
+
+    def forward(self, x):
+        return self.embed(nn.functional.unfold(x, 4, stride=4).mT).mean(dim=1)
+
+
+def test_integers_that_stop_before_the_layer_are_not_read_as_floats():
+    x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    read = FirstLayer(Patches(), "input > embed")
+    assert read.run(x, lambda call: call.maps()).shape == (3, 16, 2, 2)
+    with pytest.raises(TypeError, match=r"Patches does not run on torch.uint8"):
+        read.run((255 * x).byte(), lambda call: call.maps())
