@@ -78,8 +78,8 @@ def _kind() -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout; ``+`` where files differ from it."""
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    """The commit of the checkout; ``+`` where files but pages of results differ from it."""
+    changed = git("diff", "--name-only", "HEAD", "--", ":/", ":(exclude)results")
     return f"{git('rev-parse', '--short=10', 'HEAD') or 'unknown'}{'+' if changed else ''}"
 
 
