@@ -10,6 +10,7 @@ own, whose interpreter is named; ``peers_adapters.py`` says how detectors are us
 kept in the cache folder as they come, and a run that is stopped goes on where it was. A library
 that is not installed, and a detector that fails, has a line that says why. What oodeel 0.4.0
 asks for does not suffice: it needs faiss-cpu and, with its NumPy, pyarrow below 21 as well.
+torch-uncertainty asks for lightning in its extras ``cpu`` and ``gpu`` only.
 """
 
 import subprocess

@@ -99,5 +99,5 @@ def test_speed_before_measures_two_builds(tmp_path):
     assert "| predict_features, ResNet-18 (3x3 stem) |" in page
     assert "× forward pass |" in page
     assert "- predict, at most 1.02 × before: " in page
-    assert "- SecondLook, 32 px, at most 1.0 passes beyond two: " in page
+    assert "- predict SecondLook, 32 px, at most 3.0 × forward pass: " in page
     assert "224 px" not in page
