@@ -21,7 +21,14 @@ import torchvision
 from torch import Tensor, nn
 
 import pytorch_ood_viyog
-from pytorch_ood_viyog import SecondLook, Triage, ViyogIntent, ViyogResidue, ViyogTV
+from pytorch_ood_viyog import (
+    SecondLook,
+    Triage,
+    ViyogIntent,
+    ViyogResidue,
+    ViyogTV,
+    export_onnx,
+)
 from pytorch_ood_viyog.layer.first_layer import FirstLayer
 
 PURIFIERS = ("auto", "jpeg", "maps")
@@ -135,7 +142,7 @@ def export_jobs() -> dict[str, Prepared]:
         torch.onnx.export(detector.model, (x,), path, dynamo=True, verbose=False)
 
     def with_its_score(detector: ViyogResidue, x: Tensor, path: Path) -> None:
-        pytorch_ood_viyog.export_onnx(detector.model, detector, path, x)
+        export_onnx(detector.model, detector, path, x)
 
     return {
         f"torch.onnx.export, {label}": partial(export, alone),
