@@ -102,6 +102,20 @@ def test_numbers_in_texts_stand_in_the_pages_that_they_quote(name):
     assert told <= known
 
 
+def test_the_table_of_prices_in_the_guide_is_that_of_its_page():
+    names = {"gtsrb-3x3": "traffic signs", "cifar10-3x3": "CIFAR-10", "photo15-3x3": "photos"}
+    guide = BENCHMARKS.parents[1] / "examples" / "docs" / "guide" / "evasion.rst"
+    told = {tuple(re.split(r"  +", line)[:9]) for line in guide.read_text("utf-8").splitlines()}
+    page = (every.RESULTS / "evasion.md").read_text(encoding="utf-8")
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in page.splitlines()]
+    known = [row for row in rows if row[0] in names]
+    assert len(known) == 9
+    for images, _, system, *shares in known:
+        system = system if system == "classifier alone" else f"``{system}``"
+        shown = [share if share == "1.00" else share.lstrip("0") for share in shares[:7]]
+        assert (names[images], system, *shown) in told
+
+
 def test_rows_of_others_stay(tmp_path):
     path = tmp_path / "t.csv"
     tables.keep([{"config": "b", "value": 1}, {"config": "a", "value": 2}], path, "config")
